@@ -1,0 +1,38 @@
+# Two commands do everything: `make demo` and `make test`. Each makes its own environment in .venv first.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+# On Linux the registry's newest torch brings gigabytes of CUDA; this index has the CPU build. Empty: pip's own settings.
+TORCH_INDEX ?=
+
+.PHONY: demo test lint types docs mutants clean bench-quickstart
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) "torch==2.13.0"
+	$(BIN)/pip install --quiet -e ".[dev,models,parquet]"
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/trimtab run quickstart --out runs/quickstart
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -q -m "not slow"
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m trimtab.docs
+
+mutants: $(VENV)/.installed
+	$(BIN)/python tests/mutants.py
+
+bench-quickstart: $(VENV)/.installed
+	$(BIN)/python benchmarks/quickstart.py
+
+clean:
+	rm -rf $(VENV) build dist runs .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,37 @@
+"""What is said of a method, beside the method: a row from which lists, tables and checks are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Saves = Literal["bytes", "prefill", "decode", "cache", "none"]
+Family = Literal[
+    "adapt", "quantize", "prune", "factorize", "distill", "tokens", "cache", "route", "mixer", "objectives", "robust"
+]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A published method.
+
+    ``needs``: what it must be given besides the weights. ``saves``: the axis on which INEFFECTIVE is judged.
+    ``baseline``: what it must beat at equal bytes, ``guarantee`` how surely: ``always`` on each seed, ``usual`` on the
+    mean of 20 seeds and on 18 of them. ``establishes``, ``preserves``, ``consumes``: names of invariants (see
+    ``trimtab.run.invariants``). ``departures``: where we differ from the paper, in words.
+    """
+
+    name: str
+    family: Family
+    title: str
+    year: int
+    where: str  # arXiv number or venue
+    saves: Saves
+    needs: Literal["nothing", "data", "gradients"] = "nothing"
+    baseline: str | None = None
+    guarantee: Literal["always", "usual"] = "usual"
+    establishes: tuple[str, ...] = ()
+    preserves: tuple[str, ...] = ()
+    consumes: tuple[str, ...] = ()
+    runs_on: tuple[str, ...] = ("cpu",)
+    departures: str = ""

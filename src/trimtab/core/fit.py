@@ -1,0 +1,40 @@
+"""The protocol of layer-wise methods: one linear, its statistics, a new weight."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol
+
+from jaxtyping import Float
+from torch import Tensor
+
+from trimtab.core.card import Card
+from trimtab.core.stats import Gram
+from trimtab.core.weight import Weight
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where a method works: the linear's name, its original matrix, what was seen at its input, its stage's linears.
+
+    ``source`` reads the matrix of the source checkpoint when called. ``gram`` is None where the method needs no data.
+    """
+
+    name: str
+    source: Callable[[], Float[Tensor, "out in"]]
+    gram: Gram | None = None
+    group: tuple[str, ...] = field(default=())
+
+
+class Fit(Protocol):
+    """A frozen dataclass of knobs. ``__call__`` returns the new weight and does not touch the old one.
+
+    ``check(width)`` raises ValueError, with the nearest legal value, where the knobs do not fit a row of that width;
+    it is asked for every target before any work begins.
+    """
+
+    CARD: ClassVar[Card]
+
+    def __call__(self, w: Weight, site: Site) -> Weight: ...
+    def check(self, width: int) -> None: ...

@@ -1,0 +1,99 @@
+"""The modules that stand in a library's model in place of its own: they hold a ``Weight`` and show their input.
+
+``tap`` is how calibration sees activations without hooks: it is called with the host and its input before the product
+and may replace ``host.w``, so that the rest of the block already runs on the trimmed weight. ``kernel`` is what
+``trimtab.runtime.lower`` puts beside the reference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor, nn
+
+from trimtab.core.weight import Dense, Weight, rows
+
+Tap = Callable[[Any, Tensor], None]
+Kernel = Callable[[Tensor], Tensor]
+
+
+class Host(nn.Module):
+    """A module that owns a ``Weight`` by the name it has in the model."""
+
+    def __init__(self, w: Weight, name: str) -> None:
+        super().__init__()
+        self.w, self.name = w, name
+
+    @property
+    def weight_dtype(self) -> torch.dtype:
+        """The dtype of the dense weight."""
+        return self.w.dtype
+
+    @property
+    def weight(self) -> NoReturn:
+        raise TypeError(
+            f"{self.name}.weight was read directly, but it is a {type(self.w).__name__} expression. The anatomy of "
+            "this architecture must replace the module that reads it (docs/adding-an-architecture.md)"
+        )
+
+
+class Linear(Host):
+    """y = w(x) + bias."""
+
+    tap: Tap | None
+    kernel: Kernel | None
+
+    def __init__(self, w: Weight, bias: nn.Parameter | None, name: str) -> None:
+        super().__init__(w, name)
+        self.bias = bias
+        self.tap, self.kernel = None, None
+        self.out_features, self.in_features = w.shape
+
+    @classmethod
+    def of(cls, module: nn.Linear, name: str) -> Linear:
+        """The host of a plain linear layer; the parameters are shared, not copied."""
+        return cls(Dense(module.weight), module.bias, name)
+
+    def forward(self, x: Float[Tensor, "*b in"]) -> Float[Tensor, "*b out"]:
+        if self.tap is not None:
+            self.tap(self, x)
+        y = self.w(x) if self.kernel is None else self.kernel(x)
+        return y if self.bias is None else y + self.bias
+
+
+class Embedding(Host):
+    """Rows of a weight by token id, times ``factor`` (Gemma scales its embeddings; 1 elsewhere)."""
+
+    def __init__(self, w: Weight, name: str, factor: float = 1.0) -> None:
+        super().__init__(w, name)
+        self.factor = factor
+
+    def forward(self, ids: Integer[Tensor, "*b"]) -> Float[Tensor, "*b width"]:
+        found = rows(self.w, ids)
+        return found if self.factor == 1.0 else found * torch.tensor(self.factor, dtype=found.dtype)
+
+
+class Patches(nn.Module):
+    """A convolution whose kernel is its stride: a linear layer on flattened patches (channel, row, column)."""
+
+    def __init__(self, linear: Linear, kernel: tuple[int, int]) -> None:
+        super().__init__()
+        self.linear, self.size = linear, kernel
+
+    @classmethod
+    def of(cls, module: nn.Conv2d, name: str) -> Patches:
+        """The host of a patch convolution. Raises ValueError on any other convolution."""
+        if module.kernel_size != module.stride or module.groups != 1 or any(module.padding):
+            raise ValueError(f"{name}: not a patch convolution (kernel {module.kernel_size}, stride {module.stride})")
+        value = nn.Parameter(module.weight.detach().flatten(1), requires_grad=False)
+        high, wide = module.kernel_size
+        return cls(Linear(Dense(value), module.bias, name), (high, wide))
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b out rows columns"]:
+        high, wide = self.size
+        b, c, h, w = x.shape
+        tiles = x.view(b, c, h // high, high, w // wide, wide).permute(0, 2, 4, 1, 3, 5).flatten(3)
+        return self.linear(tiles).permute(0, 3, 1, 2)

@@ -1,0 +1,42 @@
+"""What calibration gathers at a linear's input, once, for every method that needs it."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+KINDS = ("text", "image", "video", "padding")
+TEXT, IMAGE, VIDEO, PADDING = range(len(KINDS))
+
+
+class Stat(Protocol):
+    """A statistic over rows; merging in a fixed order equals adding in that order, to 1e-5."""
+
+    def add(self, x: Float[Tensor, "tokens in"], kinds: Integer[Tensor, " tokens"]) -> None: ...
+    def merge(self, other: Stat) -> None: ...
+    def read(self) -> Tensor: ...
+
+
+class Gram:
+    """H = sum of x x^T over the rows that are not padding, float32, (in, in); and how many rows of each kind."""
+
+    def __init__(self, width: int) -> None:
+        self.total = torch.zeros(width, width)
+        self.seen = torch.zeros(len(KINDS), dtype=torch.int64)
+
+    def add(self, x: Float[Tensor, "tokens in"], kinds: Integer[Tensor, " tokens"]) -> None:
+        kept = x[kinds != PADDING].float()
+        self.total.addmm_(kept.T, kept)
+        self.seen += torch.bincount(kinds.flatten(), minlength=len(KINDS))
+
+    def merge(self, other: Stat) -> None:
+        if not isinstance(other, Gram):
+            raise TypeError(f"merge: got {type(other).__name__}, not a Gram")
+        self.total += other.total
+        self.seen += other.seen
+
+    def read(self) -> Float[Tensor, "in in"]:
+        return self.total

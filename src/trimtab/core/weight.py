@@ -1,0 +1,189 @@
+"""A linear map as an expression: leaves hold tensors, every node can be run, made dense, described and rebuilt.
+
+The nodes here are the readable reference; ``trimtab.runtime`` swaps in kernels that are compared with them. A node
+class is final; what varies over nodes without belonging to them is an open function (``bits``, ``rows``).
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from functools import singledispatch
+from typing import Any, final
+
+import torch
+from jaxtyping import Float, Integer, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trimtab.core.pack import BITS, pack, period, unpack
+
+
+class Weight(nn.Module, ABC):
+    """A map from ``in`` to ``out`` numbers: ``forward(x) == x @ dense().T``."""
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """(out, in)."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """What ``dense`` returns."""
+
+    @abstractmethod
+    def dense(self) -> Float[Tensor, "out in"]:
+        """The matrix itself, made anew where it is not stored as such."""
+
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """``{"kind", "version", ...}``: with the state_dict, all that ``build`` needs."""
+
+    def forward(self, x: Float[Tensor, "*b in"]) -> Float[Tensor, "*b out"]:
+        """x @ dense().T in x's dtype."""
+        return F.linear(x, self.dense().to(x.dtype))
+
+
+@final
+class Dense(Weight):
+    """A matrix stored as it is."""
+
+    def __init__(self, value: Float[Tensor, "out in"]) -> None:
+        super().__init__()
+        self.value = value if isinstance(value, nn.Parameter) else nn.Parameter(value, requires_grad=False)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.value.shape[0], self.value.shape[1]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.value.dtype
+
+    def dense(self) -> Float[Tensor, "out in"]:
+        return self.value
+
+    def spec(self) -> dict[str, Any]:
+        return {"kind": "dense", "version": 1, "shape": list(self.shape), "dtype": _name(self.dtype)}
+
+
+@final
+class Quantized(Weight):
+    """Integer codes on a grid per row and group of ``group_size`` inputs: w = (code - zero) * scale.
+
+    ``codes`` (out, in * bits / 8) packed; ``scale`` (out, in / group_size) in the checkpoint's dtype, the product is
+    taken in float32; ``zero`` (out, in / group_size) uint8, or None for the symmetric grid, whose zero is 2**(bits-1).
+    """
+
+    codes: Tensor
+    scale: Tensor
+    zero: Tensor | None
+
+    def __init__(
+        self,
+        codes: UInt8[Tensor, "out bytes"],
+        scale: Float[Tensor, "out groups"],
+        zero: UInt8[Tensor, "out groups"] | None,
+        bits: int,
+        group_size: int,
+    ) -> None:
+        super().__init__()
+        self.bits, self.group_size = bits, group_size
+        self.register_buffer("codes", codes)
+        self.register_buffer("scale", scale)
+        self.register_buffer("zero", zero)
+
+    @classmethod
+    def of(
+        cls,
+        codes: UInt8[Tensor, "out in"],
+        scale: Float[Tensor, "out groups"],
+        zero: UInt8[Tensor, "out groups"] | None,
+        bits: int,
+    ) -> Quantized:
+        """From codes one to a byte. Raises ValueError where the row does not fill whole bytes."""
+        return cls(pack(codes, bits), scale, zero, bits, codes.shape[1] // scale.shape[1])
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.codes.shape[0], self.codes.shape[1] * 8 // self.bits
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.scale.dtype
+
+    def dense(self) -> Float[Tensor, "out in"]:
+        return _values(self.codes, self.scale, self.zero, self.bits)
+
+    def spec(self) -> dict[str, Any]:
+        return {
+            "kind": "quantized", "version": 1, "shape": list(self.shape), "dtype": _name(self.dtype),
+            "bits": self.bits, "group_size": self.group_size, "symmetric": self.zero is None,
+        }  # fmt: skip
+
+
+def _values(
+    codes: UInt8[Tensor, "rows bytes"],
+    scale: Float[Tensor, "rows groups"],
+    zero: UInt8[Tensor, "rows groups"] | None,
+    bits: int,
+) -> Float[Tensor, "rows in"]:
+    grouped = unpack(codes, bits).unflatten(-1, (scale.shape[-1], -1)).float()
+    origin = 2.0 ** (bits - 1) if zero is None else zero.float()[..., None]
+    return ((grouped - origin) * scale.float()[..., None]).flatten(-2).to(scale.dtype)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def build(spec: dict[str, Any]) -> Weight:
+    """An empty node of ``spec`` (tensors on the default device) for ``load_state_dict`` to fill.
+
+    Raises ValueError on a kind or version that this Trimtab does not know.
+    """
+    kind, version = spec.get("kind"), spec.get("version")
+    if (kind, version) not in {("dense", 1), ("quantized", 1)}:
+        raise ValueError(f"weight spec: got kind {kind!r} version {version!r}; known: 'dense' 1, 'quantized' 1")
+    rows, width = spec["shape"]
+    dtype = getattr(torch, spec["dtype"])
+    if kind == "dense":
+        return Dense(torch.empty(rows, width, dtype=dtype))
+    bits, groups = spec["bits"], width // spec["group_size"]
+    zero = None if spec["symmetric"] else torch.empty(rows, groups, dtype=torch.uint8)
+    codes = torch.empty(rows, width * bits // 8, dtype=torch.uint8)
+    return Quantized(codes, torch.empty(rows, groups, dtype=dtype), zero, bits, spec["group_size"])
+
+
+@singledispatch
+def rows(w: Weight, index: Integer[Tensor, "*b"]) -> Float[Tensor, "*b in"]:
+    """Rows of the matrix, for embeddings; never by way of the whole dense matrix."""
+    raise TypeError(f"rows: no rule for {type(w).__name__}")
+
+
+@rows.register
+def _(w: Dense, index: Tensor) -> Tensor:
+    return F.embedding(index, w.value)
+
+
+@rows.register
+def _(w: Quantized, index: Tensor) -> Tensor:
+    flat = index.flatten()
+    zero = None if w.zero is None else w.zero[flat]
+    return _values(w.codes[flat], w.scale[flat], zero, w.bits).view(*index.shape, -1)
+
+
+def bits(w: Weight) -> int:
+    """8 x the stored bytes of the unique tensors of ``w``."""
+    stored = {t.data_ptr(): t for t in (*w.parameters(), *w.buffers())}
+    return 8 * sum(t.numel() * t.element_size() for t in stored.values())
+
+
+def check_grid(bits: int, group_size: int, width: int) -> None:
+    """Raises ValueError, with the nearest legal group, where a row of ``width`` has no such grid."""
+    if bits not in BITS:
+        raise ValueError(f"bits: got {bits}; accepted: {', '.join(map(str, BITS))}")
+    if group_size < 1 or width % group_size or group_size % period(bits):
+        legal = [g for g in (16, 32, 64, 96, 128, 192, 256, width) if width % g == 0 and g % period(bits) == 0]
+        best = min(legal, key=lambda g: abs(g - group_size), default=None)
+        raise ValueError(f"group_size: got {group_size} for a row of {width}; nearest that divides it: {best}")
