@@ -85,7 +85,8 @@ def topk(sight: Sight, scores: Float[Tensor, "b t"], count: Integer[Tensor, " b"
     """True at the ``count`` best-scored image tokens of each row; ties go to the earlier token."""
     image = sight.stream.kinds == IMAGE
     order = scores.masked_fill(~image, -torch.inf).argsort(dim=1, descending=True, stable=True)
-    rank = torch.empty_like(order).scatter_(1, order, torch.arange(order.shape[1]).expand_as(order))
+    places = torch.arange(order.shape[1], device=order.device).expand_as(order)
+    rank = torch.empty_like(order).scatter_(1, order, places)
     return image & (rank < count[:, None])
 
 
@@ -102,7 +103,7 @@ class Keep:
         """True at every token that stays: all valid text, and the picked image tokens."""
         stream = sight.stream
         image = stream.kinds == IMAGE
-        count = torch.tensor([self.budget(n) if n else 0 for n in image.sum(1).tolist()])
+        count = torch.tensor([self.budget(n) if n else 0 for n in image.sum(1).tolist()], device=image.device)
         picked = self.pick(sight, self.score(sight), count)
         return stream.valid & (picked | ~image)
 

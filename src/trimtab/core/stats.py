@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Integer
@@ -12,6 +12,7 @@ KINDS = ("text", "image", "video", "padding")
 TEXT, IMAGE, VIDEO, PADDING = range(len(KINDS))
 
 
+@runtime_checkable
 class Stat(Protocol):
     """A statistic over rows; merging in a fixed order equals adding in that order, to 1e-5."""
 

@@ -1,0 +1,113 @@
+"""``python -m trimtab.docs``: write the tables of methods in README.md and docs/methods.md from the methods' cards.
+
+``--check`` writes nothing and fails where a file is not what would be written. Run in the root of the repository.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
+from inspect import getdoc, getmodule
+from pathlib import Path
+
+from trimtab import evidence, methods
+from trimtab.core.card import Card
+from trimtab.core.files import write_atomic
+
+START, END = "<!-- methods -->", "<!-- /methods -->"
+NOTE = "<!-- Written by `make docs` from the methods' cards; a test compares. -->"
+
+
+def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def _needs(card: Card) -> str:
+    return {"nothing": "no data", "data": "calibration data", "gradients": "data and gradients"}[card.needs]
+
+
+def overview(prefix: str = "") -> str:
+    """One line per published method; links go to ``prefix`` + methods.md."""
+    stored = evidence.stored()
+    rows = [
+        (f"[`{name}`]({prefix}methods.md#{name})", card.family, f"{card.title} ({card.where})", card.saves,
+         _needs(card), f"`{card.baseline}`" if card.baseline else "", evidence.status(card, stored))
+        for name, card in methods.cards().items()
+    ]  # fmt: skip
+    return _table(("method", "family", "paper", "saves", "needs", "must beat", "status"), rows)
+
+
+def section(name: str, card: Card) -> str:
+    """All that is known of one method: its module's own words, knobs, departures, evidence."""
+    kind = methods.get(name)
+    words = getdoc(getmodule(kind)) or ""
+    knobs = [(f"`{f.name}`", f"`{f.type}`", "" if f.default is MISSING else f"`{f.default}`") for f in fields(kind)]
+    rows = [(e.kind, f"`{e.what}`", e.figure, e.date) for e in evidence.stored() if e.method == name]
+    parts = [
+        f"## {name}",
+        f"{card.title}, {card.year}, {card.where}. Status: **{evidence.status(card, evidence.stored())}**.",
+        f"```text\n{words}\n```",
+        _table(("knob", "type", "default"), knobs),
+        (getdoc(kind) or "").replace("``", "`"),
+        f"Departures: {card.departures or 'none'}",
+        f"Establishes {_listed(card.establishes)}; preserves {_listed(card.preserves)}; consumes "
+        f"{_listed(card.consumes)}. May be followed by {_listed(methods.after(name))}.",
+        _table(("evidence", "test or command", "figure", "date"), rows) if rows else "No evidence stored yet.",
+    ]
+    return "\n\n".join(parts)
+
+
+def _listed(words: tuple[str, ...]) -> str:
+    return ", ".join(f"`{word}`" for word in words) or "nothing"
+
+
+def page() -> str:
+    """docs/methods.md."""
+    words = (
+        "A status is computed from the evidence listed below each method: *reference* passes the proof in its "
+        "catalogue row, *checked* also equals an independent implementation on random inputs, *proven* also holds "
+        "on real pretrained weights and held-out data, with an interval, a gated artifact and, where speed is "
+        "claimed, a real kernel."
+    )
+    sections = [section(name, card) for name, card in methods.cards().items()]
+    return "\n\n".join([NOTE, "# Methods", words, overview(), *sections]) + "\n"
+
+
+def between_markers(readme: str) -> str:
+    """``readme`` with the table between its markers; unchanged where it has none."""
+    head, start, rest = readme.partition(START)
+    _, end, tail = rest.partition(END)
+    return f"{head}{START}\n{overview('docs/')}\n{END}{tail}" if start and end else readme
+
+
+def outdated(root: Path) -> dict[Path, str]:
+    """The files of the repository at ``root`` that differ from what their cards say, with what they should hold."""
+    wanted = {root / "docs" / "methods.md": page()}
+    readme = root / "README.md"
+    if readme.is_file():
+        wanted[readme] = between_markers(readme.read_text(encoding="utf-8"))
+    return {p: text for p, text in wanted.items() if not p.is_file() or p.read_text(encoding="utf-8") != text}
+
+
+def main() -> int:
+    """0 when all is written or up to date, 2 outside a repository, 1 where ``--check`` finds a difference."""
+    parser = argparse.ArgumentParser(prog="python -m trimtab.docs", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail where a file would change")
+    check = parser.parse_args().check
+    root = Path.cwd()
+    if not (root / "docs").is_dir():
+        print("docs: got a folder without docs/; run this in the root of the repository", file=sys.stderr)
+        return 2
+    changed = outdated(root)
+    for path, text in changed.items():
+        print(f"{path.relative_to(root)}: {'is out of date; run: make docs' if check else 'written'}")
+        if not check:
+            write_atomic(path, text)
+    return 1 if check and changed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

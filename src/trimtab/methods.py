@@ -1,0 +1,111 @@
+"""Every method by name: where it is, how to make it from a recipe's knobs, what is said of it. Imports nothing heavy.
+
+A family's table says "module:Class" for each name; the module is imported when its method is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from importlib import import_module
+from typing import Any, get_type_hints
+
+from trimtab.core.card import Card
+from trimtab.core.errors import BadInput, nearest, unknown
+
+FAMILIES = ("quantize", "tokens")
+
+# What other tools call a knob -> what it is called here.
+FOREIGN = {
+    **dict.fromkeys(("wbits", "w_bit", "num_bits", "nbits", "weight_bits"), "bits"),
+    **dict.fromkeys(("groupsize", "q_group_size", "block_size", "w_group_size"), "group_size"),
+    **dict.fromkeys(("percdamp", "dampening_frac", "damp"), "damp_percent"),
+    **dict.fromkeys(("sym", "is_symmetric"), "symmetric"),
+    **dict.fromkeys(("keep_ratio", "retain_ratio", "subset_ratio", "keep_rate"), "keep"),
+    **dict.fromkeys(("agg_layer", "k", "prune_layer", "layer_idx"), "layer"),
+}
+# These say what is removed (or one cannot tell), so the name alone would not do.
+RATES = ("rate", "ratio", "sparsity", "pruning_ratio", "prune_ratio", "pruning_rate", "drop_rate", "r")
+
+
+def names(controls: bool = False) -> dict[str, tuple[str, str]]:
+    """Name -> (family, "module:Class") of every published method, and of the controls where asked."""
+    found: dict[str, tuple[str, str]] = {}
+    for family in FAMILIES:
+        room = import_module(f"trimtab.{family}")
+        table = room.METHODS | (getattr(room, "CONTROLS", {}) if controls else {})
+        found |= {name: (family, place) for name, place in table.items()}
+    return found
+
+
+def get(name: str) -> type[Any]:
+    """The class of a method or control. Raises BadInput with the nearest name where there is none."""
+    known = names(controls=True)
+    if name not in known:
+        raise unknown("method", name, known)
+    module, _, found = known[name][1].partition(":")
+    kind: type[Any] = getattr(import_module(module), found)
+    return kind
+
+
+def make(name: str, knobs: Mapping[str, Any]) -> Any:
+    """The method with these knobs. Raises BadInput that names the knob, what it got and what it takes."""
+    kind = get(name)
+    accepted = {field.name: field for field in fields(kind)}
+    for key in knobs:
+        if key not in accepted:
+            raise BadInput(f"{name}.{key}: unknown knob{_hint(key, accepted)}; accepted: {', '.join(accepted)}")
+    for key, field in accepted.items():
+        if key not in knobs and field.default is MISSING and field.default_factory is MISSING:
+            raise BadInput(f"{name}.{key}: missing; '- {name}: {{{key}: ...}}' sets it")
+    hints = get_type_hints(kind)
+    method = kind(**{key: _typed(f"{name}.{key}", value, hints[key]) for key, value in knobs.items()})
+    try:
+        _check(names(controls=True)[name][0], method)
+    except ValueError as error:
+        raise BadInput(f"{name}.{error}") from error
+    return method
+
+
+def knobs(method: Any) -> dict[str, Any]:
+    """The knobs of a method, defaults included: ``make(method.CARD.name, knobs(method)) == method``."""
+    return {field.name: getattr(method, field.name) for field in fields(method)}
+
+
+def cards() -> dict[str, Card]:
+    """The card of every published method."""
+    return {name: get(name).CARD for name in names()}
+
+
+def after(name: str) -> tuple[str, ...]:
+    """The published methods that may follow ``name``: each preserves, consumes or makes anew all it establishes.
+
+    (A quantizer may follow a quantizer on other layers; on the same ones the run's own check decides.)
+    """
+    standing = set(get(name).CARD.establishes)
+    every = cards()
+    return tuple(n for n, card in every.items() if standing <= {*card.preserves, *card.consumes, *card.establishes})
+
+
+def _check(family: str, method: Any) -> None:
+    """Raises ValueError where the knobs are wrong whatever the model."""
+    if family == "tokens":
+        method.policy()
+    elif family == "quantize":
+        method.check(8 * abs(method.group_size) or 64)
+
+
+def _typed(key: str, value: Any, hint: Any) -> Any:
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        return TypeAdapter(hint).validate_python(value, strict=True)
+    except ValidationError as error:
+        raise BadInput(f"{key}: got {value!r}; {error.errors()[0]['msg']}") from error
+
+
+def _hint(key: str, accepted: Mapping[str, Any]) -> str:
+    if key.lower() in RATES and "keep" in accepted:
+        return " (here it is always 'keep', the share that stays: 1 - the rate that is removed)"
+    other = FOREIGN.get(key.lower())
+    return f" (here it is called {other!r})" if other in accepted else nearest(key, accepted)

@@ -1,0 +1,30 @@
+"""Visual-token reduction: which image tokens the language model gets to see. Nothing is imported until it is asked for.
+
+``METHODS`` are the published methods, ``CONTROLS`` what they must beat; both are name -> "module:Class".
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from trimtab.tokens.divprune import DivPrune
+    from trimtab.tokens.fastv import FastV
+    from trimtab.tokens.random import RandomTokens
+
+__all__ = ["CONTROLS", "METHODS", "DivPrune", "FastV", "RandomTokens"]
+
+METHODS = {
+    "divprune": "trimtab.tokens.divprune:DivPrune",
+    "fastv": "trimtab.tokens.fastv:FastV",
+}
+CONTROLS = {"random_tokens": "trimtab.tokens.random:RandomTokens"}
+
+
+def __getattr__(name: str) -> Any:
+    for place in (METHODS | CONTROLS).values():
+        module, _, found = place.partition(":")
+        if found == name:
+            return getattr(import_module(module), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")

@@ -1,0 +1,111 @@
+"""DivPrune: keep the image tokens that are farthest from one another.
+
+With d(i, j) = 1 - cos(x_i, x_j) over the n image tokens of a sample as they leave the projector, S starts from the
+token whose nearest neighbour is farthest and grows by
+
+    argmax over j not in S of  min over i in S of  d(i, j)
+
+until it holds k tokens. On unit vectors |x_i - x_j|^2 = 2 d(i, j), so this is farthest-first traversal in a metric: the
+least distance within S is at least half of the best that any k tokens have.
+
+Source: Alvar et al., "DivPrune: Diversity-based Visual Token Pruning for Large Multimodal Models", CVPR 2025,
+arXiv 2503.02175; the authors' public code is vbdi/divprune. Time n^2 d + k n per sample, memory n^2.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor
+from torch.nn import functional as F
+
+from trimtab.core.card import Card
+from trimtab.core.keep import Keep, Place, Sight, share
+from trimtab.core.stats import IMAGE
+
+
+@dataclass(frozen=True)
+class DivPrune:
+    """``keep``: the share of each sample's image tokens that stays, above 0 and at most 1 (ValueError otherwise)."""
+
+    keep: float
+
+    CARD: ClassVar[Card] = Card(
+        name="divprune",
+        family="tokens",
+        title="DivPrune: Diversity-based Visual Token Pruning for Large Multimodal Models",
+        year=2025,
+        where="CVPR 2025, arXiv 2503.02175",
+        saves="prefill",
+        baseline="random_tokens",
+        guarantee="usual",
+        establishes=("tokens_kept",),
+        preserves=("on_grid", "tokens_kept"),
+        departures=(
+            "A chosen token cannot be chosen again (in the authors' code it can, once only exact duplicates are left). "
+            "Kept tokens keep their original positions; the authors renumber them. All images of a sample are one "
+            "set. k is rounded half up and at least 1. A token of length zero is at distance 1 from all others."
+        ),
+    )
+
+    def policy(self) -> Keep:
+        return Keep(score=isolation, budget=share(self.keep), pick=farthest_first, at=Place(layer=0))
+
+
+def distances(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
+    """1 - cos between all pairs, in float32. One sample at a time, so that its batch cannot change a bit of it."""
+    unit = F.normalize(x.float(), dim=-1)
+    return 1 - unit @ unit.T
+
+
+def isolation(sight: Sight) -> Float[Tensor, "b t"]:
+    """The distance of each image token to its nearest neighbour; infinite for an only one, 0 elsewhere."""
+    image = sight.stream.kinds == IMAGE
+    score = torch.zeros(image.shape, device=image.device)
+    for row, where in enumerate(image):
+        if where.any():
+            between = distances(sight.stream.x[row, where]).fill_diagonal_(torch.inf)
+            score[row, where] = between.amin(1)
+    return score
+
+
+def farthest_first(sight: Sight, scores: Float[Tensor, "b t"], count: Integer[Tensor, " b"]) -> Bool[Tensor, "b t"]:
+    """True at ``count`` image tokens of each row: the best-scored one, then always the farthest from those chosen."""
+    image = sight.stream.kinds == IMAGE
+    size = image.sum(1)
+    n = int(size.max())
+    if n == 0:
+        return image
+    present = torch.arange(n, device=image.device) < size[:, None]
+    between = torch.zeros(len(image), n, n, device=image.device)
+    start = torch.zeros(len(image), dtype=torch.int64, device=image.device)
+    for row, where in enumerate(image):
+        if where.any():
+            m = int(size[row])
+            between[row, :m, :m] = distances(sight.stream.x[row, where])
+            start[row] = scores[row, where].argmax()
+    picked = torch.zeros_like(image)
+    picked[image] = traverse(between, present, start, count.to(image.device))[present]
+    return picked
+
+
+def traverse(
+    between: Float[Tensor, "b n n"],
+    present: Bool[Tensor, "b n"],
+    start: Integer[Tensor, " b"],
+    count: Integer[Tensor, " b"],
+) -> Bool[Tensor, "b n"]:
+    """Farthest-first traversal of every row at once; ties go to the earlier token."""
+    rows = torch.arange(len(between), device=between.device)
+    chosen = torch.zeros_like(present)
+    nearest = torch.zeros(present.shape, device=between.device).masked_fill(present, torch.inf)
+    nearest.masked_fill_(~present, -torch.inf)
+    at = start
+    for step in range(int(count.max())):
+        chosen[rows, at] |= step < count
+        nearest = torch.minimum(nearest, between[rows, at]).masked_fill(chosen, -torch.inf)
+        at = nearest.argmax(1)
+    return chosen
