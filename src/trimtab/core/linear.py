@@ -92,8 +92,11 @@ class Patches(nn.Module):
         high, wide = module.kernel_size
         return cls(Linear(Dense(value), module.bias, name), (high, wide))
 
-    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b out rows columns"]:
+    def tiles(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b rows columns in"]:
+        """The flattened patches: what ``linear`` is given."""
         high, wide = self.size
         b, c, h, w = x.shape
-        tiles = x.view(b, c, h // high, high, w // wide, wide).permute(0, 2, 4, 1, 3, 5).flatten(3)
-        return self.linear(tiles).permute(0, 3, 1, 2)
+        return x.reshape(b, c, h // high, high, w // wide, wide).permute(0, 2, 4, 1, 3, 5).flatten(3)
+
+    def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b out rows columns"]:
+        return self.linear(self.tiles(x)).permute(0, 3, 1, 2)

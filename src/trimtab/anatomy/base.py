@@ -1,0 +1,164 @@
+"""The base of every anatomy: what a family fills in, and what follows from it for all."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from trimtab.anatomy.attention import See
+from trimtab.anatomy.host import hosts, install
+from trimtab.anatomy.slots import Slots
+from trimtab.core.errors import BadInput, unknown
+from trimtab.core.keep import Stream
+from trimtab.core.linear import Embedding, Linear
+
+Part = Literal["vision", "projector", "language", "embedding", "head"]
+Batch = dict[str, Tensor]
+Call = Callable[[Stream, "Slots | None", "See | None"], Stream]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A step of the model: called with a stream, it returns the next one.
+
+    ``slots`` is the KV cache of a decoder; ``see`` is shown (q, k, mask, scaling) after rotary. ``stages``: the names
+    of the block's linears that share an input, in running order.
+    """
+
+    name: str
+    part: Part
+    call: Call
+    stages: tuple[tuple[str, ...], ...] = ()
+
+    def __call__(self, stream: Stream, slots: Slots | None = None, see: See | None = None) -> Stream:
+        return self.call(stream, slots, see)
+
+
+def under(prefix: str, names: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    """``names`` of one layer layout under the module path ``prefix``."""
+    return tuple(tuple(f"{prefix}.{name}" for name in stage) for stage in names)
+
+
+class Anatomy(ABC):
+    """A model as a sequence of blocks between ``start`` and ``head``. Names are the library's module paths.
+
+    A family fills in: ``PARTS`` (module path prefix to part), ``NEEDS`` (module paths that must be there), ``LOAD_AS``
+    (the library's class, for the error), ``start``, ``build``, ``head_input``, ``head``; and, if it generates text,
+    ``decodes`` and ``words``.
+    """
+
+    PARTS: ClassVar[dict[str, Part]]
+    NEEDS: ClassVar[tuple[str, ...]]
+    LOAD_AS: ClassVar[str]
+    decodes: ClassVar[bool] = False
+
+    def __init__(self, model: PreTrainedModel) -> None:
+        self.model = model
+
+    @abstractmethod
+    def start(self, batch: Batch) -> Stream:
+        """What enters the first block, from the processor's tensors (``input_ids``, ``attention_mask``, ...)."""
+
+    @abstractmethod
+    def build(self) -> Sequence[Block]:
+        """All blocks in running order: vision, the block that projects and joins, then language."""
+
+    @abstractmethod
+    def head_input(self, stream: Stream) -> Tensor:
+        """What the head sees: after the final norm."""
+
+    @abstractmethod
+    def head(self, stream: Stream) -> Any:
+        """What the library's forward answers: logits, or what stands in their place."""
+
+    def words(
+        self, ids: Integer[Tensor, "b t"], positions: Integer[Tensor, "b t"], valid: Bool[Tensor, "b t"]
+    ) -> Stream:
+        """Text tokens as they enter the decoder, for decoding. Raises BadInput where the model does not generate."""
+        raise BadInput(f"model: {self.model.config.model_type!r} does not generate text; it has no decoding step")
+
+    def tables(self) -> dict[str, float]:
+        """Word embeddings by name, with the factor that the model applies to them."""
+        return {name: 1.0 for name, part in self.PARTS.items() if part == "embedding"}
+
+    def host(self) -> None:
+        """Put hosts in place of the library's linears and word embeddings. Doing it again does nothing."""
+        install(self.model, self.tables())
+
+    @cached_property
+    def _blocks(self) -> tuple[Block, ...]:
+        return tuple(self.build())
+
+    def blocks(self) -> Sequence[Block]:
+        """All blocks in running order."""
+        return self._blocks
+
+    @cached_property
+    def _layers(self) -> range:
+        first = next(i for i, block in enumerate(self._blocks) if block.part == "language")
+        return range(first, len(self._blocks))
+
+    def layers(self) -> range:
+        """Indices of the decoder's (or text encoder's) blocks, which come last."""
+        return self._layers
+
+    def stages(self, block: Block) -> list[list[str]]:
+        """Names of the block's linears that share an input, in running order."""
+        return [list(stage) for stage in block.stages]
+
+    def embed(self, batch: Batch) -> Stream:
+        """The stream that enters the first decoder layer: vision tower and projector included."""
+        stream = self.start(batch)
+        for block in self.blocks()[: self.layers().start]:
+            stream = block(stream)
+        return stream
+
+    def linears(self) -> Iterator[tuple[str, Linear]]:
+        """Every linear of the model once, the patch convolution and the head included."""
+        return ((host.name, host) for host in hosts(self.model) if isinstance(host, Linear))
+
+    def embeddings(self) -> Iterator[tuple[str, Embedding]]:
+        """Every word embedding once."""
+        return ((host.name, host) for host in hosts(self.model) if isinstance(host, Embedding))
+
+    def part_of(self, name: str) -> Part:
+        """The part to which a linear or embedding belongs. Raises BadInput for a name outside all parts."""
+        found = [prefix for prefix in self.PARTS if name == prefix or name.startswith(f"{prefix}.")]
+        if not found:
+            raise unknown("layer", name, [host.name for host in hosts(self.model)])
+        return self.PARTS[max(found, key=len)]
+
+    def aliases(self) -> list[tuple[str, str]]:
+        """Pairs of host names that share one weight: the one that comes first in the model, and the other."""
+        owner: dict[int, str] = {}
+        pairs = []
+        for host in hosts(self.model):
+            first = owner.setdefault(id(host.w), host.name)
+            if first != host.name:
+                pairs.append((first, host.name))
+        return pairs
+
+    def idle(self) -> list[str]:
+        """Names of linears that no block runs and the head does not use either (LLaVA's layers behind the chosen
+        one): they are listed, saved and counted, but calibration never sees them."""
+        run = {name for block in self.blocks() for stage in block.stages for name in stage}
+        return [name for name, _ in self.linears() if name not in run and self.part_of(name) != "head"]
+
+
+def positions_of(mask: Bool[Tensor, "b t"]) -> Integer[Tensor, "b t"]:
+    """Positions as ``generate`` counts them: the running number of valid tokens, 0 at padding."""
+    return (mask.long().cumsum(1) - 1).masked_fill(~mask, 0)
+
+
+def placed(x: Float[Tensor, "b t d"], kinds: Tensor, positions: Tensor, valid: Tensor) -> Stream:
+    """A stream at its original length: the source of every token is its own index."""
+    source = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
+    return Stream(x, positions, kinds, valid, source)

@@ -1,0 +1,110 @@
+"""CLIP: a vision tower and a text tower that meet in one space; the head compares every picture with every text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import ClassVar, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trimtab.anatomy import masks
+from trimtab.anatomy.attention import See
+from trimtab.anatomy.base import Anatomy, Batch, Block, Part, placed, under
+from trimtab.anatomy.decoder import ids_and_valid
+from trimtab.anatomy.slots import Slots
+from trimtab.anatomy.vision import STAGES, Seeing, Tower
+from trimtab.core.errors import BadInput
+from trimtab.core.keep import Stream
+from trimtab.core.stats import PADDING, TEXT
+
+
+@dataclass(frozen=True)
+class Paired(Stream):
+    """The texts on their way through their tower, and the ``pictures`` (n, d) that are already projected."""
+
+    pictures: Tensor | None = None
+
+
+class Match(NamedTuple):
+    """``logits_per_image`` (pictures, texts) and the embeddings, of length 1, from which they come."""
+
+    logits_per_image: Float[Tensor, "n b"]
+    image_embeds: Float[Tensor, "n d"]
+    text_embeds: Float[Tensor, "b d"]
+
+
+class Clip(Anatomy):
+    """The block between the towers is ``visual_projection``; ``text_projection`` belongs to the head."""
+
+    PARTS: ClassVar[dict[str, Part]] = {
+        "vision_model": "vision",
+        "visual_projection": "projector",
+        "text_model.encoder": "language",
+        "text_model.embeddings.token_embedding": "embedding",
+        "text_projection": "head",
+    }
+    NEEDS: ClassVar[tuple[str, ...]] = ("vision_model.encoder", "text_model.encoder", "text_projection", "logit_scale")
+    LOAD_AS: ClassVar[str] = "CLIPModel (both towers)"
+
+    @cached_property
+    def tower(self) -> Tower:
+        module = self.model.vision_model
+        return Tower("vision_model", module, len(module.encoder.layers))
+
+    def host(self) -> None:
+        self.tower.host()
+        super().host()
+
+    def start(self, batch: Batch) -> Stream:
+        ids, valid = ids_and_valid(batch)
+        if batch.get("pixel_values") is None:
+            raise BadInput("batch: pixel_values are missing; CLIP compares pictures with texts")
+        positions = batch.get("position_ids")
+        if positions is None:
+            positions = torch.arange(ids.shape[1], device=ids.device)
+        positions = positions.expand_as(ids)
+        x = self.model.text_model.embeddings(input_ids=ids, position_ids=positions)
+        text = replace(placed(x, torch.where(valid, TEXT, PADDING), positions, valid), side={"ids": ids})
+        return self.tower.start(batch["pixel_values"], text)
+
+    def build(self) -> Sequence[Block]:
+        name = "visual_projection"
+        made = [*self.tower.blocks(), Block(name, "projector", self._join, ((name,),))]
+        for index, layer in enumerate(self.model.text_model.encoder.layers):
+            name = f"text_model.encoder.layers.{index}"
+            made.append(Block(name, "language", partial(_run, layer), under(name, STAGES)))
+        return made
+
+    def _join(self, stream: Stream, slots: Slots | None, see: See | None) -> Stream:
+        assert isinstance(stream, Seeing)
+        assert stream.text is not None
+        text = stream.text
+        pictures = self.model.visual_projection(self.model.vision_model.post_layernorm(stream.x[:, 0]))
+        return Paired(text.x, text.positions, text.kinds, text.valid, text.source, text.side, pictures)
+
+    def head_input(self, stream: Stream) -> Tensor:
+        """The text's state at its end token: the first one, or the highest id where the old configuration says 2."""
+        ids, end = stream.side["ids"], self.model.config.text_config.eos_token_id
+        at = ids.argmax(1) if end == 2 else (ids == end).int().argmax(1)
+        x: Tensor = self.model.text_model.final_layer_norm(stream.x)
+        return x[torch.arange(len(x), device=x.device), at]
+
+    def head(self, stream: Stream) -> Match:
+        assert isinstance(stream, Paired)
+        assert stream.pictures is not None
+        texts = _unit(self.model.text_projection(self.head_input(stream)))
+        pictures = _unit(stream.pictures)
+        return Match((texts @ pictures.T * self.model.logit_scale.exp()).T, pictures, texts)
+
+
+def _unit(x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
+    return nn.functional.normalize(x, dim=-1, eps=0.0)
+
+
+def _run(layer: nn.Module, stream: Stream, slots: Slots | None, see: See | None) -> Stream:
+    mask = masks.causal(stream.positions, stream.positions, stream.valid, None)
+    return replace(stream, x=layer(stream.x, attention_mask=mask, see=see))

@@ -1,0 +1,105 @@
+"""A stack of causal decoder layers of the Llama layout, as blocks: what Llama-like, Gemma and LLaVA share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Integer
+from torch import Tensor, nn
+
+from trimtab.anatomy import masks
+from trimtab.anatomy.attention import See
+from trimtab.anatomy.base import Batch, Block, placed, positions_of, under
+from trimtab.anatomy.recent import Recent
+from trimtab.anatomy.slots import Slots
+from trimtab.core.errors import BadInput
+from trimtab.core.keep import Stream
+from trimtab.core.stats import PADDING, TEXT
+
+STAGES = (
+    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    ("self_attn.o_proj",),
+    ("mlp.gate_proj", "mlp.up_proj"),
+    ("mlp.down_proj",),
+)
+# (positions, dtype, layer type) -> cos, sin
+Rotary = Callable[[Tensor, torch.dtype, str], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """``module``: the library's stack (``embed_tokens``, ``layers``, ``norm``) at the module path ``name``.
+
+    ``windows``: for each layer how many positions it sees, or None for all. ``kinds``: each layer's type, which
+    ``rotary`` is asked with.
+    """
+
+    name: str
+    module: Any
+    rotary: Rotary
+    windows: Sequence[int | None]
+    kinds: Sequence[str]
+    recent: Recent = field(default_factory=Recent)
+
+    def blocks(self) -> list[Block]:
+        made = []
+        for index, layer in enumerate(self.module.layers):
+            name = f"{self.name}.layers.{index}"
+            made.append(Block(name, "language", partial(self._run, index, layer), under(name, STAGES)))
+        return made
+
+    def _run(self, index: int, layer: nn.Module, stream: Stream, slots: Slots | None, see: See | None) -> Stream:
+        keys, valid, window = stream.positions, stream.valid, self.windows[index]
+        if slots is not None:
+            keys, valid = slots.extend(index, stream.positions, stream.valid, window)
+        x = layer(
+            stream.x,
+            attention_mask=self.recent(masks.causal, stream.positions, keys, valid, window),
+            position_embeddings=self.recent(self.rotary, stream.positions, stream.x.dtype, self.kinds[index]),
+            position_ids=stream.positions,
+            past_key_values=slots,
+            see=see,
+        )
+        return replace(stream, x=x)
+
+    def words(
+        self, ids: Integer[Tensor, "b t"], positions: Integer[Tensor, "b t"], valid: Bool[Tensor, "b t"]
+    ) -> Stream:
+        """Text tokens as they enter the first layer."""
+        kinds = torch.where(valid, TEXT, PADDING)
+        return placed(self.module.embed_tokens(ids), kinds, positions, valid)
+
+    def start(self, batch: Batch) -> Stream:
+        """The prompt as text; positions are the batch's, or counted as ``generate`` does."""
+        ids, valid = ids_and_valid(batch)
+        positions = batch.get("position_ids")
+        return self.words(ids, positions_of(valid) if positions is None else positions.expand_as(ids), valid)
+
+
+def ids_and_valid(batch: Batch) -> tuple[Integer[Tensor, "b t"], Bool[Tensor, "b t"]]:
+    """``input_ids`` and where they are no padding. Raises BadInput without them, or for a mask of another shape."""
+    ids, mask = batch.get("input_ids"), batch.get("attention_mask")
+    if ids is None:
+        raise BadInput(f"batch: got {', '.join(sorted(batch)) or 'nothing'}; input_ids is missing")
+    if mask is None:
+        return ids, torch.ones_like(ids, dtype=torch.bool)
+    if mask.shape != ids.shape:
+        raise BadInput(
+            f"attention_mask: got shape {tuple(mask.shape)}; accepted: that of input_ids, {tuple(ids.shape)}"
+        )
+    return ids, mask.bool()
+
+
+def rotary_of(module: Any) -> Rotary:
+    """The rotary embedding of a stack whose layers all share one."""
+
+    def angles(positions: Tensor, dtype: torch.dtype, kind: str) -> tuple[Tensor, Tensor]:
+        like = torch.empty(0, dtype=dtype, device=positions.device)
+        cos, sin = module.rotary_emb(like, position_ids=positions)
+        return cos, sin
+
+    return angles

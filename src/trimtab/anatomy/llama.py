@@ -1,0 +1,59 @@
+"""Llama and what shares its layout: Mistral, Qwen2, Qwen3 (rotary positions, gated MLP, pre-norms, one final norm)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from trimtab.anatomy.base import Anatomy, Batch, Block, Part
+from trimtab.anatomy.decoder import Decoder, rotary_of
+from trimtab.core.keep import Stream
+
+
+def decoder_of(name: str, module: Any) -> Decoder:
+    """The stack ``module`` at the path ``name``, with the sliding windows that its configuration asks for."""
+    config = module.config
+    count = len(module.layers)
+    if config.model_type == "mistral":  # one window for all layers, or none
+        windows, kinds = [config.sliding_window] * count, ["all"] * count
+    else:
+        kinds = list(getattr(config, "layer_types", None) or ["full_attention"] * count)
+        windows = [config.sliding_window if kind == "sliding_attention" else None for kind in kinds]
+    return Decoder(name, module, rotary_of(module), windows, ["all"] * count)
+
+
+class Llama(Anatomy):
+    """embed_tokens, layers, norm, lm_head."""
+
+    PARTS: ClassVar[dict[str, Part]] = {
+        "model.layers": "language",
+        "model.embed_tokens": "embedding",
+        "lm_head": "head",
+    }
+    NEEDS: ClassVar[tuple[str, ...]] = ("model.layers", "model.embed_tokens", "model.norm", "lm_head")
+    LOAD_AS: ClassVar[str] = "AutoModelForCausalLM"
+    decodes: ClassVar[bool] = True
+
+    @cached_property
+    def decoder(self) -> Decoder:
+        return decoder_of("model", self.model.model)
+
+    def start(self, batch: Batch) -> Stream:
+        return self.decoder.start(batch)
+
+    def words(self, ids: Tensor, positions: Tensor, valid: Tensor) -> Stream:
+        return self.decoder.words(ids, positions, valid)
+
+    def build(self) -> Sequence[Block]:
+        return self.decoder.blocks()
+
+    def head_input(self, stream: Stream) -> Tensor:
+        x: Tensor = self.model.model.norm(stream.x)
+        return x
+
+    def head(self, stream: Stream) -> Tensor:
+        logits: Tensor = self.model.lm_head(self.head_input(stream))
+        return logits

@@ -1,0 +1,40 @@
+"""Who sees whom, from positions and valid only: lengths say nothing once tokens have been dropped.
+
+True where a query attends to a key, (b, 1, t, s), as the library's SDPA takes it. A padding query sees itself and
+whatever else the rule gives it, so that no row is empty; nothing valid ever sees padding.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Bool, Integer
+from torch import Tensor
+
+
+def causal(
+    queries: Integer[Tensor, "b t"], keys: Integer[Tensor, "b s"], valid: Bool[Tensor, "b s"], window: int | None
+) -> Bool[Tensor, "b 1 t s"]:
+    """A key is seen from its own position on, and for ``window`` positions in all where there is one.
+
+    The queries are the last t of the s keys.
+    """
+    gap = queries[:, :, None] - keys[:, None, :]
+    seen = (gap >= 0) & valid[:, None, :]
+    if window is not None:
+        seen &= gap < window
+    return _itself(seen)[:, None]
+
+
+def everywhere(valid: Bool[Tensor, "b s"]) -> Bool[Tensor, "b 1 s s"]:
+    """Every token sees every valid one."""
+    return _itself(valid[:, None, :].repeat(1, valid.shape[1], 1))[:, None]
+
+
+def additive(seen: Bool[Tensor, "b 1 t s"], dtype: torch.dtype) -> Tensor:
+    """0 where seen, the lowest number of ``dtype`` elsewhere, for attention that adds its mask (``eager``)."""
+    return torch.zeros(seen.shape, dtype=dtype, device=seen.device).masked_fill(~seen, torch.finfo(dtype).min)
+
+
+def _itself(seen: Bool[Tensor, "b t s"]) -> Bool[Tensor, "b t s"]:
+    seen.diagonal(offset=seen.shape[2] - seen.shape[1], dim1=1, dim2=2).fill_(True)
+    return seen

@@ -1,0 +1,112 @@
+"""CLIP's vision tower as blocks. Its embeddings module reads ``patch_embedding.weight``: ours stands in its place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trimtab.anatomy.attention import See
+from trimtab.anatomy.base import Block, placed, under
+from trimtab.anatomy.slots import Slots
+from trimtab.core.errors import BadInput
+from trimtab.core.keep import Stream
+from trimtab.core.linear import Patches
+from trimtab.core.stats import IMAGE
+
+STAGES = (
+    ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
+    ("self_attn.out_proj",),
+    ("mlp.fc1",),
+    ("mlp.fc2",),
+)
+
+
+class VisionEmbeddings(nn.Module):
+    """[class; patches @ W^T] + positions, with the patch convolution as a linear layer on flattened patches."""
+
+    def __init__(self, module: Any, name: str) -> None:
+        super().__init__()
+        self.image_size = module.image_size
+        self.class_embedding = module.class_embedding
+        self.patch_embedding = Patches.of(module.patch_embedding, f"{name}.patch_embedding")
+        self.position_embedding = module.position_embedding
+
+    def tiles(self, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n patches in"]:
+        """The input of the patch layer. Raises BadInput for pictures of another size than the tower's."""
+        if pixels.shape[-2:] != (self.image_size, self.image_size):
+            raise BadInput(
+                f"pixel_values: got pictures of {tuple(pixels.shape[-2:])}; accepted: {self.image_size} x "
+                f"{self.image_size}, the size this vision tower was trained with"
+            )
+        return self.patch_embedding.tiles(pixels.to(self.patch_embedding.linear.weight_dtype)).flatten(1, 2)
+
+    def join(self, tiles: Float[Tensor, "n patches in"]) -> Float[Tensor, "n tokens d"]:
+        patches = self.patch_embedding.linear(tiles)
+        first = self.class_embedding.expand(len(patches), 1, -1)
+        joined: Tensor = torch.cat([first, patches], 1) + self.position_embedding.weight
+        return joined
+
+    def forward(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
+        if interpolate_pos_encoding:
+            raise BadInput("interpolate_pos_encoding: got True; accepted: False, with pictures of the tower's own size")
+        return self.join(self.tiles(pixel_values))
+
+
+@dataclass(frozen=True)
+class Seeing(Stream):
+    """The pictures' patches on their way through the vision tower, and the ``text`` stream that waits for them."""
+
+    text: Stream | None = None
+
+
+@dataclass(frozen=True)
+class Tower:
+    """``module``: a CLIPVisionModel at the module path ``name``; ``depth``: how many of its layers are run."""
+
+    name: str
+    module: Any
+    depth: int
+
+    def host(self) -> None:
+        """Put ``VisionEmbeddings`` in place of the library's. Doing it again does nothing."""
+        if not isinstance(self.module.embeddings, VisionEmbeddings):
+            self.module.embeddings = VisionEmbeddings(self.module.embeddings, f"{self.name}.embeddings")
+
+    def start(self, pixels: Float[Tensor, "n c h w"] | None, text: Stream) -> Seeing:
+        """Flattened patches; no pictures at all are an empty batch, which the blocks pass on untouched."""
+        if pixels is None:
+            x, width = text.x.new_zeros(0, 1, 1), 1
+        else:
+            x = self.module.embeddings.tiles(pixels)
+            width = x.shape[1]
+        here = torch.arange(width, device=x.device).expand(len(x), width)
+        flat = placed(x, torch.full_like(here, IMAGE), here, torch.ones_like(here, dtype=torch.bool))
+        return Seeing(flat.x, flat.positions, flat.kinds, flat.valid, flat.source, text=text)
+
+    def blocks(self) -> list[Block]:
+        name = f"{self.name}.embeddings"
+        made = [Block(name, "vision", self._embed, under(name, (("patch_embedding",),)))]
+        for index, layer in enumerate(self.module.encoder.layers[: self.depth]):
+            name = f"{self.name}.encoder.layers.{index}"
+            made.append(Block(name, "vision", partial(self._run, layer), under(name, STAGES)))
+        return made
+
+    def _embed(self, stream: Stream, slots: Slots | None, see: See | None) -> Stream:
+        if not len(stream.x):
+            return stream
+        x = self.module.pre_layrnorm(self.module.embeddings.join(stream.x))
+        here = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
+        kinds = torch.full_like(here, IMAGE)
+        return replace(
+            stream, x=x, positions=here, kinds=kinds, valid=torch.ones_like(here, dtype=torch.bool), source=here
+        )
+
+    def _run(self, layer: nn.Module, stream: Stream, slots: Slots | None, see: See | None) -> Stream:
+        if not len(stream.x):
+            return stream
+        return replace(stream, x=layer(stream.x, attention_mask=None, see=see))
