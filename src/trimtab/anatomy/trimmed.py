@@ -1,0 +1,162 @@
+"""A model with token policies, called and generating like the library's: its forward is our loop.
+
+``generate`` (greedy or sampled) hands over masks and positions of the whole sequence; they are right, because tokens
+that stay keep their positions, and for decoding the slots' own are trusted. Logits have the original length, NaN at
+dropped positions; the last one is never dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig, GenerationMixin
+from transformers.generation import GenerationMode
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from trimtab.anatomy.base import Anatomy
+from trimtab.anatomy.loop import prefill, step
+from trimtab.anatomy.slots import Slots
+from trimtab.core.errors import BadInput, Refused
+from trimtab.core.keep import Keep
+
+MODES = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
+
+
+class Trimmed(nn.Module, GenerationMixin):  # type: ignore[misc]
+    """``anatomy.model`` with ``policies``; its parameters and configuration are that model's."""
+
+    main_input_name = "input_ids"
+    base_model_prefix = ""
+    input_modalities = ("image", "text")
+    _is_stateful = False
+
+    def __init__(self, anatomy: Anatomy, policies: Sequence[Keep] = ()) -> None:
+        super().__init__()
+        self.anatomy, self.policies = anatomy, tuple(policies)
+        self.model = anatomy.model
+        self.config, self.generation_config = anatomy.model.config, anatomy.model.generation_config
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.anatomy.model.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        found: torch.dtype = self.anatomy.model.dtype
+        return found
+
+    def can_generate(self) -> bool:
+        return True
+
+    def is_remote_code(self) -> bool:
+        return False
+
+    def get_experts_implementation(self) -> Any:
+        return self.anatomy.model.get_experts_implementation()
+
+    def set_experts_implementation(self, *args: Any, **kwargs: Any) -> None:
+        self.anatomy.model.set_experts_implementation(*args, **kwargs)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        past_key_values: Slots | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int = 0,
+        return_dict: bool | None = True,
+        **others: Any,
+    ) -> CausalLMOutputWithPast | tuple[Any, ...]:
+        """As the library's forward. Raises BadInput for arguments that the loop does not take, and for a cache that
+        is not its own; Refused for new pictures in a conversation that goes on."""
+        _refuse_others(others)
+        if input_ids is None:
+            raise BadInput("input_ids: got None; accepted: token ids (inputs_embeds hide which ones are image tokens)")
+        slots = _own(past_key_values)
+        if slots is None and (self.config.get_text_config().use_cache if use_cache is None else use_cache):
+            slots = Slots()
+        if slots is not None and slots.length:
+            _refuse_pictures(pixel_values)
+            valid = None if attention_mask is None else attention_mask[:, -input_ids.shape[1] :].bool()
+            found = step(self.anatomy, input_ids, slots, valid, logits_to_keep=logits_to_keep)
+        else:
+            given = {
+                "input_ids": input_ids,
+                "attention_mask": attention_mask,
+                "position_ids": position_ids,
+                "pixel_values": pixel_values,
+            }
+            batch = {name: value for name, value in given.items() if value is not None}
+            found = prefill(self.anatomy, batch, self.policies, slots, logits_to_keep=logits_to_keep)
+        answer = CausalLMOutputWithPast(logits=found.logits, past_key_values=slots)
+        return answer if return_dict in (True, None) else answer.to_tuple()
+
+    def generate(self, *args: Any, **kwargs: Any) -> Any:
+        """Greedy or sampled. Raises Refused, by its name, for any other way to decode."""
+        given: GenerationConfig | None = kwargs.get("generation_config", args[1] if len(args) > 1 else None)
+        plain = {k: v for k, v in kwargs.items() if k not in ("generation_config", "assistant_model")}
+        config: GenerationConfig = GenerationMixin._prepare_generation_config(self, given, **plain)[0]
+        mode, cache = config.get_generation_mode(kwargs.get("assistant_model")), config.cache_implementation
+        if mode not in MODES:
+            raise Refused(f"generate: got {mode.value}; accepted with token policies: greedy_search, sample")
+        if self.policies and config.use_cache is False:
+            raise Refused("use_cache: got False; accepted with token policies: True (what goes is decided once)")
+        if cache not in (None, "dynamic"):
+            raise Refused(f"cache_implementation: got {cache!r}; accepted with token policies: None")
+        if kwargs.get("custom_generate") is not None:
+            raise Refused("custom_generate: got another decoding loop; accepted with token policies: None")
+        return GenerationMixin.generate(self, *args, **kwargs)
+
+    def init_continuous_batching(self, *args: Any, **kwargs: Any) -> NoReturn:
+        raise Refused("generate_batch: continuous batching does not know token policies; use generate()")
+
+    def _prepare_cache_for_generation(
+        self, generation_config: GenerationConfig, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> None:
+        if model_kwargs.get("past_key_values") is None and generation_config.use_cache is not False:
+            model_kwargs["past_key_values"] = Slots()
+
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **kwargs: Any
+    ) -> tuple[Tensor, dict[str, Any]]:
+        """Each row ``expand_size`` times, and with every copy all of the row's pictures, in their order."""
+        pixels = kwargs.pop("pixel_values", None)
+        if pixels is not None and expand_size > 1 and input_ids is not None:
+            here = (input_ids == self.config.image_token_id).sum(1)
+            counts = (here * len(pixels) // here.sum().clamp(min=1)).tolist()
+            pixels = torch.cat([part.repeat(expand_size, 1, 1, 1) for part in pixels.split(counts)])
+        input_ids, kwargs = GenerationMixin._expand_inputs_for_generation(
+            self, expand_size, is_encoder_decoder, input_ids, **kwargs
+        )
+        return input_ids, kwargs | ({} if pixels is None else {"pixel_values": pixels})
+
+
+def _own(cache: object) -> Slots | None:
+    if cache is not None and not isinstance(cache, Slots):
+        raise BadInput(
+            f"past_key_values: got a {type(cache).__name__}; accepted: None, or what an earlier call of this model "
+            "returned (another cache does not say which tokens were dropped)"
+        )
+    return cache
+
+
+def _refuse_pictures(pixels: Tensor | None) -> None:
+    if pixels is not None:
+        raise Refused(
+            "pixel_values: got pictures with a cache that is not empty; accepted: the whole prompt with all its "
+            "pictures, and no cache"
+        )
+
+
+def _refuse_others(others: dict[str, Any]) -> None:
+    asked = sorted(name for name, value in others.items() if value is not None and value is not False)
+    if asked:
+        raise BadInput(
+            f"forward: got {', '.join(asked)}; accepted with token policies: input_ids, attention_mask, position_ids, "
+            "pixel_values, past_key_values, use_cache, logits_to_keep, return_dict"
+        )
