@@ -1,0 +1,157 @@
+"""GPTQ: round column by column, and let the columns still to come make up for each error (Frantar et al. 2022).
+
+Minimizes ||(W - Q) X||_F^2 = tr(D H D^T), D = W - Q, H = X X^T. When column i is fixed with error e_i, the best change
+of the others is w_j -= e_i [H_F^-1]_ij / [H_F^-1]_ii over the columns F not yet fixed. With H^-1 = U^T U, U upper
+triangular, row i of U holds all that step i needs: w_j -= (e_i / U_ii) U_ij for j > i (arXiv 2210.17323, section 3.3).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from trimtab.core.card import Card
+from trimtab.core.errors import Anomaly, BadInput
+from trimtab.core.fit import Site
+from trimtab.core.weight import Quantized, Weight
+from trimtab.quantize.grid import check, decode, encode, fit_grid, span
+from trimtab.quantize.rtn import CHUNK, RTN
+
+BLOCK = 128
+"""Columns fixed before the rest of the row is brought up to date by one matrix product."""
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Column steps are too short to be shared among threads: waiting for one another takes longer than the work, a
+    thousand times longer beside another busy process. It also makes the codes independent of the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def conditioned(h: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
+    """H over the mean of its live diagonal; a column whose input was always 0 gets 1, and so is rounded to nearest.
+
+    Raises ValueError where H is not finite or has a negative diagonal.
+    """
+    diagonal = h.diagonal()
+    if not h.isfinite().all() or (diagonal < 0).any():
+        raise ValueError("the second moment of the input is not finite or has a negative diagonal")
+    live = diagonal > 0
+    mean = diagonal[live].mean() if live.any() else torch.tensor(1.0)
+    scaled: Tensor = h / mean + torch.diag((~live).float())
+    return scaled
+
+
+def inverse_root(h: Float[Tensor, "n n"], damp: float) -> Float[Tensor, "n n"]:
+    """U, upper triangular, with (H + damp I)^-1 = U^T U: one Cholesky and one triangular inverse.
+
+    With J the reversal, J H J = L L^T makes J L J an upper root R of H = R R^T, and U = R^-1 = J L^-1 J. Where H is not
+    positive definite in float32, damp grows tenfold, up to the mean of the diagonal; then ValueError.
+    """
+    eye = torch.eye(h.shape[0])
+    while damp <= 1:
+        lower, failed = torch.linalg.cholesky_ex((h + damp * eye).flip(0, 1))
+        if not failed:
+            inverse: Tensor = torch.linalg.solve_triangular(lower, eye, upper=False)
+            return inverse.flip(0, 1)
+        damp = max(10 * damp, 1e-4)
+        log.warning("Cholesky failed; damp_percent raised to %g", damp)
+    raise ValueError("the second moment of the input is not positive definite, whatever the damping")
+
+
+def solve(
+    w: Float[Tensor, "n rows"], u: Float[Tensor, "n n"], weight: Float[Tensor, " n"], knobs: GPTQ, dtype: torch.dtype
+) -> tuple[UInt8[Tensor, "n rows"], Float[Tensor, "groups rows"], UInt8[Tensor, "groups rows"]]:
+    """Codes, scales and zeros of W^T (which is worked on in place), columns of W in order.
+
+    A group's grid is fitted when its first column is reached, to the weights as updated by then. Within a block, column
+    i gathers the errors of the columns before it; the columns behind the block get them by one product.
+    """
+    n, group = w.shape[0], span(knobs.group_size, w.shape[0])
+    codes = torch.empty(w.shape, dtype=torch.uint8)
+    scales, zeros = [], []
+    for start in range(0, n, group):
+        end = start + group
+        scale, zero = fit_grid(w[start:end], weight[start:end], knobs.bits, knobs.symmetric, knobs.clip, dtype)
+        scales.append(scale.to(dtype))
+        zeros.append(zero.to(torch.uint8))
+        for a in range(start, end, BLOCK):
+            b = min(a + BLOCK, end)
+            errors = torch.empty_like(w[a:b])
+            with one_thread():
+                for i in range(a, b):
+                    column = torch.addmv(w[i], errors[: i - a].T, u[a:i, i], alpha=-1)
+                    code = encode(column, scale, zero, knobs.bits)
+                    codes[i] = code
+                    errors[i - a] = (column - decode(code, scale, zero, dtype)) / u[i, i]
+            w[b:].addmm_(u[a:b, b:].T, errors, alpha=-1)
+    return codes, torch.stack(scales), torch.stack(zeros)
+
+
+@dataclass(frozen=True)
+class GPTQ:
+    """``bits`` 2, 3, 4 or 8; ``group_size`` inputs share a scale (-1: the whole row); ``symmetric`` stores no zero;
+    ``damp_percent`` is added to the diagonal of H as a share of its mean; ``clip`` searches each group's range."""
+
+    bits: int = 4
+    group_size: int = 64
+    symmetric: bool = False
+    damp_percent: float = 0.01
+    clip: bool = True
+
+    CARD: ClassVar[Card] = Card(
+        name="gptq",
+        family="quantize",
+        title="GPTQ: Accurate Post-Training Quantization for Generative Pre-trained Transformers",
+        year=2022,
+        where="arXiv 2210.17323",
+        saves="bytes",
+        needs="data",
+        baseline="rtn",
+        guarantee="usual",
+        establishes=("on_grid",),
+        departures="The range of a group is searched, weighted by the diagonal of H, on the updated weights; scales "
+        "are rounded to the checkpoint's dtype first; columns whose input was always 0 are rounded to nearest, not set "
+        "to 0; one Cholesky and one triangular inverse in place of three factorizations; columns in natural order.",
+    )
+
+    def check(self, width: int) -> None:
+        """Raises ValueError, with the nearest legal value, where the knobs do not fit a row of ``width``."""
+        check(self.bits, self.group_size, width)
+        if not 0 <= self.damp_percent <= 1:
+            raise ValueError(f"damp_percent: got {self.damp_percent}; accepted: 0 to 1, a share (0.01 is usual)")
+
+    def without_data(self) -> RTN:
+        """The method for a table of which no input statistic exists: clipped rounding on the same grid."""
+        return RTN(self.bits, self.group_size, self.symmetric, self.clip)
+
+    def __call__(self, w: Weight, site: Site) -> Weight:
+        """``w`` on a grid. Raises BadInput without ``site.gram``, Anomaly where it cannot be factorized."""
+        self.check(w.shape[1])
+        if site.gram is None:
+            raise BadInput(f"{site.name}: gptq needs calibration data, and no input was seen (accepted: site.gram)")
+        try:
+            h = conditioned(site.gram.read().float())
+            u = inverse_root(h, self.damp_percent)
+        except ValueError as error:
+            raise Anomaly(f"{site.name}: {error}. Look at the calibration data of this layer") from error
+        weight = h.diagonal() + self.damp_percent
+        parts = [
+            solve(p.float().T.contiguous(), u, weight, self, w.dtype) for p in torch.split(w.dense().detach(), CHUNK)
+        ]
+        codes, scale, zero = (torch.cat([t.T for t in column]) for column in zip(*parts, strict=True))
+        return Quantized.of(codes, scale.contiguous(), None if self.symmetric else zero.contiguous(), self.bits)

@@ -1,0 +1,94 @@
+"""Uniform grids per row and group: which scale and zero, codes from values, values from codes. Pure functions.
+
+w = (code - zero) * scale with 0 <= code, zero < 2**bits. ``scale`` is rounded to the dtype in which it is stored
+before any code is computed, and ``decode`` rounds its product as the stored weight does, so that the error a method
+sees is the error that will be served.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from trimtab.core.pack import BITS
+from trimtab.core.weight import check_grid
+
+STEP = 1 / 40
+"""Distance between the shrunken ranges that the clip search tries."""
+
+
+def span(group_size: int, width: int) -> int:
+    """The inputs that share a scale: ``group_size``, or the whole row where it is -1."""
+    return width if group_size == -1 else group_size
+
+
+def check(bits: int, group_size: int, width: int) -> None:
+    """Raises ValueError, with the nearest legal value, where a row of ``width`` has no such grid (-1: whole row)."""
+    check_grid(bits, span(group_size, width), width)
+
+
+def shrinks(bits: int, clip: bool) -> list[float]:
+    """Shares of the full range to try, widest first: only 1 without ``clip``; the fewer bits, the further down."""
+    lowest = {2: 0.3, 3: 0.3, 4: 0.4, 8: 0.85}
+    if bits not in lowest:
+        raise ValueError(f"bits: got {bits}; accepted: {', '.join(map(str, BITS))}")
+    return [1 - i * STEP for i in range(round((1 - lowest[bits]) / STEP) + 1)] if clip else [1.0]
+
+
+def span_grid(
+    low: Float[Tensor, " rows"], high: Float[Tensor, " rows"], bits: int, symmetric: bool, dtype: torch.dtype
+) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
+    """Scale and zero, both float32, of the grid from ``low`` <= 0 to ``high`` >= 0.
+
+    Asymmetric: scale = (high - low) / (2**bits - 1), zero = round(-low / scale). Symmetric: zero = 2**(bits - 1) =: h
+    and scale = max(-low / h, high / (h - 1/2)), so that nothing is more than half a step off the grid. Where the range
+    is empty (or below what ``dtype`` holds) the scale is 1: such values are 0.
+    """
+    top = 2**bits - 1
+    half = 2 ** (bits - 1)
+    scale = torch.maximum(-low / half, high / (half - 0.5)) if symmetric else (high - low) / top
+    scale = scale.to(dtype).float()
+    scale = torch.where(scale == 0, 1.0, scale)
+    zero = torch.full_like(scale, half) if symmetric else (-low / scale).round().clamp(0, top)
+    return scale, zero
+
+
+def encode(
+    w: Float[Tensor, "*n rows"], scale: Float[Tensor, " rows"], zero: Float[Tensor, " rows"], bits: int
+) -> Float[Tensor, "*n rows"]:
+    """The nearest codes, still as floats; values beyond the grid take its ends. Rows are the last axis."""
+    return ((w / scale).round_() + zero).clamp_(0, 2**bits - 1)
+
+
+def decode(
+    codes: Float[Tensor, "*n rows"], scale: Float[Tensor, " rows"], zero: Float[Tensor, " rows"], dtype: torch.dtype
+) -> Float[Tensor, "*n rows"]:
+    """What ``Quantized.dense`` will give for ``codes``, in float32."""
+    value = (codes - zero).mul_(scale)
+    return value if dtype == torch.float32 else value.to(dtype).float()
+
+
+def fit_grid(
+    w: Float[Tensor, "group rows"],
+    weight: Float[Tensor, " group"],
+    bits: int,
+    symmetric: bool,
+    clip: bool,
+    dtype: torch.dtype,
+) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
+    """Per row, the grid of least sum_i weight_i (decode(encode(w_i)) - w_i)^2 among shrunken min-max ranges.
+
+    ``weight`` is one for plain squared error, or the diagonal of the Hessian. On a tie the wider range stays.
+    """
+    low, high = w.amin(0).clamp(max=0), w.amax(0).clamp(min=0)
+    scale, zero = span_grid(low, high, bits, symmetric, dtype)
+    if not clip:
+        return scale, zero
+    best = torch.full_like(low, torch.inf)
+    for shrink in shrinks(bits, clip):
+        s, z = span_grid(low * shrink, high * shrink, bits, symmetric, dtype)
+        loss = weight @ (decode(encode(w, s, z, bits), s, z, dtype) - w).square_()
+        better = loss < best
+        best, scale, zero = (torch.where(better, a, b) for a, b in ((loss, best), (s, scale), (z, zero)))
+    return scale, zero

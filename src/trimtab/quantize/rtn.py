@@ -1,0 +1,66 @@
+"""Round to nearest: each weight takes the nearest point of its group's grid. No data, no error feedback.
+
+The grid of a group is its min-max range or, with ``clip``, the shrunken range of least squared error. Jacob et al.
+2018 describe the arithmetic; this is the baseline that every quantizer here must beat at equal bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from trimtab.core.card import Card
+from trimtab.core.fit import Site
+from trimtab.core.weight import Quantized, Weight
+from trimtab.quantize.grid import check, encode, fit_grid, span
+
+CHUNK = 4096
+"""Rows worked on at once, so that an embedding of a quarter of a million rows needs no second copy of itself."""
+
+
+@dataclass(frozen=True)
+class RTN:
+    """``bits`` 2, 3, 4 or 8; ``group_size`` inputs share a scale (-1: the whole row); ``symmetric`` stores no zero;
+    ``clip`` searches the range by squared error, else it is min-max."""
+
+    bits: int = 4
+    group_size: int = 64
+    symmetric: bool = False
+    clip: bool = True
+
+    CARD: ClassVar[Card] = Card(
+        name="rtn",
+        family="quantize",
+        title="Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference",
+        year=2018,
+        where="arXiv 1712.05877",
+        saves="bytes",
+        establishes=("on_grid",),
+        departures="Weights only, per group of inputs; the range of a group is searched by squared error unless clip "
+        "is off.",
+    )
+
+    def check(self, width: int) -> None:
+        """Raises ValueError, with the nearest legal value, where the knobs do not fit a row of ``width``."""
+        check(self.bits, self.group_size, width)
+
+    def without_data(self) -> RTN:
+        """The method for a table of which no input statistic exists: itself."""
+        return self
+
+    def __call__(self, w: Weight, site: Site) -> Weight:
+        """The nearest codes of ``w``, row by row; ``site`` is not looked at."""
+        self.check(w.shape[1])
+        group = span(self.group_size, w.shape[1])
+        codes, scales, zeros = [], [], []
+        for part in torch.split(w.dense().detach(), CHUNK):
+            columns = part.float().T.reshape(-1, group, len(part))
+            found = [fit_grid(g, torch.ones(group), self.bits, self.symmetric, self.clip, w.dtype) for g in columns]
+            coded = [encode(g, *grid, self.bits) for g, grid in zip(columns, found, strict=True)]
+            codes.append(torch.cat(coded).T.to(torch.uint8))
+            scales.append(torch.stack([scale for scale, _ in found], 1).to(w.dtype))
+            zeros.append(torch.stack([zero for _, zero in found], 1).to(torch.uint8))
+        zero = None if self.symmetric else torch.cat(zeros)
+        return Quantized.of(torch.cat(codes), torch.cat(scales), zero, self.bits)

@@ -1,0 +1,202 @@
+"""Laws of Fit: every layer-wise method of the tables, on layers with correlated inputs."""
+
+from __future__ import annotations
+
+import inspect
+import pkgutil
+from collections.abc import Callable
+from importlib import import_module
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+import trimtab.quantize
+from trimtab.core.fit import Fit, Site
+from trimtab.core.stats import Gram
+from trimtab.core.weight import Dense, Quantized, Weight, bits
+
+FAMILIES = [trimtab.quantize]
+METHODS = {name: place for family in FAMILIES for name, place in family.METHODS.items()}
+SEEDS = range(20)
+
+GRIDS = [
+    {"bits": 2, "group_size": 8},
+    {"bits": 3, "group_size": 16},
+    {"bits": 4, "group_size": 16},
+    {"bits": 4, "group_size": 8, "symmetric": True},
+    {"bits": 8, "group_size": -1, "clip": False},
+    {"bits": 3, "group_size": -1},
+]
+KNOBS = {"rtn": GRIDS, "gptq": GRIDS}
+CASES = [pytest.param(name, knobs, id=f"{name}-{i}") for name in KNOBS for i, knobs in enumerate(KNOBS[name])]
+
+
+def method(name: str) -> type:
+    module, _, found = METHODS[name].partition(":")
+    return getattr(import_module(module), found)
+
+
+def layer(out: int, width: int, tokens: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    """A matrix, calibration rows and held-out rows; inputs are correlated, of unequal size, off zero."""
+    g = torch.Generator().manual_seed(seed)
+    mix = torch.randn(width, width, generator=g) / width**0.5 + 0.3 * torch.eye(width)
+    scale = torch.logspace(-0.5, 0.5, width)[torch.randperm(width, generator=g)]
+    x, held = ((torch.randn(tokens, width, generator=g) @ mix + 0.2) * scale for _ in range(2))
+    return torch.randn(out, width, generator=g) * 0.1, x, held
+
+
+def site(w: Tensor, x: Tensor) -> Site:
+    gram = Gram(x.shape[1])
+    gram.add(x, torch.zeros(len(x), dtype=torch.int64))
+    return Site("layer", lambda: w, gram)
+
+
+def objective(w: Tensor, fitted: Weight, x: Tensor) -> float:
+    """tr(D H D^T) with D = W - W', H = X^T X, in float64."""
+    d = (w.double() - fitted.dense().double()) @ x.double().T
+    return d.square().sum().item()
+
+
+def slow_grid(w: np.ndarray, weight: np.ndarray, knobs: dict) -> tuple[float, float]:
+    top, best = 2 ** knobs["bits"] - 1, (np.inf, 0.0, 0.0)
+    for step in range({2: 29, 3: 29, 4: 25, 8: 7}[knobs["bits"]] if knobs.get("clip", True) else 1):
+        low, high = (1 - step / 40) * min(w.min(), 0), (1 - step / 40) * max(w.max(), 0)
+        scale = 2 * max(-low / (top + 1), high / top) if knobs.get("symmetric") else (high - low) / top
+        scale = float(np.float32(scale)) or 1.0
+        zero = (top + 1) / 2 if knobs.get("symmetric") else float(np.rint(-low / scale))
+        q = np.clip(np.rint(w / scale) + zero, 0, top)
+        best = min(best, (float(weight @ ((q - zero) * scale - w) ** 2), scale, zero), key=lambda found: found[0])
+    return best[1:]
+
+
+def slow_rtn(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
+    codes, size = np.zeros(w.shape), knobs["group_size"] if knobs["group_size"] > 0 else w.shape[1]
+    for r, row in enumerate(w):
+        for a in range(0, w.shape[1], size):
+            scale, zero = slow_grid(row[a : a + size], np.ones(size), knobs)
+            codes[r, a : a + size] = np.clip(np.rint(row[a : a + size] / scale) + zero, 0, 2 ** knobs["bits"] - 1)
+    return codes
+
+
+def slow_gptq(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
+    """Optimal brain surgeon in column order: the whole inverse Hessian, a row and column eliminated per step."""
+    codes, size = np.zeros(w.shape), knobs["group_size"] if knobs["group_size"] > 0 else w.shape[1]
+    h = x.T @ x
+    h = h + 0.01 * np.mean(np.diag(h)) * np.eye(len(h))
+    inverse, w = np.linalg.inv(h), w.copy()
+    for i in range(w.shape[1]):
+        if i % size == 0:
+            grids = [slow_grid(row[i : i + size], np.diag(h)[i : i + size], knobs) for row in w]
+        for r, (scale, zero) in enumerate(grids):
+            codes[r, i] = np.clip(np.rint(w[r, i] / scale) + zero, 0, 2 ** knobs["bits"] - 1)
+            w[r] -= (
+                (w[r, i] - (codes[r, i] - zero) * scale)
+                / inverse[i, i]
+                * np.where(np.arange(len(h)) >= i, inverse[i], 0)
+            )
+        inverse = inverse - np.outer(inverse[:, i], inverse[i]) / inverse[i, i]
+        inverse[i, i] = 1.0
+    return codes
+
+
+REFERENCES: dict[str, Callable[[np.ndarray, np.ndarray, dict], np.ndarray]] = {"rtn": slow_rtn, "gptq": slow_gptq}
+
+
+def test_every_method_is_seen() -> None:
+    carded = {
+        found.CARD.name
+        for family in FAMILIES
+        for info in pkgutil.iter_modules(family.__path__, family.__name__ + ".")
+        for _, found in inspect.getmembers(import_module(info.name), inspect.isclass)
+        if hasattr(found, "CARD")
+    }
+    assert carded == set(METHODS) == set(KNOBS) == set(REFERENCES)
+
+
+@pytest.mark.parametrize("name", KNOBS)
+def test_the_card_is_whole(name: str) -> None:
+    card = method(name).CARD
+    assert card.name == name
+    assert card.where
+    assert card.establishes
+    assert card.baseline is None or card.baseline in METHODS
+
+
+@pytest.mark.parametrize(("name", "knobs"), CASES)
+def test_it_is_deterministic_and_leaves_its_input_alone(name: str, knobs: dict) -> None:
+    w, x, _ = layer(8, 32, 128, 3)
+    dense, where = Dense(w.clone()), site(w, x)
+    assert where.gram is not None
+    before = where.gram.read().clone()
+    fit: Fit = method(name)(**knobs)
+    first, second = fit(dense, where), fit(dense, where)
+    assert torch.equal(dense.dense(), w)
+    assert torch.equal(where.gram.read(), before)
+    for key, value in first.state_dict().items():
+        assert torch.equal(value, second.state_dict()[key]), key
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("name", "knobs"), CASES)
+def test_the_result_lies_on_the_declared_grid(name: str, knobs: dict, dtype: torch.dtype) -> None:
+    w, x, _ = layer(8, 32, 128, 4)
+    q = method(name)(**knobs)(Dense(w.to(dtype)), site(w, x))
+    assert isinstance(q, Quantized)
+    size = knobs["group_size"] if knobs["group_size"] > 0 else 32
+    assert (q.bits, q.group_size, q.shape, q.dtype) == (knobs["bits"], size, (8, 32), dtype)
+    assert (q.zero is None) == knobs.get("symmetric", False)
+    assert q.scale.dtype == dtype
+    assert (q.scale > 0).all()
+    zero = torch.tensor(2.0 ** (q.bits - 1)) if q.zero is None else q.zero.float()[..., None]
+    steps = q.dense().double().unflatten(1, (-1, size)) / q.scale.double()[..., None] + zero
+    tolerance = {torch.float32: 1e-4, torch.float16: 0.07, torch.bfloat16: 0.51}[dtype]  # of 8 bits, near the ends
+    assert (steps - steps.round()).abs().max() < tolerance
+    assert steps.round().min() >= 0
+    assert steps.round().max() <= 2**q.bits - 1
+
+
+@pytest.mark.parametrize(("out", "width"), [(8, 16), (5, 48), (32, 64)])
+@pytest.mark.parametrize(("name", "knobs"), CASES)
+def test_a_slow_reference_gives_the_same_codes(name: str, knobs: dict, out: int, width: int) -> None:
+    w, x, _ = layer(out, width, 3 * width, out)
+    fitted = method(name)(**knobs)(Dense(w), site(w, x))
+    assert isinstance(fitted, Quantized)
+    expected = REFERENCES[name](w.double().numpy(), x.double().numpy(), knobs)
+    plain = Quantized.of(torch.tensor(expected).to(torch.uint8), fitted.scale, fitted.zero, fitted.bits)
+    assert torch.equal(plain.codes, fitted.codes)
+
+
+@pytest.mark.parametrize(("name", "knobs"), [case for case in CASES if method(case.values[0]).CARD.baseline])
+def test_it_beats_its_baseline_at_equal_bytes(name: str, knobs: dict) -> None:
+    card, seen, held_out = method(name).CARD, [], []
+    for seed in SEEDS:
+        w, x, held = layer(16, 48, 384, seed)
+        where = site(w, x)
+        ours, theirs = (method(m)(**knobs)(Dense(w), where) for m in (name, card.baseline))
+        assert bits(ours) == bits(theirs)
+        for ratios, rows in ((seen, x), (held_out, held)):
+            ratios.append(objective(w, ours, rows) / objective(w, theirs, rows))
+    for ratios in (seen, held_out):
+        assert np.mean(ratios) < 1
+        assert sum(ratio < 1 for ratio in ratios) >= (len(SEEDS) if card.guarantee == "always" else 18), ratios
+
+
+@pytest.mark.parametrize("name", KNOBS)
+@pytest.mark.parametrize(
+    ("knobs", "width", "says"),
+    [
+        ({"bits": 4, "group_size": 64}, 96, "nearest that divides it: 48|32|96"),
+        ({"bits": 4, "group_size": 7}, 64, "16"),
+        ({"bits": 3, "group_size": -1}, 12, "group_size: got 12"),
+        ({"bits": 5, "group_size": 16}, 64, "2, 3, 4, 8"),
+        ({"bits": 4, "group_size": 0}, 64, "16"),
+    ],
+)
+def test_knobs_that_do_not_fit_are_refused_before_work(name: str, knobs: dict, width: int, says: str) -> None:
+    fit = method(name)(**knobs)
+    with pytest.raises(ValueError, match=says):
+        fit.check(width)
+    with pytest.raises(ValueError, match=says):
+        fit(Dense(torch.randn(4, width)), site(torch.randn(4, width), torch.randn(8, width)))

@@ -1,0 +1,76 @@
+"""Laws of Stat: what is merged from parts equals the whole; padding is not seen."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from trimtab.core.stats import IMAGE, KINDS, PADDING, TEXT, VIDEO, Gram
+
+CASES = {"gram": (Gram, lambda x: x.double().T @ x.double())}
+
+
+@pytest.fixture(params=CASES, name="case")
+def _case(request: pytest.FixtureRequest):
+    return CASES[request.param]
+
+
+def seen(make, x, kinds):
+    stat = make(x.shape[1])
+    stat.add(x, kinds)
+    return stat
+
+
+def test_it_is_the_sum_over_rows_that_are_not_padding(case) -> None:
+    make, whole = case
+    x, kinds = torch.randn(200, 12) * 3 + 1, torch.randint(0, 4, (200,))
+    expected = whole(x[kinds != PADDING])
+    got = seen(make, x, kinds).read().double()
+    torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+
+
+def test_halves_merged_equal_the_whole(case) -> None:
+    make, _ = case
+    x, kinds = torch.randn(301, 12) * torch.logspace(-2, 2, 12), torch.randint(0, 4, (301,))
+    whole, first = seen(make, x, kinds), seen(make, x[:100], kinds[:100])
+    first.merge(seen(make, x[100:], kinds[100:]))
+    torch.testing.assert_close(first.read(), whole.read(), rtol=1e-5, atol=1e-5 * whole.read().abs().max().item())
+    assert torch.equal(first.seen, whole.seen)
+
+
+def test_adding_twice_equals_adding_once(case) -> None:
+    make, _ = case
+    x, kinds = torch.randn(80, 6), torch.full((80,), IMAGE)
+    parts = make(6)
+    for rows in x.split(30):
+        parts.add(rows, kinds[: len(rows)])
+    torch.testing.assert_close(parts.read(), seen(make, x, kinds).read(), rtol=1e-5, atol=1e-4)
+
+
+def test_padding_is_ignored_even_where_it_is_not_a_number(case) -> None:
+    make, _ = case
+    x, kinds = torch.randn(50, 6), torch.zeros(50, dtype=torch.int64)
+    x[10:20], kinds[10:20] = torch.nan, PADDING
+    kept = torch.cat([x[:10], x[20:]])
+    assert torch.equal(seen(make, x, kinds).read(), seen(make, kept, torch.zeros(40, dtype=torch.int64)).read())
+
+
+def test_rows_are_counted_by_kind(case) -> None:
+    make, _ = case
+    kinds = torch.tensor([TEXT] * 5 + [IMAGE] * 4 + [VIDEO] * 3 + [PADDING] * 2)
+    stat = seen(make, torch.randn(14, 6), kinds)
+    assert dict(zip(KINDS, stat.seen.tolist(), strict=True)) == {"text": 5, "image": 4, "video": 3, "padding": 2}
+
+
+def test_low_precision_rows_are_summed_in_float32(case) -> None:
+    make, whole = case
+    x = (torch.randn(4096, 8) + 1).bfloat16()
+    got = seen(make, x, torch.zeros(4096, dtype=torch.int64)).read()
+    assert got.dtype == torch.float32
+    torch.testing.assert_close(got.double(), whole(x), rtol=1e-5, atol=1e-2)
+
+
+def test_merging_something_else_is_an_error(case) -> None:
+    make, _ = case
+    with pytest.raises(TypeError, match="merge"):
+        make(4).merge(object())

@@ -1,0 +1,130 @@
+"""Laws of Weight: every node kind, on random tensors, against the plain product, the file and finite differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load, save
+from torch import Tensor
+
+from trimtab.core.pack import BITS, pack, period, unpack
+from trimtab.core.weight import Dense, Quantized, Weight, bits, build, check_grid, rows
+
+OUT, IN, GROUP = 6, 48, 24
+
+
+def quantized(width: int, symmetric: bool, dtype: torch.dtype) -> Quantized:
+    codes = torch.randint(0, 2**width, (OUT, IN), dtype=torch.uint8)
+    zero = None if symmetric else torch.randint(0, 2**width, (OUT, IN // GROUP), dtype=torch.uint8)
+    return Quantized.of(codes, (torch.rand(OUT, IN // GROUP) + 0.1).to(dtype), zero, width)
+
+
+CASES: dict[str, Callable[[], Weight]] = {
+    "dense-float32": lambda: Dense(torch.randn(OUT, IN)),
+    "dense-bfloat16": lambda: Dense(torch.randn(OUT, IN).bfloat16()),
+    **{
+        f"quantized-{width}-{'symmetric' if symmetric else 'asymmetric'}-{str(dtype)[6:]}": (
+            lambda width=width, symmetric=symmetric, dtype=dtype: quantized(width, symmetric, dtype)
+        )
+        for width in BITS
+        for symmetric in (True, False)
+        for dtype in (torch.float32, torch.bfloat16)
+    },
+}
+
+
+@pytest.fixture(params=CASES, name="w")
+def _w(request: pytest.FixtureRequest) -> Weight:
+    return CASES[request.param]()
+
+
+def same_bits(a: Tensor, b: Tensor) -> bool:
+    return a.dtype == b.dtype and torch.equal(a.contiguous().view(torch.uint8), b.contiguous().view(torch.uint8))
+
+
+def test_every_kind_is_seen() -> None:
+    seen = {type(make()) for make in CASES.values()}
+    assert seen == set(Weight.__subclasses__()), "a node kind has no case here"
+
+
+def test_forward_is_the_product_with_dense(w: Weight) -> None:
+    x = torch.randn(3, 5, IN)
+    expected = (x.double().flatten(0, 1) @ w.dense().double().T).unflatten(0, (3, 5))
+    assert w.shape == w.dense().shape == (OUT, IN)
+    assert w.dtype == w.dense().dtype
+    torch.testing.assert_close(w(x).double(), expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+
+
+def test_spec_and_state_rebuild_it_bit_for_bit(w: Weight) -> None:
+    again = build(w.spec())
+    again.load_state_dict(load(save(w.state_dict())), strict=True)
+    assert same_bits(again.dense(), w.dense())
+    assert again.spec() == w.spec()
+    for name, tensor in w.state_dict().items():
+        assert same_bits(again.state_dict()[name], tensor), name
+
+
+def test_bits_are_the_bytes_of_the_file(w: Weight) -> None:
+    blob = save(w.state_dict())
+    header = 8 + int.from_bytes(blob[:8], "little")
+    assert bits(w) == 8 * (len(blob) - header)
+
+
+def test_rows_are_rows_of_dense(w: Weight) -> None:
+    index = torch.randint(0, OUT, (2, 3))
+    assert same_bits(rows(w, index), w.dense()[index])
+
+
+@pytest.mark.parametrize("width", BITS)
+@pytest.mark.parametrize("symmetric", [True, False])
+def test_quantized_is_code_minus_zero_times_scale(width: int, symmetric: bool) -> None:
+    w = quantized(width, symmetric, torch.bfloat16)
+    codes = unpack(w.codes, width)
+    for r in range(OUT):
+        for c in range(IN):
+            zero = 2 ** (width - 1) if w.zero is None else int(w.zero[r, c // GROUP])
+            value = (int(codes[r, c]) - zero) * float(w.scale[r, c // GROUP])
+            assert w.dense()[r, c] == torch.tensor(value).bfloat16()
+
+
+@settings(max_examples=60, deadline=None)
+@given(width=st.sampled_from(BITS), high=st.integers(1, 5), count=st.integers(1, 6), seed=st.integers(0, 2**16))
+def test_pack_and_unpack_are_inverse(width: int, high: int, count: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    codes = torch.randint(0, 2**width, (high, count * period(width)), generator=generator, dtype=torch.uint8)
+    packed = pack(codes, width)
+    assert packed.shape == (high, codes.shape[1] * width // 8)
+    assert torch.equal(unpack(packed, width), codes)
+    stream = "".join(f"{byte:08b}"[::-1] for byte in packed[0].tolist())
+    assert [int(stream[i * width : (i + 1) * width][::-1], 2) for i in range(codes.shape[1])] == codes[0].tolist()
+
+
+def test_gradients_of_dense_match_finite_differences() -> None:
+    w = Dense(torch.nn.Parameter(torch.randn(4, 5, dtype=torch.float64)))
+    x = torch.randn(3, 5, dtype=torch.float64)
+    cotangent = torch.randn(3, 4, dtype=torch.float64)
+    (w(x) * cotangent).sum().backward()
+    assert w.value.grad is not None
+    for i in range(4):
+        for j in range(5):
+            step = torch.zeros(4, 5, dtype=torch.float64)
+            step[i, j] = 1e-6
+            up, down = (((x @ (w.value + s * step).T) * cotangent).sum() for s in (1, -1))
+            assert w.value.grad[i, j].item() == pytest.approx(((up - down) / 2e-6).item(), rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize(("width", "group", "row"), [(5, 8, 16), (4, 7, 48), (3, 12, 24), (4, 0, 16), (2, 2, 8)])
+def test_a_grid_that_does_not_fit_is_refused(width: int, group: int, row: int) -> None:
+    with pytest.raises(ValueError, match=r"accepted|nearest"):
+        check_grid(width, group, row)
+
+
+def test_an_unknown_spec_is_refused() -> None:
+    with pytest.raises(ValueError, match="wavelet"):
+        build({"kind": "wavelet", "version": 1})
+    with pytest.raises(ValueError, match="version 2"):
+        build({"kind": "dense", "version": 2, "shape": [1, 1], "dtype": "float32"})
