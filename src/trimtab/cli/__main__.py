@@ -1,0 +1,3 @@
+from trimtab.cli.app import main
+
+main()

@@ -1,0 +1,123 @@
+"""``trimtab list``, ``doctor``, ``cache``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import typer
+
+from trimtab.cli.app import note, say
+from trimtab.core.errors import BadInput, unknown
+
+JSON = typer.Option(False, "--json", help="Make the last line of standard output one JSON document.")
+
+
+def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*columns, title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
+    Console(width=None if sys.stdout.isatty() else 120).print(table, markup=False)
+
+
+def _methods() -> list[dict[str, Any]]:
+    from trimtab import methods
+
+    return [
+        {"name": name, "family": card.family, "saves": card.saves, "needs": card.needs, "year": card.year,
+         "paper": card.title, "where": card.where}
+        for name, card in methods.cards().items()
+    ]  # fmt: skip
+
+
+def _models() -> list[dict[str, Any]]:
+    from trimtab.load.builtin import MODELS
+
+    return [{"name": name, "what": row.title, "license": row.license, "source": row.source} for name, row in MODELS.items()]
+
+
+def _data() -> list[dict[str, Any]]:
+    from trimtab.data.builtin import BUILTIN
+
+    return [{"name": name, "type": row.type, "what": row.title, "license": row.license} for name, row in BUILTIN.items()]
+
+
+def _recipes() -> list[dict[str, Any]]:
+    from trimtab.run.start import ready
+
+    return [{"name": name, "what": path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")}
+            for name, path in ready().items()]  # fmt: skip
+
+
+LISTS = {"methods": _methods, "models": _models, "data": _data, "recipes": _recipes}
+
+
+def listing(
+    what: str = typer.Argument(..., help="methods, models, data or recipes."),
+    after: str = typer.Option(None, "--after", help="Only methods that may follow this one."),
+    as_json: bool = JSON,
+) -> None:
+    """List what there is: methods, models, data or recipes."""
+    if what not in LISTS:
+        raise unknown("list", what, LISTS)
+    rows = LISTS[what]()
+    if after is not None:
+        if what != "methods":
+            raise BadInput(f"--after: goes with 'trimtab list methods', not {what!r}")
+        from trimtab import methods
+
+        rows = [row for row in rows if row["name"] in methods.after(after)]
+    if as_json:
+        say({what: rows})
+    elif rows:
+        _table(what, list(rows[0]), [[str(value) for value in row.values()] for row in rows])
+
+
+def doctor(as_json: bool = JSON) -> None:
+    """Say what this machine has: versions, threads, bandwidth, arithmetic peak, kernels."""
+    from dataclasses import asdict
+
+    from trimtab.measure.machine import doctor as examine
+
+    facts = asdict(examine())
+    if as_json:
+        say(facts)
+    else:
+        _table("doctor", ["fact", "value"], [[key, _short(value)] for key, value in facts.items()])
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, dict):
+        return "\n".join(f"{key}: {_short(one)}" for key, one in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(_short(one) for one in value)
+    return f"{value:,.1f}" if isinstance(value, float) else str(value)
+
+
+def cache(
+    remove: str = typer.Option(None, "--remove", help="Remove this entry."),
+    clear: bool = typer.Option(False, "--clear", help="Remove everything."),
+    as_json: bool = JSON,
+) -> None:
+    """List or remove what Trimtab wrote outside run folders."""
+    from trimtab.load import cache as store
+
+    gone = store.remove(remove) if remove is not None else store.remove() if clear else []
+    left = store.entries()
+    if as_json:
+        say({"root": str(store.root()), "removed": [one.name for one in gone],
+             "entries": [{"name": one.name, "bytes": one.bytes} for one in left]})  # fmt: skip
+        return
+    for one in gone:
+        note(f"removed {one.name} ({one.bytes / 1e6:.1f} MB)")
+    _table(str(store.root()), ["entry", "MB"], [[one.name, f"{one.bytes / 1e6:.1f}"] for one in left])
+
+
+def register(app: typer.Typer) -> None:
+    """Add this room's commands."""
+    app.command("list")(listing)
+    app.command()(doctor)
+    app.command()(cache)

@@ -1,0 +1,97 @@
+"""``trimtab generate``, ``eval``, ``bench``, ``export``, ``serve``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from trimtab.cli.app import note, say
+from trimtab.cli.progress import shown
+from trimtab.core.errors import BadInput
+
+JSON = typer.Option(False, "--json", help="Make the last line of standard output one JSON document.")
+MODEL = typer.Argument(..., help="An artifact folder, builtin:NAME, hub id, local folder or .gguf file.")
+
+
+def generate(
+    model: str = MODEL,
+    question: str = typer.Argument(..., help="What to ask, or how the text begins."),
+    image: list[Path] = typer.Option([], "--image", help="A picture to look at (repeatable)."),
+    max_new_tokens: int = typer.Option(64, "--max-new-tokens", min=1),
+    as_json: bool = JSON,
+) -> None:
+    """Ask MODEL a question, about pictures where it sees."""
+    from trimtab.evaluate.ask import ask
+    from trimtab.load.sources import open_source
+
+    answer = ask(open_source(model, lowered=True), question, image, max_new_tokens)
+    if as_json:
+        say({"answer": answer})
+    else:
+        typer.echo(answer)
+
+
+def evaluate(
+    model: str = MODEL,
+    dataset: str = typer.Option("easyvqa", "--dataset", help="A built-in data set (trimtab list data)."),
+    data: Path = typer.Option(None, "--data", help="Your own file instead: csv, jsonl, parquet or a folder."),
+    limit: int = typer.Option(500, "--limit", min=1),
+    as_json: bool = JSON,
+) -> None:
+    """Measure the quality of MODEL on a test split."""
+    from trimtab.run.verbs import quality
+
+    with shown(as_json) as progress:
+        reading = quality(model, dataset if data is None else None, data, limit, progress)
+    low, high = reading.spread or (reading.value, reading.value)
+    if as_json:
+        say({"name": reading.name, "value": reading.value, "spread": [low, high], "n": reading.n})
+    else:
+        typer.echo(f"{reading.name}: {reading.value:.4f} (95 % interval {low:.4f} to {high:.4f}, n = {reading.n})")
+
+
+def bench(
+    model: str = MODEL,
+    batch_size: int = typer.Option(8, "--batch-size", min=1),
+    repeats: int = typer.Option(9, "--repeats", min=3),
+    as_json: bool = JSON,
+) -> None:
+    """Time MODEL on this machine: vision, prefill and decode apart."""
+    from trimtab.run.verbs import speed
+
+    readings = speed(model, batch_size, repeats)
+    if as_json:
+        say({one.name: {"value": one.value, "spread": one.spread, "n": one.n} for one in readings})
+    else:
+        for one in readings:
+            low, high = one.spread or (one.value, one.value)
+            typer.echo(f"{one.name:24} {1e3 * one.value:9.2f} ms   ({1e3 * low:.2f} to {1e3 * high:.2f}, n = {one.n})")
+
+
+def export(
+    artifact: Path = typer.Argument(..., help="An artifact folder."),
+    out: Path = typer.Option(..., "--out", help="A new folder."),
+    as_json: bool = JSON,
+) -> None:
+    """Write ARTIFACT as a plain Hugging Face folder with dense 16-bit weights. No other format yet."""
+    from trimtab.load.dense import export as write
+
+    written = write(artifact, out)
+    note(f"Wrote {out} ({written / 1e6:.1f} MB): dense weights, loadable with plain transformers, not smaller.")
+    if as_json:
+        say({"folder": str(out), "bytes": written})
+
+
+def serve(artifact: Path) -> None:
+    """Not in this version: an OpenAI-compatible server. Use `trimtab generate` or `trimtab.load` until then."""
+    raise BadInput(f"serve: not in this version. Ask {artifact} with: trimtab generate {artifact} --image FILE QUESTION")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this room's commands."""
+    app.command()(generate)
+    app.command("eval")(evaluate)
+    app.command()(bench)
+    app.command()(export)
+    app.command()(serve)

@@ -1,0 +1,127 @@
+"""``trimtab run``, ``resume``, ``init``, ``plan``, ``report``, ``compare``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from trimtab.cli.app import note, say
+from trimtab.cli.progress import shown
+
+OUT = typer.Option(None, "--out", help="The run's folder (default: runs/<recipe>-<time>).")
+SET = typer.Option([], "--set", help="Override a recipe key: --set calibrate.num_samples=64 (repeatable).")
+JSON = typer.Option(False, "--json", help="Make the last line of standard output one JSON document.")
+SAMPLES = typer.Option(False, "--with-samples", help="Show changed answers in the report, which is then stamped.")
+
+
+def run(recipe: str, out: Path | None = OUT, settings: list[str] = SET, as_json: bool = JSON,
+        with_samples: bool = SAMPLES) -> None:  # fmt: skip
+    """Do what RECIPE says: a ready recipe's name (trimtab list recipes) or a YAML file."""
+    from trimtab.run import start
+    from trimtab.run.folder import default
+
+    name, resolved = start.resolve(recipe, settings)
+    folder = out or default(name)
+    with _resumable(folder), shown(as_json) as progress:
+        result = start.run(resolved, folder, progress=progress, name=name)
+    _finish(result, as_json, with_samples)
+
+
+def resume(folder: Path, as_json: bool = JSON, with_samples: bool = SAMPLES) -> None:
+    """Go on with a run that was stopped; it ends in the same artifact."""
+    from trimtab.run import start
+
+    with _resumable(folder), shown(as_json) as progress:
+        result = start.resume(folder, progress)
+    _finish(result, as_json, with_samples)
+
+
+class _resumable:
+    """On Ctrl-C, print the line that goes on with the run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is KeyboardInterrupt:
+            note(f"\nStopped. Go on with: trimtab resume {self.folder}")
+
+
+def _finish(result: object, as_json: bool, with_samples: bool) -> None:
+    from trimtab.report import render
+    from trimtab.report.terminal import show
+    from trimtab.run.result import Result
+
+    assert isinstance(result, Result)
+    if with_samples or not result.report.exists():
+        render(result.folder, with_samples=with_samples)
+    if as_json:
+        say({"folder": str(result.folder), **result.data})
+    else:
+        show(result.data, result.readings)
+        note(f"Report: {result.report}\nArtifact: {result.artifact}")
+    raise typer.Exit(result.exit_status)
+
+
+def init(
+    data: Path = typer.Option(..., "--data", help="A CSV, JSONL or Parquet file, or a folder of pictures."),
+    model: str = typer.Option("builtin:easyvqa-llava", "--model", help="builtin:NAME, hub id, folder or .gguf file."),
+    out: Path = typer.Option(Path("recipe.yaml"), "--out", help="Where to write the recipe."),
+    as_json: bool = JSON,
+) -> None:
+    """Look at your data and write a recipe for it."""
+    from trimtab.run.init import write
+
+    path, reasons = write(model, data, out)
+    for reason in reasons:
+        note(reason)
+    note(f"Wrote {path}. Read it, then: trimtab run {path}")
+    if as_json:
+        say({"recipe": str(path), "reasons": reasons})
+
+
+def plan(recipe: str, settings: list[str] = SET, as_json: bool = JSON) -> None:
+    """Say what RECIPE needs and whether its shapes fit, without doing it."""
+    from trimtab.run import start
+    from trimtab.run.plan import plan as make
+    from trimtab.run.plan import show
+
+    _, resolved = start.resolve(recipe, settings)
+    found = make(resolved)
+    if as_json:
+        say(found.row())
+    else:
+        typer.echo(show(found))
+
+
+def report(folder: Path, with_samples: bool = SAMPLES, as_json: bool = JSON) -> None:
+    """Write a run's report again."""
+    from trimtab.report import render
+    from trimtab.run.result import Result
+
+    result = Result.open(folder)
+    render(folder, with_samples=with_samples)
+    note(f"Report: {result.report}")
+    if as_json:
+        say({"report": str(result.report)})
+
+
+def compare(folders: list[Path], as_json: bool = JSON) -> None:
+    """Put several runs' figures side by side. It does not yet test their differences pairwise."""
+    from trimtab.report.compare import compare as table
+
+    text = table(folders)
+    typer.echo(text)
+    if as_json:
+        from trimtab.run.result import Result
+
+        say({"runs": [{"folder": str(one), **Result.open(one).data} for one in folders]})
+
+
+def register(app: typer.Typer) -> None:
+    """Add this room's commands."""
+    for command in (init, plan, run, resume, report, compare):
+        app.command()(command)

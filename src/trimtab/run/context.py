@@ -1,0 +1,50 @@
+"""What every stage of a run works with."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from trimtab.core.files import write_atomic
+from trimtab.core.keep import Keep
+from trimtab.core.reading import Reading
+from trimtab.run.folder import Folder
+from trimtab.run.journal import Journal, whole_lines
+from trimtab.run.recipe import Recipe
+
+Progress = Callable[[str, int, int], None]  # (what, done, of how many)
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """No progress shown."""
+
+
+@dataclass
+class Context:
+    """A run under way. ``loaded`` is the model as it is now; ``policies`` what the token steps added, in order."""
+
+    recipe: Recipe
+    name: str
+    folder: Folder
+    journal: Journal
+    progress: Progress = silent
+    loaded: Any = None
+    policies: list[Keep] = field(default_factory=list)
+    policy_rows: list[dict[str, Any]] = field(default_factory=list)
+    log: logging.Logger = field(default_factory=lambda: logging.getLogger("trimtab.run"))
+
+    def read(self, when: str, readings: Sequence[Reading]) -> None:
+        """Add figures to ``readings.jsonl``; a figure that is there already (a resumed stage) is replaced."""
+        new = [{"when": when, **asdict(one)} for one in readings]
+        fresh = {(row["when"], row["name"]) for row in new}
+        kept = [row for row in whole_lines(self.folder.readings) if (row["when"], row["name"]) not in fresh]
+        lines = [json.dumps(row, allow_nan=False) for row in kept + new]
+        write_atomic(self.folder.readings, "\n".join(lines) + "\n")
+
+    def figure(self, when: str, name: str) -> dict[str, Any] | None:
+        """A figure that was taken, as a row of ``readings.jsonl``."""
+        rows = whole_lines(self.folder.readings)
+        return next((row for row in rows if (row["when"], row["name"]) == (when, name)), None)

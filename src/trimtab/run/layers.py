@@ -1,0 +1,48 @@
+"""Per-layer checkpoints of a step: the changed weights of one block, in one safetensors file that is whole or absent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from trimtab.core.files import replacing
+from trimtab.core.weight import Weight, build
+
+
+class Layers:
+    """The blocks of one step, by index."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def path(self, index: int) -> Path:
+        return self.folder / f"{index:05d}.safetensors"
+
+    def put(self, index: int, weights: Mapping[str, Weight], report: list[dict[str, Any]]) -> None:
+        """Store the weights of block ``index`` by host path, and what is said of them."""
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        tensors = {f"{path}//{name}": t.contiguous() for path, w in weights.items() for name, t in w.state_dict().items()}
+        about = {"specs": json.dumps({path: w.spec() for path, w in weights.items()}), "report": json.dumps(report)}
+        with replacing(self.path(index)) as temporary:
+            save_file(tensors, temporary, about)
+
+    def has(self, index: int) -> bool:
+        return self.path(index).exists()
+
+    def get(self, index: int) -> tuple[dict[str, Weight], list[dict[str, Any]]] | None:
+        """The weights and the report of block ``index``, or None where it was not finished."""
+        if not self.has(index):
+            return None
+        with safe_open(self.path(index), "pt") as file:
+            about = file.metadata()
+            found: dict[str, Weight] = {}
+            for path, spec in json.loads(about["specs"]).items():
+                found[path] = build(spec)
+                names = list(found[path].state_dict())
+                found[path].load_state_dict({name: file.get_tensor(f"{path}//{name}") for name in names}, assign=True)
+        return found, json.loads(about["report"])

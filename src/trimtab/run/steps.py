@@ -1,0 +1,96 @@
+"""One step of a recipe applied to the model: a layer-wise method walks the blocks, a token method adds its policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from trimtab import methods
+from trimtab.core.card import Card
+from trimtab.core.errors import BadInput
+from trimtab.core.linear import Host
+from trimtab.run import invariants
+from trimtab.run.context import Context
+from trimtab.run.invariants import Invariant, State
+from trimtab.run.layers import Layers
+from trimtab.run.recipe import Step
+from trimtab.run.walk import LayerReport, walk
+
+Rows = list[dict[str, Any]]
+
+
+def key(index: int, step: Step) -> str:
+    """How figures and the journal name a step: ``step 1 gptq``."""
+    return f"step {index} {step.method}"
+
+
+def hosts(context: Context) -> dict[str, Host]:
+    """Every host of the model by path, embeddings included."""
+    anatomy = context.loaded.anatomy
+    return dict(anatomy.linears()) | dict(anatomy.embeddings())
+
+
+def fit(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tuple[Rows, list[Invariant]]:
+    """A layer-wise method over the blocks, each stored as it ends; a stored block is put in place, not fitted again."""
+    method = methods.make(step.method, step.knobs)
+    stored = Layers(context.folder.state / f"step-{index}")
+    label = key(index, step)
+    total = len(context.loaded.anatomy.blocks()) + 1
+    rows: Rows = []
+
+    def ended(at: int, reports: Sequence[LayerReport], changed: dict[str, Host]) -> None:
+        made = [_row(report, label) for report in reports]
+        if not stored.has(at):
+            stored.put(at, {path: host.w for path, host in changed.items()}, made)
+        rows.extend(made if made else (stored.get(at) or ({}, []))[1])
+        context.progress(label, min(at + 1, total), total)
+
+    def done(at: int) -> Any:
+        found = stored.get(at)
+        return None if found is None else found[0]
+
+    targets = step.targets if step.targets is not None else ("all-linear",)
+    walk(context.loaded.anatomy, batches, method, targets, ignore=step.ignore, on_layer=ended, done=done)
+    touched = {row["name"] for row in rows}
+    changed = {path: host for path, host in hosts(context).items() if path in touched}
+    return rows, invariants.on_grid(changed, label)
+
+
+def _row(report: LayerReport, label: str) -> dict[str, Any]:
+    return {"name": report.name, "part": report.part, "step": label, "error": report.error,
+            "bits_per_weight": report.bits, "seen": dict(report.seen)}  # fmt: skip
+
+
+def tokens(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tuple[Rows, list[Invariant]]:
+    """A token method: its policy joins the loop. Refused where the model has no image tokens to keep."""
+    if not any(block.part == "projector" for block in context.loaded.anatomy.blocks()):
+        raise BadInput(f"steps.{index - 1}.{step.method}: the model has no image tokens; it works on vision-language models")
+    method = methods.make(step.method, step.knobs)
+    policy = method.policy()
+    place = len(context.policies)
+    count = 256
+    expect = {"of": count, "kept": policy.budget(count)}
+    context.policies.append(policy)
+    context.policy_rows.append({"method": step.method, "knobs": methods.knobs(method)})
+    return [], [Invariant("tokens_kept", f"policy {place}", expect, key(index, step))]
+
+
+APPLY: dict[str, Callable[[Context, int, Step, Sequence[Any]], tuple[Rows, list[Invariant]]]] = {
+    "quantize": fit,
+    "tokens": tokens,
+}
+
+
+def card(step: Step) -> Card:
+    """The card of a step's method."""
+    return methods.get(step.method).CARD
+
+
+def state(context: Context) -> State:
+    """What invariants are checked on."""
+    return State(hosts(context), context.policies)
+
+
+def standing(old: Sequence[Invariant], new: Sequence[Invariant], by: Card) -> list[Invariant]:
+    """The invariants that hold from now on: the old ones that ``by`` does not consume, and the new ones."""
+    return [one for one in old if one.name not in by.consumes] + list(new)
