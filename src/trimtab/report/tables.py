@@ -1,0 +1,162 @@
+"""The report's tables: before and after, controls, prediction, steps, stages, machine, changed answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from trimtab.report.figures import CONTROLS, change, interval, kind, label, plain, say, times
+from trimtab.report.folder import Figure, Run
+from trimtab.report.table import Cell, Column, Table, columns
+
+GROUPS = (
+    ("Quality", ("accuracy", "perplexity")),
+    ("Size", ("bytes", "parameters")),
+    ("Speed", ("latency", "flops")),
+    ("Memory", ("memory",)),
+)
+ABSENT = Cell("not measured", "quiet")
+
+
+def reading(run: Run, when: str, name: str) -> Cell:
+    """The cell of a figure with its interval under it, or the words that it was not measured."""
+    one = run.get(when, name)
+    if one is None:
+        return ABSENT
+    tone = "bad" if one.value != one.value or abs(one.value) == float("inf") else ""
+    spread = one.spread if one.spread and all(abs(end) < float("inf") for end in one.spread) else None
+    text, note = say(one.value, one.unit), interval(spread, one.unit)
+    return Cell(text, tone, note, f"{when}/{name}", one.value, spread)  # type: ignore[arg-type]
+
+
+def is_control(name: str) -> bool:
+    return name.rpartition(".")[2] in CONTROLS
+
+
+def quality_names(run: Run) -> list[str]:
+    """Figures of quality, what the budget names first."""
+    named = [axis.get("figure") for axis in run.result.get("axes") or [] if axis.get("axis") == "quality"]
+    found = [name for name in run.names() if name.startswith(("accuracy", "perplexity")) and not is_control(name)]
+    return sorted(found, key=lambda name: named.index(name) if name in named else len(named))
+
+
+def before_after(run: Run, brief: bool = False) -> Table:
+    """Every figure of both ends, grouped; ``brief`` leaves out what only a second look wants."""
+    titles = (
+        Column("Figure"), Column("Before", True), Column("After", True), Column("Change", True),
+        Column("n", True, 1), Column("How", spare=2),
+    )  # fmt: skip
+    ends = [name for when, name in run.figures if when in ("before", "after")]
+    names = [name for name in dict.fromkeys(ends) if not name.startswith("seconds") and not is_control(name)]
+    rows: list[tuple[Cell, ...]] = []
+    known = tuple(start for _, starts in GROUPS for start in starts)
+    for title, starts in (*GROUPS, ("Other", ())):
+        group = [name for name in names if (name.startswith(starts) if starts else not name.startswith(known))]
+        group = [name for name in group if not (brief and name == "bytes.weights16")]
+        rows += [(Cell(title),)] if group else []
+        rows += [_pair(run, name) for name in group]
+    return Table("Before and after", titles, tuple(rows))
+
+
+def _pair(run: Run, name: str) -> tuple[Cell, ...]:
+    first, last = run.get("before", name), run.get("after", name)
+    text, tone = _changed(run, name, first, last)
+    ends = [one for one in (first, last) if one]
+    counts = " / ".join(dict.fromkeys(f"{one.n:,}" for one in ends if one.how != "counted" or one.n > 1))
+    how = " / ".join(dict.fromkeys(one.how for one in ends))
+    cells = reading(run, "before", name), reading(run, "after", name)
+    return (Cell(label(name)), *cells, Cell(text, tone), Cell(counts, "quiet"), Cell(how, "quiet"))
+
+
+def _changed(run: Run, name: str, first: Figure | None, last: Figure | None) -> tuple[str, Any]:
+    """Weights are compared with the same model in 16 bits, as the budget is; all else with before."""
+    if name == "bytes.weights" and last:
+        half = run.get("after", "bytes.weights16") or run.get("before", "bytes.weights16")
+        if half and first and half.value != first.value:
+            text, tone = change(name, half.value, last.value)
+            return f"{text} of 16-bit", tone
+    spreads = (first.spread if first else None, last.spread if last else None)
+    return change(name, first.value if first else None, last.value if last else None, spreads)
+
+
+def controls(run: Run) -> Table:
+    """Accuracy with the image, without it, and from a table of questions: what sight is worth here."""
+    names = [name for name in run.names() if is_control(name)]
+    bases = dict.fromkeys(name.rpartition(".")[0] for name in names)
+    rows: list[tuple[Cell, ...]] = []
+    for base in bases:
+        for name in (base, *(one for one in names if one.rpartition(".")[0] == base)):
+            words = CONTROLS.get(name.rpartition(".")[2], "with the image")
+            ends = [run.get(when, name) for when in ("before", "after")]
+            counts = " / ".join(dict.fromkeys(f"{one.n:,}" for one in ends if one))
+            rows.append((
+                Cell(f"{base.partition('.')[2]}: {words}"), reading(run, "before", name), reading(run, "after", name),
+                Cell(counts, "quiet"),
+            ))  # fmt: skip
+    return Table("Controls", columns("Accuracy", "#Before", "#After", "#n"), tuple(rows))
+
+
+def predicted(run: Run) -> Table:
+    """What the plan said beside what was measured."""
+    rows = []
+    for row in run.result.get("plan") or []:
+        name, guess, real = str(row.get("figure", "")), row.get("predicted"), row.get("measured")
+        unit = row.get("unit") or kind(name).unit
+        ratio = times(real / guess) if guess and real is not None else ""
+        off = bool(guess and real and not 0.5 <= real / guess <= 2.0)
+        verdict = Cell(f"{ratio}, OFF" if off else ratio, "warn" if off else "")
+        rows.append((Cell(label(name)), _plan_cell(run, "plan", name, guess, unit),
+                     _plan_cell(run, "after", name, real, unit), verdict))  # fmt: skip
+    titles = columns("Figure", "#Predicted", "#Measured", "#Measured / predicted")
+    return Table("Predicted and measured", titles, tuple(rows))
+
+
+def _plan_cell(run: Run, when: str, name: str, value: float | None, unit: str) -> Cell:
+    one = run.get(when, name)
+    if one is not None and one.value == value:
+        return reading(run, when, name)
+    return Cell(say(value, unit), value=value) if value is not None else ABSENT
+
+
+def stages(run: Run) -> Table:
+    """Seconds of each stage and its share of the whole."""
+    found = {str(name): float(value) for name, value in (run.result.get("seconds") or {}).items()}
+    total = sum(found.values()) or 1.0
+    rows = [(Cell(name), Cell(say(value, "s"), value=value), Cell(say(value / total, "share")))
+            for name, value in found.items()]  # fmt: skip
+    return Table("Seconds of each stage", columns("Stage", "#Time", "#Share"), tuple(rows))
+
+
+def facts(caption: str, given: dict[str, Any]) -> Table:
+    """Plain data as rows of name and value, nested names joined by dots."""
+    rows = tuple((Cell(name.replace("_", " ")), Cell(text)) for name, text in _flat(given))
+    return Table(caption, columns("What", "Value"), rows)
+
+
+def _flat(given: dict[str, Any], start: str = "") -> Iterable[tuple[str, str]]:
+    for key, value in given.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{start}{key}, ")
+        elif isinstance(value, list | tuple):
+            yield f"{start}{key}", ", ".join(str(item) for item in value)
+        elif isinstance(value, bool) or value is None:
+            yield f"{start}{key}", {True: "yes", False: "no", None: "not known"}[value]
+        else:
+            yield f"{start}{key}", plain(value) if isinstance(value, float) else str(value)
+
+
+def changed_answers(run: Run) -> Table:
+    """Answers that differ after trimming, from ``predictions.jsonl``; only in a report that may hold samples."""
+    rows = [row for row in run.samples or () if row.get("before") != row.get("after")]
+    extra = [key for key in dict.fromkeys(key for row in rows for key in row) if key not in ("id", "before", "after")]
+    titles = columns("Id", "Before", "After", *(key.replace("_", " ").capitalize() for key in extra))
+    cells = tuple(tuple(Cell(_said(row.get(key))) for key in ("id", "before", "after", *extra)) for row in rows)
+    return Table("Changed answers", titles, cells)
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_said(item)}" for key, item in value.items())
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "" if value is None else str(value)

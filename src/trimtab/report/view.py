@@ -1,0 +1,161 @@
+"""Everything that the page and its Markdown twin show, in the order in which a sceptical engineer reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from trimtab.report import tables
+from trimtab.report.figures import points, say
+from trimtab.report.folder import Run
+from trimtab.report.plots.audit import audit
+from trimtab.report.plots.cost import cost
+from trimtab.report.plots.layers import layers, worst
+from trimtab.report.plots.time import time
+from trimtab.report.svg import Plot
+from trimtab.report.table import Cell, Table, columns
+from trimtab.report.verdict import Verdict, verdict
+
+
+@dataclass(frozen=True)
+class StepView:
+    """One step: the method with its knobs, how long it took, and whether each standing invariant held after it."""
+
+    title: str
+    knobs: str
+    seconds: str
+    note: str
+    invariants: Table
+    broken: int
+
+
+@dataclass(frozen=True)
+class View:
+    """The report as data. Empty tables and plots are sections that the run has nothing to say in."""
+
+    name: str
+    model: str
+    verdict: Verdict
+    stamped: bool
+    notes: tuple[str, ...]
+    before_after: Table
+    flips: str
+    cost: Plot
+    time: Plot
+    audit_words: tuple[str, ...]
+    audit: Plot
+    layers: Plot
+    worst: tuple[str, ...]
+    steps: tuple[StepView, ...]
+    controls: Table
+    predicted: Table
+    recipe: str
+    python: str
+    shell: str
+    artifact: Table
+    machine: Table
+    stages: Table
+    samples: Table
+
+
+def build(run: Run) -> View:
+    """The view of a run; ``run.samples`` is None unless the user asked for them."""
+    result = run.result
+    python, shell = _loading(run)
+    return View(
+        name=str(result.get("name") or run.folder), model=_model(result.get("model") or {}), verdict=verdict(run),
+        stamped=run.samples is not None, notes=tuple(str(note) for note in result.get("notes") or ()),
+        before_after=tables.before_after(run), flips=flips(result.get("flips")), cost=cost(run), time=time(run),
+        audit_words=_audited(result.get("audit") or {}), audit=audit(run), layers=layers(run),
+        worst=tuple(worst(run)), steps=tuple(_step(step) for step in result.get("steps") or ()),
+        controls=tables.controls(run), predicted=tables.predicted(run), recipe=run.recipe, python=python, shell=shell,
+        artifact=_artifact(result.get("artifact") or {}), machine=tables.facts("Machine", result.get("machine") or {}),
+        stages=tables.stages(run), samples=tables.changed_answers(run),
+    )  # fmt: skip
+
+
+def _model(model: dict[str, Any]) -> str:
+    count = model.get("parameters")
+    size = f"{say(count, 'count')} parameters" if count else ""
+    licence = f"licence {model.get('license') or 'not known'}" if model else ""
+    return " · ".join(part for part in (str(model.get("id") or ""), size, licence) if part)
+
+
+def flips(given: dict[str, Any] | None) -> str:
+    """``lost``: answers that became wrong, ``gained``: became right; both count, even where they cancel."""
+    if not given or not given.get("n"):
+        return ""
+    lost, gained, n = int(given.get("lost", 0)), int(given.get("gained", 0)), int(given["n"])
+    net = points((gained - lost) / n)
+    return (
+        f"Of {n:,} questions, {lost:,} became wrong and {gained:,} became right: {lost + gained:,} flips "
+        f"({say((lost + gained) / n, 'share')}), net {net}."
+    )
+
+
+def _audited(audit: dict[str, Any]) -> tuple[str, ...]:
+    word = audit.get("verdict")
+    if not word:
+        return ()
+    if word == "not needed":
+        return ("Not needed: the model takes no images.",)
+    words = {
+        "passed": "Passed: calibration saw images as the task does.",
+        "overridden": "OVERRIDDEN by allow: text_only. Calibration hardly saw images.",
+    }
+    said = words.get(word, str(word))
+    shown, task = audit.get("image_share"), audit.get("task_image_share")
+    shares = (
+        f"Image tokens were {say(shown, 'share')} of calibration and are {say(task, 'share')} of the task; "
+        "under half of the task's share is refused."
+        if shown is not None and task is not None else ""
+    )  # fmt: skip
+    count = f"{audit['samples']:,} samples." if audit.get("samples") else ""
+    return tuple(part for part in (said, shares, count) if part)
+
+
+def _step(step: dict[str, Any]) -> StepView:
+    rows = step.get("invariants") or []
+    cells = tuple(
+        (Cell(str(row.get("name", "")), note=f"since {row['step']}" if row.get("step") else ""),
+         Cell("holds", "good") if row.get("holds") else Cell("BROKEN", "bad"), Cell(str(row.get("detail") or "")))
+        for row in rows
+    )  # fmt: skip
+    table = Table("Invariants", columns("Invariant", "State", "Detail"), cells)
+    knobs = ", ".join(f"{key} {_knob(value)}" for key, value in (step.get("knobs") or {}).items())
+    title = f"{step.get('index', '')} {step.get('method', '')}".strip()
+    broken = sum(not row.get("holds") for row in rows)
+    return StepView(title, knobs, say(step.get("seconds"), "s"), str(step.get("note") or ""), table, broken)
+
+
+def _knob(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(str(item) for item in value) if isinstance(value, list | tuple) else str(value)
+
+
+def _artifact(artifact: dict[str, Any]) -> Table:
+    given = {"folder": PurePath(str(artifact["path"])).name} if artifact.get("path") else {}
+    if artifact.get("bytes") is not None:
+        given["size"] = f"{say(artifact['bytes'], 'bytes')} ({artifact['bytes']:,} bytes)"
+    rest = {key: value for key, value in artifact.items() if key not in ("path", "bytes")}
+    return tables.facts("Artifact", given | rest)
+
+
+def _loading(run: Run) -> tuple[str, str]:
+    """How to load the artifact, in Python and in a shell, from the folder that the report is in."""
+    path = PurePath(str((run.result.get("artifact") or {}).get("path") or "")).name
+    if not path:
+        return "", ""
+    sees = any(".vision" in name for name in run.names())
+    inputs = 'text="<image>question", images=picture' if sees else '"Once upon a time"'
+    maker = "processor" if sees else "tokenizer"
+    python = (
+        f'import trimtab\n\ntrimmed = trimtab.load("{path}")\n'
+        f'batch = trimmed.{maker}({inputs}, return_tensors="pt")\n'
+        f"answer = trimmed.model.generate(**batch, max_new_tokens=32)\n"
+    )
+    image = "--image FILE " if sees else ""
+    words = '"question"' if sees else '"Once upon a time"'
+    return python, f"trimtab generate {path} {image}{words}\npython -I -m trimtab.gate {path}\n"

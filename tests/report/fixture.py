@@ -1,0 +1,234 @@
+"""Run folders as the runner leaves them, of plausible figures: one that is ACCEPTED, and its less happy siblings."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HOSTILE = '<script>alert("x")</script>'
+BREAKER = '"><img src=x onerror=alert(1)>|`</title></style>&amp; [red]{{ 7*7 }}'
+
+RECIPE = """\
+model: builtin:easyvqa-llava
+task: {type: vqa, dataset: easyvqa, split: test}
+calibrate: {dataset: easyvqa, split: train, num_samples: 128}
+steps:
+- gptq: {bits: 4, group_size: 64, targets: [language, projector, vision, embedding, head]}
+- divprune: {keep: 0.5}
+budget:
+  accuracy: {max_drop: 1pt}
+  weights: {max: 0.4x}
+  prefill: {max: 0.7x}
+seed: 0
+"""
+
+
+def reading(when: str, name: str, value: float, unit: str, spread: Any = None, n: int = 1, how: str = "counted") -> Any:
+    return {"when": when, "name": name, "value": value, "unit": unit, "spread": spread, "n": n, "how": how}
+
+
+def share(when: str, name: str, right: int, n: int) -> dict[str, Any]:
+    """An accuracy with its Wilson interval."""
+    p, z = right / n, 1.959964
+    middle, half = (p + z * z / 2 / n), z * math.sqrt(p * (1 - p) / n + z * z / 4 / n / n)
+    low, high = (middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)
+    return reading(when, name, p, "share", [low, high], n, "estimated")
+
+
+def timed(when: str, name: str, seconds: float) -> dict[str, Any]:
+    return reading(when, name, seconds, "s", [seconds * 0.96, seconds * 1.05], 9, "timed")
+
+
+def readings() -> list[dict[str, Any]]:
+    rows = [
+        share("before", "accuracy.easyvqa", 1946, 2000), share("after", "accuracy.easyvqa", 1941, 2000),
+        share("before", "accuracy.easyvqa-grid", 456, 500), share("after", "accuracy.easyvqa-grid", 449, 500),
+        share("step 1 gptq", "accuracy.easyvqa", 485, 500), share("step 2 divprune", "accuracy.easyvqa", 484, 500),
+        share("before", "accuracy.easyvqa.missing_image", 196, 300),
+        share("after", "accuracy.easyvqa.missing_image", 193, 300),
+        share("before", "accuracy.easyvqa.blind_table", 6481, 9673),
+        reading("before", "parameters", 3_912_704, "count"), reading("after", "parameters", 3_912_704, "count"),
+        reading("plan", "bytes.weights", 2_250_000, "bytes", None, 1, "estimated"),
+        reading("plan", "latency.prefill.b8", 0.0712, "s", None, 1, "estimated"),
+    ]  # fmt: skip
+    for when, stored in (("before", 7_825_408), ("step 1 gptq", 2_234_112), ("step 2 divprune", 2_234_112),
+                         ("after", 2_234_368)):  # fmt: skip
+        rows.append(reading(when, "bytes.weights", stored, "bytes"))
+    for when in ("before", "after"):
+        rows.append(reading(when, "bytes.weights16", 7_825_408, "bytes"))
+        rows.append(reading(when, "flops.vision", 1_034_502_144, "flop"))
+        rows.append(
+            reading(when, "memory.peak", 612_368_384 if when == "before" else 655_360_000, "bytes", None, 3, "timed")
+        )
+    for when, flops in (
+        ("before", 1.9713e9),
+        ("step 1 gptq", 1.9713e9),
+        ("step 2 divprune", 1.0424e9),
+        ("after", 1.0424e9),
+    ):
+        rows.append(reading(when, "flops.prefill", flops, "flop"))
+    for name, before, after in (("vision.b1", 0.0141, 0.0139), ("prefill.b1", 0.0213, 0.0162),
+                                ("decode.b1", 0.00412, 0.00577), ("vision.b8", 0.0884, 0.0879),
+                                ("prefill.b8", 0.1313, 0.0787), ("decode.b8", 0.0101, 0.0103)):  # fmt: skip
+        rows += [timed("before", f"latency.{name}", before), timed("after", f"latency.{name}", after)]
+    return rows
+
+
+def axis(
+    axis: str, figure: str, status: str, budget: str | None, change: str, text: str, **more: Any
+) -> dict[str, Any]:
+    ends = {(row["when"], row["name"]): row["value"] for row in readings()}
+    row = {"axis": axis, "figure": figure, "status": status, "budget": budget, "change": change, "text": text}
+    found = {when: ends.get((when, figure)) for when in ("before", "after")}
+    return row | found | {"bound": None, "more_samples": None} | more
+
+
+def hosts() -> list[tuple[str, str]]:
+    """(name, part) of every linear of a small LLaVA, in running order."""
+    attention = [f"self_attn.{one}_proj" for one in "qkv"]
+    seer = [*attention, "self_attn.out_proj", "mlp.fc1", "mlp.fc2"]
+    talker = [*attention, "self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj"]
+    tower = "model.vision_tower.vision_model.encoder"
+    found = [(f"{tower}.layers.{i}.{one}", "vision") for i in range(6) for one in seer]
+    found += [(f"model.multi_modal_projector.linear_{i}", "projector") for i in (1, 2)]
+    found += [(f"model.language_model.layers.{i}.{one}", "language") for i in range(6) for one in talker]
+    return [*found, ("lm_head", "head")]
+
+
+def result() -> dict[str, Any]:
+    rng = random.Random(0)
+    seen = {"language": (3712, 32768, 640), "head": (3712, 0, 0)}
+    layers = [(name, part, *seen.get(part, (0, 32768, 0))) for name, part in hosts()]
+    return {
+        "format": 1, "name": "quickstart", "verdict": "ACCEPTED", "exit_status": 0,
+        "axes": [
+            axis("quality", "accuracy.easyvqa", "ACCEPTED", "max_drop 1pt", "−0.2 pt",
+                 "The drop is at most 0.7 pt.", bound=0.007),
+            axis("size", "bytes.weights", "ACCEPTED", "max 0.4x", "0.29x", "Counted from the artifact's tensor files."),
+            axis("speed", "latency.prefill.b8", "ACCEPTED", "max 0.7x", "0.60x",
+                 "Half of the visual tokens are gone.", bound=0.66),
+            axis("speed", "latency.decode.b1", "worse", None, "1.4x SLOWER",
+                 "Decode is slower here: reference kernel."),
+            axis("memory", "memory.peak", "worse", None, "1.1x MORE", "Dense copies for large batches."),
+        ],
+        "steps": [
+            {"index": 1, "method": "gptq", "knobs": {"bits": 4, "group_size": 64, "symmetric": False}, "seconds": 41.3,
+             "note": "",
+             "invariants": [{"name": "on_grid", "holds": True, "detail": "81 of 81 hold", "step": "step 1 gptq"}]},
+            {"index": 2, "method": "divprune", "knobs": {"keep": 0.5}, "seconds": 2.4,
+             "invariants": [{"name": "on_grid", "holds": True, "detail": "81 of 81 hold", "step": "step 1 gptq"},
+                            {"name": "tokens_kept", "holds": True, "detail": "1 of 1 hold", "step": "step 2 divprune"}],
+             "note": "Keeps 128 of 256 image tokens."},
+        ],
+        "audit": {"verdict": "passed", "samples": 128, "image_share": 0.883, "task_image_share": 0.891,
+                  "layers": [{"name": n, "part": p, "text": t, "image": i, "padding": d} for n, p, t, i, d in layers]},
+        "layers": [{"name": n, "part": p, "step": "1 gptq", "error": 10 ** rng.uniform(-2.3, -1.05),
+                    "bits_per_weight": 4.5} for n, p in hosts()],
+        "flips": {"lost": 19, "gained": 14, "n": 2000},
+        "notes": ["Decode falls back to the reference kernel at batch 1: 192 rows do not fit the packed one."],
+        "machine": {"cpu": "Two cores of something", "threads": 2, "memory_bandwidth": "18.2 GB/s", "amx": False,
+                    "versions": {"python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0", "trimtab": "0.1.0"}},
+        "model": {"id": "builtin:easyvqa-llava", "license": "Apache-2.0", "parameters": 3_912_704},
+        "artifact": {"path": "/home/ada/runs/quickstart/artifact", "bytes": 2_234_368, "content_hash": "9f2c" * 16,
+                     "gate": {"passed": True, "samples": 16, "largest_difference": 0.0}},
+        "plan": [{"figure": "bytes.weights", "predicted": 2_250_000, "measured": 2_234_368, "unit": "bytes"},
+                 {"figure": "latency.prefill.b8", "predicted": 0.0712, "measured": 0.0787, "unit": "s"},
+                 {"figure": "seconds.total", "predicted": 71.0, "measured": 163.9, "unit": "s"}],
+        "seconds": {"load": 1.2, "compare loop": 0.8, "audit": 3.1, "baseline": 48.0, "step 1 gptq": 41.3,
+                    "step 2 divprune": 2.4, "write": 0.6, "gate": 7.9, "after": 58.6},
+    }  # fmt: skip
+
+
+def predictions() -> list[dict[str, Any]]:
+    said = ["circle" if i % 3 else "secret triangle" for i in range(12)]
+    return [
+        {"id": f"patient-{i}.png", "before": "circle", "after": one, "correct": "circle"} for i, one in enumerate(said)
+    ]
+
+
+Change = Callable[[dict[str, Any], list[dict[str, Any]]], None]
+
+
+def inconclusive(out: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    out |= {"verdict": "INCONCLUSIVE", "exit_status": 4}
+    out["axes"][0] |= {
+        "status": "INCONCLUSIVE",
+        "more_samples": 3400,
+        "bound": 0.0131,
+        "text": "The drop may be 1.3 pt.",
+    }
+
+
+def regression(out: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    out |= {"verdict": "REGRESSION", "exit_status": 3}
+    rows[:] = [row for row in rows if (row["when"], row["name"]) != ("after", "accuracy.easyvqa")]
+    rows.append(share("after", "accuracy.easyvqa", 1710, 2000))
+    out["axes"][0] |= {
+        "status": "REGRESSION",
+        "after": 0.855,
+        "change": "−11.8 pt LOWER",
+        "text": "At least 10.4 pt are lost.",
+    }
+    out["steps"][1]["invariants"][0] |= {"holds": False, "detail": "80 of 81 hold; lm_head: stored as Dense"}
+    out["audit"]["verdict"] = "overridden"
+
+
+def missing(out: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """A run that broke off after its first step with a figure that is not finite."""
+    rows[:] = [row for row in rows if row["when"] in ("before", "step 1 gptq")][:6]
+    rows.append(reading("after", "accuracy.easyvqa", math.nan, "share"))
+    for key in ("flips", "artifact", "plan", "audit", "layers", "seconds", "machine", "model"):
+        del out[key]
+    out |= {"verdict": "ANOMALOUS", "exit_status": 3, "steps": out["steps"][:1], "axes": out["axes"][:1]}
+    out["axes"][0] |= {"status": "ANOMALOUS", "after": None, "change": "", "text": "Accuracy is not finite."}
+
+
+def language(out: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """A language model: perplexity instead of accuracy, no images anywhere."""
+    kept = [row for row in rows if not row["name"].startswith(("accuracy", "flops.vision", "latency.vision"))]
+    rows[:] = [row for row in kept if row["when"] != "step 2 divprune"]
+    for when, value in (("before", 21.374), ("step 1 gptq", 22.018), ("after", 22.018)):
+        rows.append(reading(when, "perplexity.text", value, "", [value * 0.985, value * 1.015], 128, "estimated"))
+    out |= {"name": "gemma-270m-w4", "flips": None, "steps": out["steps"][:1]}
+    out["axes"][0] = axis("quality", "perplexity.text", "ACCEPTED", "max 1.05x", "1.03x", "Within the budget.") | {
+        "before": 21.374, "after": 22.018}  # fmt: skip
+    out["audit"] = {"verdict": "not needed", "samples": 64, "image_share": 0.0, "task_image_share": 0.0, "layers": []}
+    out["layers"] = [row for row in out["layers"] if row["part"] in ("language", "head")]
+    out["model"] = {"id": "google/gemma-3-270m", "license": "gemma", "parameters": 268_098_176}
+
+
+def hostile(out: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """Every name that a stranger chooses tries to be code."""
+    out |= {"name": HOSTILE + BREAKER, "notes": [BREAKER, HOSTILE]}
+    out["model"]["id"] = BREAKER
+    out["steps"][0] |= {"method": HOSTILE, "note": BREAKER, "knobs": {HOSTILE: BREAKER}}
+    out["audit"]["layers"][0]["name"] = out["layers"][0]["name"] = BREAKER
+    out["layers"][1]["step"] = out["layers"][2]["part"] = HOSTILE
+    out["machine"][BREAKER] = HOSTILE
+    out["seconds"][HOSTILE] = 3.0
+    for row in rows:
+        row["when"] = row["when"].replace("step 1 gptq", f"step 1 {BREAKER}")
+    rows.append(reading("before", f"accuracy.{HOSTILE}", 0.5, "share", [0.4, 0.6], 10, BREAKER))
+
+
+VARIANTS: dict[str, Change] = {
+    "accepted": lambda out, rows: None, "inconclusive": inconclusive, "regression": regression, "missing": missing,
+    "language": language, "hostile": hostile,
+}  # fmt: skip
+
+
+def make(folder: Path, variant: str = "accepted", recipe: str = RECIPE) -> Path:
+    """Write the run folder of a variant and return it."""
+    out, rows = copy.deepcopy(result()), readings()
+    VARIANTS[variant](out, rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_text(json.dumps(out))
+    (folder / "readings.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in predictions()))
+    (folder / "recipe.resolved.yaml").write_text(recipe)
+    return folder
