@@ -1,0 +1,142 @@
+"""Traps that were measured in the library, and the parts that keep us out of them."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch.nn import functional as F
+from transformers import AttentionInterface, DynamicCache
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+from oracle import close, library, make, untouched
+from trimtab import anatomy as anatomies
+from trimtab.anatomy import masks
+from trimtab.anatomy.loop import prefill
+from trimtab.anatomy.recent import Recent
+from trimtab.anatomy.slots import Slots
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+
+
+def test_positions_with_gaps_are_no_packed_sequences() -> None:
+    """Without a mask the library takes a gap for the start of another sequence; our loop always says who sees whom."""
+    model, batch = make("llama")
+    ids = batch["input_ids"][1:2]
+    where = torch.arange(ids.shape[1]) + 7 * (torch.arange(ids.shape[1]) > 4)
+    given = {"input_ids": ids, "position_ids": where[None]}
+    causal = torch.ones(1, 1, ids.shape[1], ids.shape[1], dtype=torch.bool).tril()
+    wanted = model(**given, attention_mask=causal).logits
+    fooled = model(**given, use_cache=False).logits
+    assert float((fooled - wanted).abs().max()) > 0.1 * float(wanted.abs().max())
+    close(prefill(anatomies.of(model), given).logits, wanted)
+
+
+def test_an_attention_function_without_its_mask_function_ignores_padding_and_ours_has_one() -> None:
+    model, batch = make("llama")
+    valid = batch["attention_mask"].bool()
+    wanted = library("llama", model, batch)
+    lost = untouched(model)
+    AttentionInterface.register("lost", sdpa_attention_forward)
+    lost.set_attn_implementation("lost")
+    assert not torch.allclose(library("llama", lost, batch)[valid], wanted[valid], rtol=0.1)
+    anatomies.of(model)
+    assert model.config._attn_implementation == "trimtab"
+    close(library("llama", model, batch)[valid], wanted[valid])
+
+
+def test_importing_registers_nothing() -> None:
+    code = (
+        "import trimtab.anatomy.attention as a, trimtab.anatomy.trimmed\n"
+        "from transformers import AttentionInterface\n"
+        "from transformers.masking_utils import AttentionMaskInterface\n"
+        "assert a.NAME not in AttentionInterface() and a.NAME not in AttentionMaskInterface()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_the_configuration_that_is_saved_names_no_attention_of_ours() -> None:
+    model, _ = make("llava")
+    anatomies.of(model)
+    assert "trimtab" not in model.config.to_json_string(use_diff=False)
+
+
+def test_slots_count_what_went_by_and_a_library_cache_what_it_stores() -> None:
+    cache, slots = DynamicCache(), Slots()
+    k = torch.randn(1, 2, 3, 4)
+    cache.update(k, k, 0)
+    where, valid = torch.tensor([[0, 4, 9]]), torch.ones(1, 3, dtype=torch.bool)
+    slots.extend(0, where, valid)
+    slots.update(k, k, 0)
+    slots.advance(torch.arange(10)[None], torch.ones(1, 10, dtype=torch.bool))
+    assert cache.get_seq_length() == 3
+    assert slots.get_seq_length() == 10
+    assert slots.following.tolist() == [10]
+    assert slots.nbytes() == 2 * k.nbytes
+
+
+def test_positions_of_layers_that_hold_the_same_tokens_are_stored_once() -> None:
+    slots, where, valid = Slots(), torch.arange(4)[None], torch.ones(1, 4, dtype=torch.bool)
+    for layer in range(3):
+        slots.extend(layer, where, valid)
+    more, true = torch.tensor([[4]]), torch.ones(1, 1, dtype=torch.bool)
+    grown = [slots.extend(layer, more, true) for layer in range(3)]
+    assert all(p is grown[0][0] and v is grown[0][1] for p, v in grown)
+    assert grown[0][0].tolist() == [[0, 1, 2, 3, 4]]
+
+
+@pytest.mark.parametrize("window", [None, 1, 3])
+def test_causal_masks_element_by_element(window: int | None) -> None:
+    where = torch.tensor([[0, 0, 0, 1, 5, 6, 7], [2, 3, 9, 10, 0, 11, 12]])
+    valid = torch.tensor([[0, 0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 0, 1, 1]]).bool()
+    for queries in (7, 2, 1):
+        found = masks.causal(where[:, -queries:], where, valid, window)
+        assert found.shape == (2, 1, queries, 7)
+        for row in range(2):
+            for i in range(queries):
+                at = 7 - queries + i
+                for key in range(7):
+                    gap = int(where[row, at] - where[row, key])
+                    near = gap >= 0 and (window is None or gap < window)
+                    assert bool(found[row, 0, i, key]) == ((near and bool(valid[row, key])) or key == at)
+
+
+def test_the_mask_of_encoders_and_the_additive_form() -> None:
+    valid = torch.tensor([[1, 1, 0], [0, 1, 1]]).bool()
+    found = masks.everywhere(valid)[:, 0]
+    assert found[0].tolist() == [[True, True, False], [True, True, False], [True, True, True]]
+    assert found[1].tolist() == [[True, True, True], [False, True, True], [False, True, True]]
+    scores = torch.randn(2, 1, 3, 3)
+    added = (scores + masks.additive(found[:, None], torch.float32)).softmax(-1)
+    close(added, scores.masked_fill(~found[:, None], -torch.inf).softmax(-1))
+
+
+def test_a_padding_query_sees_something_so_that_no_kernel_divides_nothing() -> None:
+    valid = torch.tensor([[0, 0, 1]]).bool()
+    mask = masks.causal(torch.zeros(1, 3).long(), torch.zeros(1, 3).long(), valid, None)
+    q = torch.randn(1, 1, 3, 4)
+    assert bool(mask.any(-1).all())
+    assert bool(F.scaled_dot_product_attention(q, q, q, attn_mask=mask).isfinite().all())
+
+
+def test_recent_results_are_found_by_identity_and_no_others() -> None:
+    calls: list[object] = []
+
+    def double(x: torch.Tensor, factor: int) -> torch.Tensor:
+        calls.append(x)
+        return factor * x
+
+    recent, x = Recent(size=2), torch.ones(2)
+    first = recent(double, x, 2)
+    assert recent(double, x, 2) is first
+    assert recent(double, x, 3).tolist() == [3.0, 3.0]
+    assert recent(double, x.clone(), 2) is not first
+    assert len(calls) == 3
+    assert recent(double, x, 2) is not first  # pushed out by the two after it

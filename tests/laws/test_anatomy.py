@@ -1,0 +1,294 @@
+"""The law of Anatomy, for every family: the loop over blocks is the library's forward, and nothing is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaModel
+
+from oracle import DECODERS, FAMILIES, PICTURED, Batch, close, library, make, plain_linears, taps, untouched
+from trimtab import anatomy as anatomies
+from trimtab.anatomy import tiny
+from trimtab.anatomy.base import Anatomy
+from trimtab.anatomy.clip import Match
+from trimtab.anatomy.families import FAMILIES as TABLE
+from trimtab.anatomy.loop import prefill, step
+from trimtab.anatomy.slots import Slots
+from trimtab.core.errors import BadInput
+from trimtab.core.linear import Linear
+from trimtab.core.stats import IMAGE, PADDING, TEXT
+
+every = pytest.mark.parametrize("name", FAMILIES)
+decoding = pytest.mark.parametrize("name", DECODERS)
+pictured = pytest.mark.parametrize("name", PICTURED)
+either_side = pytest.mark.parametrize("padding", ["left", "right"])
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients() -> Iterator[None]:
+    with torch.inference_mode():
+        yield
+
+
+def answer(found: object) -> Tensor:
+    logits = found.logits_per_image if isinstance(found, Match) else found
+    assert isinstance(logits, Tensor)
+    return logits
+
+
+def compared(name: str, batch: Batch) -> Tensor:
+    """Where answers must agree: valid tokens, or every pair of a picture and a text."""
+    return torch.ones(3, 3, dtype=torch.bool) if name == "clip" else batch["attention_mask"].bool()
+
+
+def test_every_architecture_in_the_table_has_a_tiny_model_under_this_law() -> None:
+    seen = {make(name)[0].config.model_type for name in FAMILIES}
+    assert set(TABLE) - seen == {"gemma3"}  # another name of gemma3_text, for checkpoints saved under it
+    assert set(tiny.MODELS) == set(FAMILIES) - {"builtin"}
+
+
+@every
+@either_side
+def test_the_loop_answers_as_the_library_does(name: str, padding: str) -> None:
+    model, batch = make(name, padding)
+    wanted, where = library(name, model, batch), compared(name, batch)
+    found = answer(prefill(anatomies.of(model), batch).logits)
+    close(found[where], wanted[where])
+
+
+@every
+def test_without_positions_or_mask_the_loop_still_answers_as_the_library_does(name: str) -> None:
+    model, batch = make(name)
+    batch = {key: value for key, value in batch.items() if key not in ("attention_mask", "position_ids")}
+    wanted = library(name, model, batch)
+    close(answer(prefill(anatomies.of(model), batch).logits), wanted)
+
+
+@every
+@either_side
+def test_hosting_changes_neither_the_library_s_answer_nor_what_it_generates(name: str, padding: str) -> None:
+    model, batch = make(name, padding)
+    before, where = library(name, model, batch), compared(name, batch)
+    generates = name in DECODERS and padding == "left"
+    said = model.generate(**batch, max_new_tokens=6, do_sample=False) if generates else None
+    anatomies.of(model)
+    close(library(name, model, batch)[where], before[where])
+    if said is not None:
+        assert torch.equal(model.generate(**batch, max_new_tokens=6, do_sample=False), said)
+
+
+@decoding
+@either_side
+def test_token_by_token_with_slots_answers_as_the_library_does_at_once(name: str, padding: str) -> None:
+    model, batch = make(name, padding)
+    wanted, valid = library(name, model, batch), batch["attention_mask"].bool()
+    tail, length = 4, valid.shape[1]
+    anatomy, slots = anatomies.of(model), Slots()
+    head = {k: v if k == "pixel_values" else v[:, : length - tail] for k, v in batch.items()}
+    pieces = [prefill(anatomy, head, slots=slots).logits]
+    for column in range(length - tail, length):
+        now = slice(column, column + 1)
+        pieces.append(step(anatomy, batch["input_ids"][:, now], slots, valid[:, now]).logits)
+    close(torch.cat(pieces, 1)[valid], wanted[valid])
+    assert slots.length == length
+
+
+@decoding
+def test_several_tokens_in_one_step_are_as_many_steps(name: str) -> None:
+    model, batch = make(name)
+    anatomy, slots = anatomies.of(model), Slots()
+    prefill(anatomy, batch, slots=slots)
+    more = torch.randint(4, 90, (len(batch["input_ids"]), 3))
+    at_once = step(anatomy, more, slots).logits
+    longer = {**batch, "input_ids": torch.cat([batch["input_ids"], more], 1)}
+    longer["attention_mask"] = torch.cat([batch["attention_mask"], torch.ones_like(more)], 1)
+    del longer["position_ids"]
+    close(at_once, prefill(anatomy, longer).logits[:, -3:])
+
+
+@every
+def test_every_linear_is_listed_once_under_the_library_s_name_and_shares_its_parameters(name: str) -> None:
+    model, _ = make(name)
+    names = plain_linears(model)
+    pointers = {n: model.get_submodule(n).weight.data_ptr() for n in names}
+    biases = {n: model.get_submodule(n).bias for n in names}
+    anatomy = anatomies.of(model)
+    listed = list(anatomy.linears())
+    assert sorted(n for n, _ in listed) == sorted(names)
+    for n, host in listed:
+        assert host.w.dense().data_ptr() == pointers[n]
+        assert host.bias is biases[n]
+    left = [n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    assert left == []
+
+
+@every
+def test_hosting_again_changes_nothing(name: str) -> None:
+    model, _ = make(name)
+    first = dict(anatomies.of(model).linears())
+    again = dict(anatomies.of(model).linears())
+    assert all(again[n] is host for n, host in first.items())
+    assert first.keys() == again.keys()
+
+
+@every
+def test_stages_are_what_a_block_runs_in_that_order_and_share_their_input(name: str) -> None:
+    model, batch = make(name)
+    anatomy = anatomies.of(model)
+    linears = list(anatomy.linears())
+    stream, covered = anatomy.start(batch), []
+    for block in anatomy.blocks():
+        before = stream
+        ran: list[object] = []
+        found = taps(linears, lambda block=block, before=before, ran=ran: ran.append(block(before)))
+        stages = anatomy.stages(block)
+        assert [n for n, _ in found] == [n for stage in stages for n in stage]
+        inputs = dict(found)
+        for stage in stages:
+            assert all(inputs[n] is inputs[stage[0]] for n in stage)
+        assert len({id(inputs[stage[0]]) for stage in stages}) == len(stages)
+        assert all(inputs[n].shape[-1] == dict(linears)[n].in_features for n in inputs)
+        covered += [n for n, _ in found]
+        stream = ran[0]
+    head = [n for n, _ in linears if anatomy.part_of(n) == "head"]
+    assert sorted(covered + head + anatomy.idle()) == sorted(n for n, _ in linears)
+
+
+@every
+def test_every_block_stands_in_the_part_of_its_linears_and_parts_come_in_order(name: str) -> None:
+    anatomy = anatomies.of(make(name)[0])
+    order = ["vision", "projector", "language"]
+    parts = [block.part for block in anatomy.blocks()]
+    assert parts == sorted(parts, key=order.index)
+    assert [anatomy.blocks()[i].part for i in anatomy.layers()] == ["language"] * parts.count("language")
+    for block in anatomy.blocks():
+        assert {anatomy.part_of(n) for stage in block.stages for n in stage} == {block.part}
+        anatomy.model.get_submodule(block.name)
+
+
+@every
+def test_part_of_knows_every_host_and_refuses_other_names(name: str) -> None:
+    anatomy = anatomies.of(make(name)[0])
+    known = {"vision", "projector", "language", "embedding", "head"}
+    assert all(anatomy.part_of(n) in known for n, _ in anatomy.linears())
+    assert [anatomy.part_of(n) for n, _ in anatomy.embeddings()] == ["embedding"]
+    first = next(anatomy.linears())[0]
+    with pytest.raises(BadInput, match=first):
+        anatomy.part_of(f"x{first}")
+
+
+@every
+def test_aliases_are_exactly_the_tied_weights(name: str) -> None:
+    model, _ = make(name)
+    tied = name in DECODERS and model.config.get_text_config().tie_word_embeddings
+    anatomy = anatomies.of(model)
+    assert anatomy.aliases() == ([("model.embed_tokens", "lm_head")] if tied else [])
+    if tied:
+        assert dict(anatomy.linears())["lm_head"].w is dict(anatomy.embeddings())["model.embed_tokens"].w
+    assert (name in ("gemma3", "qwen2")) == bool(tied)
+
+
+@pictured
+@either_side
+def test_kinds_mark_exactly_the_image_tokens(name: str, padding: str) -> None:
+    model, batch = make(name, padding)
+    anatomy = anatomies.of(model)
+    stream = anatomy.embed(batch)
+    image = model.config.image_token_id
+    for row in range(stream.kinds.shape[0]):
+        for column in range(stream.kinds.shape[1]):
+            word = TEXT if batch["input_ids"][row, column] != image else IMAGE
+            wanted = word if batch["attention_mask"][row, column] else PADDING
+            assert int(stream.kinds[row, column]) == wanted
+    assert set(anatomy.blocks()[0](anatomy.start(batch)).kinds.unique().tolist()) == {IMAGE}
+    assert stream.source.tolist() == [list(range(stream.x.shape[1]))] * len(stream.x)
+
+
+@pictured
+def test_a_batch_without_pictures_runs_no_vision_layer_and_answers_as_the_library_does(name: str) -> None:
+    model, batch = make(name)
+    batch = {k: v[1:2] for k, v in batch.items() if k != "pixel_values"}
+    wanted, valid = library(name, model, batch), batch["attention_mask"].bool()
+    anatomy = anatomies.of(model)
+    found: list[Tensor] = []
+    ran = taps(anatomy.linears(), lambda: found.append(prefill(anatomy, batch).logits))
+    close(found[0][valid], wanted[valid])
+    assert {anatomy.part_of(n) for n, _ in ran} == {"language", "head"}
+
+
+@pictured
+def test_pictures_and_placeholders_that_do_not_match_are_an_error(name: str) -> None:
+    model, batch = make(name)
+    batch["pixel_values"] = batch["pixel_values"][1:]
+    with pytest.raises(BadInput, match="image tokens"):
+        prefill(anatomies.of(model), batch)
+
+
+def test_layers_behind_the_chosen_vision_layer_are_listed_but_never_run() -> None:
+    model, _ = make("llava-penultimate")
+    anatomy = anatomies.of(model)
+    dead = "model.vision_tower.encoder.layers.2."
+    assert anatomy.idle()
+    assert all(n.startswith(dead) for n in anatomy.idle())
+    assert sorted(anatomy.idle()) == sorted(n for n, _ in anatomy.linears() if n.startswith(dead))
+    assert anatomies.of(make("llava")[0]).idle() == []
+
+
+@every
+def test_see_is_shown_the_queries_keys_mask_and_scaling_that_make_the_library_s_attention(name: str) -> None:
+    model, batch = make(name)
+    oracle = untouched(model)
+    oracle.set_attn_implementation("eager")
+    wanted = attentions(name, oracle, batch)
+    anatomy = anatomies.of(model)
+    seen: list[tuple[Tensor, Tensor, Tensor, float]] = []
+    stream = anatomy.embed(batch)
+    for index in anatomy.layers():
+        stream = anatomy.blocks()[index](stream, see=lambda *shown: seen.append(shown))
+    valid = batch["attention_mask"].bool()
+    assert len(seen) == len(wanted) == len(anatomy.layers())
+    for (q, k, mask, scaling), probabilities in zip(seen, wanted, strict=True):
+        k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
+        scores = (q @ k.mT * scaling).masked_fill(~mask, -torch.inf).softmax(-1)
+        close(scores.transpose(1, 2)[valid], probabilities.transpose(1, 2)[valid])
+
+
+def attentions(name: str, oracle: nn.Module, batch: Batch) -> tuple[Tensor, ...]:
+    if name == "clip":
+        batch = {k: v for k, v in batch.items() if k != "pixel_values"}
+        oracle = oracle.text_model
+    found: tuple[Tensor, ...] = oracle(**batch, output_attentions=True).attentions
+    return found
+
+
+def test_an_unknown_architecture_is_refused_with_what_to_do() -> None:
+    model = GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=8))
+    with pytest.raises(BadInput, match=r"'gpt2'.*llama.*docs/adding-an-architecture\.md"):
+        anatomies.of(model)
+
+
+def test_a_class_without_the_head_is_refused_by_what_is_missing() -> None:
+    model = LlamaModel(LlamaConfig(**tiny.TEXT))
+    with pytest.raises(BadInput, match=r"LlamaModel.*model\.layers.*lm_head.*AutoModelForCausalLM"):
+        anatomies.of(model)
+
+
+def test_a_linear_of_another_class_is_refused_by_name() -> None:
+    class Odd(nn.Linear):
+        pass
+
+    model, _ = make("llama")
+    model.model.layers[1].mlp.up_proj = Odd(32, 48)
+    with pytest.raises(BadInput, match=r"model\.layers\.1\.mlp\.up_proj.*Odd"):
+        anatomies.of(model)
+
+
+@every
+def test_the_base_is_what_is_listed(name: str) -> None:
+    anatomy = anatomies.of(make(name)[0])
+    assert isinstance(anatomy, Anatomy)
+    assert all(isinstance(host, Linear) for _, host in anatomy.linears())
+    assert anatomy.decodes == (name in DECODERS)
