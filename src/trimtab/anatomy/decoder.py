@@ -43,7 +43,8 @@ class Decoder:
     rotary: Rotary
     windows: Sequence[int | None]
     kinds: Sequence[str]
-    recent: Recent = field(default_factory=Recent)
+    seen: Recent = field(default_factory=lambda: Recent(2))  # masks are large: as many as there are layer types
+    turned: Recent = field(default_factory=lambda: Recent(2))
 
     def blocks(self) -> list[Block]:
         made = []
@@ -58,8 +59,8 @@ class Decoder:
             keys, valid = slots.extend(index, stream.positions, stream.valid, window)
         x = layer(
             stream.x,
-            attention_mask=self.recent(masks.causal, stream.positions, keys, valid, window),
-            position_embeddings=self.recent(self.rotary, stream.positions, stream.x.dtype, self.kinds[index]),
+            attention_mask=self.seen(masks.causal, stream.positions, keys, valid, window),
+            position_embeddings=self.turned(self.rotary, stream.positions, stream.x.dtype, self.kinds[index]),
             position_ids=stream.positions,
             past_key_values=slots,
             see=see,

@@ -10,13 +10,20 @@ from torch import Tensor
 
 from trimtab.anatomy.base import Anatomy, Batch, Block, Part
 from trimtab.anatomy.decoder import Decoder, rotary_of
+from trimtab.core.errors import unknown
 from trimtab.core.keep import Stream
+
+LAYOUT = ("llama", "mistral", "qwen2", "qwen3")
 
 
 def decoder_of(name: str, module: Any) -> Decoder:
-    """The stack ``module`` at the path ``name``, with the sliding windows that its configuration asks for."""
-    config = module.config
-    count = len(module.layers)
+    """The stack ``module`` at the path ``name``, with the sliding windows that its configuration asks for.
+
+    Raises BadInput for a stack of another layout.
+    """
+    config, count = module.config, len(module.layers)
+    if config.model_type not in LAYOUT:
+        raise unknown(f"{name}: decoder", config.model_type, LAYOUT)
     if config.model_type == "mistral":  # one window for all layers, or none
         windows, kinds = [config.sliding_window] * count, ["all"] * count
     else:

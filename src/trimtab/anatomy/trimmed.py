@@ -77,6 +77,10 @@ class Trimmed(nn.Module, GenerationMixin):  # type: ignore[misc]
         _refuse_others(others)
         if input_ids is None:
             raise BadInput("input_ids: got None; accepted: token ids (inputs_embeds hide which ones are image tokens)")
+        if not isinstance(logits_to_keep, int):
+            raise BadInput(
+                f"logits_to_keep: got a {type(logits_to_keep).__name__}; accepted: how many of the last tokens"
+            )
         slots = _own(past_key_values)
         if slots is None and (self.config.get_text_config().use_cache if use_cache is None else use_cache):
             slots = Slots()
