@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from trimtab.core.errors import BadInput, Refused
-from trimtab.report.figures import Spread, kind
+from trimtab.report.figures import kind
+from trimtab.report.say import Spread
 
 FORMAT = 1
 

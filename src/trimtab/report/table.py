@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from trimtab.report.figures import MINUS, Spread, Tone
+from trimtab.report.figures import Tone
+from trimtab.report.say import MINUS, Spread
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from trimtab.report.figures import CONTROLS, change, interval, kind, label, plain, say, times
+from trimtab.report.figures import CONTROLS, change, kind, label
 from trimtab.report.folder import Figure, Run
+from trimtab.report.say import interval, plain, say, times
 from trimtab.report.table import Cell, Column, Table, columns
 
 GROUPS = (

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from trimtab.report.figures import Tone, change, kind, label, say
+from trimtab.report.figures import Tone, change, kind, label
 from trimtab.report.folder import Run
+from trimtab.report.say import say
 from trimtab.report.table import Cell
 from trimtab.report.tables import reading
 
@@ -20,7 +21,7 @@ SENTENCES = {
     "REGRESSION": "A budget is broken, and the samples suffice to say so.",
     "INCONCLUSIVE": "The samples do not suffice to say whether a budget is met.",
     "INEFFECTIVE": "A step claims a saving that the budget names, and none was measured on this machine.",
-    "ANOMALOUS": "Figures contradict each other or are not finite, an invariant broke, or the artifact reloads otherwise.",
+    "ANOMALOUS": "Figures are not finite or contradict each other, an invariant broke, or the artifact reloads changed.",
     "INFEASIBLE": "The plan says that this cannot be done on this machine.",
 }
 AXES = ("quality", "size", "speed", "memory")

@@ -7,12 +7,12 @@ from pathlib import PurePath
 from typing import Any
 
 from trimtab.report import tables
-from trimtab.report.figures import points, say
 from trimtab.report.folder import Run
 from trimtab.report.plots.audit import audit
 from trimtab.report.plots.cost import cost
 from trimtab.report.plots.layers import layers, worst
 from trimtab.report.plots.time import time
+from trimtab.report.say import points, say
 from trimtab.report.svg import Plot
 from trimtab.report.table import Cell, Table, columns
 from trimtab.report.verdict import Verdict, verdict

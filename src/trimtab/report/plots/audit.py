@@ -7,8 +7,8 @@ from typing import Any
 from markupsafe import Markup
 
 from trimtab.report import svg
-from trimtab.report.figures import say, tick
 from trimtab.report.folder import Run
+from trimtab.report.say import say, tick
 from trimtab.report.svg import Panel, Plot
 from trimtab.report.table import Cell, Table, columns
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from trimtab.report import svg
-from trimtab.report.figures import label, say, tick
+from trimtab.report.figures import label
 from trimtab.report.folder import Figure, Run
+from trimtab.report.say import say, tick
 from trimtab.report.svg import Panel, Plot
 from trimtab.report.table import Cell, Column, Table
 from trimtab.report.tables import quality_names, reading

@@ -8,8 +8,8 @@ from typing import Any
 from markupsafe import Markup
 
 from trimtab.report import svg
-from trimtab.report.figures import plain, say
 from trimtab.report.folder import Run
+from trimtab.report.say import plain, say
 from trimtab.report.svg import Panel, Plot
 from trimtab.report.table import Cell, Table, columns
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from trimtab.report import svg
-from trimtab.report.figures import change, interval, label, say
+from trimtab.report.figures import change, label
 from trimtab.report.folder import Run
+from trimtab.report.say import interval, say
 from trimtab.report.svg import Panel, Plot
 from trimtab.report.table import Cell, Table, columns
 from trimtab.report.tables import reading
