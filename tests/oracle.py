@@ -145,7 +145,8 @@ def slow(model: PreTrainedModel, batch: Batch, drops: Iterable[Drop], said: Tens
             position_ids=where,
         )
     logits: Tensor = model.lm_head(stack.norm(x))
-    return logits
+    cap = getattr(model.config, "final_logit_softcapping", None)
+    return logits if cap is None else (logits / cap).tanh() * cap
 
 
 def window_of(model: PreTrainedModel, index: int) -> int | None:

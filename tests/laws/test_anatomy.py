@@ -135,6 +135,23 @@ def test_hosting_again_changes_nothing(name: str) -> None:
 
 
 @every
+def test_a_hosted_model_without_weights_takes_those_of_another_whole(name: str) -> None:
+    """As an artifact is loaded: built on the meta device, hosted, then filled by name."""
+    model, _ = make(name)
+    given = anatomies.of(model)
+    with torch.device("meta"):
+        empty = model.__class__(model.config)
+    taken = anatomies.of(empty)
+    assert not empty.load_state_dict(model.state_dict(), assign=True).missing_keys
+    assert taken.aliases() == given.aliases()
+    assert [n for n, _ in taken.linears()] == [n for n, _ in given.linears()]
+    for (_, one), (_, other) in zip(given.linears(), taken.linears(), strict=True):
+        assert torch.equal(one.w.dense(), other.w.dense())
+    left = {n for n, value in empty.named_parameters() if value.is_meta}
+    assert left == set()
+
+
+@every
 def test_stages_are_what_a_block_runs_in_that_order_and_share_their_input(name: str) -> None:
     model, batch = make(name)
     anatomy = anatomies.of(model)

@@ -71,6 +71,7 @@ def gemma3() -> PreTrainedModel:
         Gemma3TextConfig(
             **TEXT, sliding_window=5, query_pre_attn_scalar=12, tie_word_embeddings=True,
             layer_types=["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+            final_logit_softcapping=20.0,
         )
     )  # fmt: skip
 
