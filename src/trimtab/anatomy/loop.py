@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Integer
@@ -17,7 +17,18 @@ from torch import Tensor
 from trimtab.anatomy.base import Anatomy, Batch
 from trimtab.anatomy.slots import Slots
 from trimtab.core.errors import BadInput, Refused
-from trimtab.core.keep import Keep, Sight, Stream
+from trimtab.core.keep import Place, Sight, Stream
+
+
+@runtime_checkable
+class Policy(Protocol):
+    """What the loop asks of a token policy; ``trimtab.core.keep.Keep`` is the one that methods make."""
+
+    @property
+    def at(self) -> Place: ...
+
+    def chosen(self, sight: Sight) -> Bool[Tensor, "b t"]:
+        """True at every token that stays."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,7 @@ class Output:
 def prefill(
     anatomy: Anatomy,
     batch: Batch,
-    policies: Sequence[Keep] = (),
+    policies: Sequence[Policy] = (),
     slots: Slots | None = None,
     *,
     logits_to_keep: int = 0,
@@ -93,7 +104,7 @@ def step(
     return Output(_logits(anatomy, stream, ids.shape[1], logits_to_keep, True), stream, slots)
 
 
-def drop(policy: Keep, sight: Sight) -> tuple[Stream, Kept]:
+def drop(policy: Policy, sight: Sight) -> tuple[Stream, Kept]:
     """The stream without what ``policy`` gives up; the last valid token of each row always stays.
 
     Rows that keep fewer tokens than others are filled up on the left, so that the newest token stays last.
@@ -117,8 +128,8 @@ def _witness(stream: Stream, layer: int, found: list[Sight]) -> Any:
     return see
 
 
-def _by_layer(anatomy: Anatomy, policies: Sequence[Keep]) -> dict[int, Keep]:
-    chosen: dict[int, Keep] = {}
+def _by_layer(anatomy: Anatomy, policies: Sequence[Policy]) -> dict[int, Policy]:
+    chosen: dict[int, Policy] = {}
     for policy in policies:
         layer, count = policy.at.layer, len(anatomy.layers())
         if not 0 <= layer < count:

@@ -17,10 +17,9 @@ from transformers.generation import GenerationMode
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from trimtab.anatomy.base import Anatomy
-from trimtab.anatomy.loop import prefill, step
+from trimtab.anatomy.loop import Policy, prefill, step
 from trimtab.anatomy.slots import Slots
 from trimtab.core.errors import BadInput, Refused
-from trimtab.core.keep import Keep
 
 MODES = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
 
@@ -33,7 +32,7 @@ class Trimmed(nn.Module, GenerationMixin):  # type: ignore[misc]
     input_modalities = ("image", "text")
     _is_stateful = False
 
-    def __init__(self, anatomy: Anatomy, policies: Sequence[Keep] = ()) -> None:
+    def __init__(self, anatomy: Anatomy, policies: Sequence[Policy] = ()) -> None:
         super().__init__()
         self.anatomy, self.policies = anatomy, tuple(policies)
         self.model = anatomy.model
