@@ -79,7 +79,9 @@ def main() -> None:
         if debug:
             raise
         path = _log(error, arguments)
-        _fail(f"internal error: {type(error).__name__}: {error}\nThe traceback is in {path} (or use --debug)", 1, as_json)
+        said = f"internal error: {type(error).__name__}: {error}"
+        _fail(f"{said}
+The traceback is in {path} (or use --debug)", 1, as_json)
 
 
 def _fail(message: str, status: int, as_json: bool) -> None:

@@ -34,15 +34,18 @@ def _methods() -> list[dict[str, Any]]:
 
 
 def _models() -> list[dict[str, Any]]:
-    from trimtab.load.builtin import MODELS
+    from trimtab.load.builtin import listed
 
-    return [{"name": name, "what": row.title, "license": row.license, "source": row.source} for name, row in MODELS.items()]
+    return [dict(row) for row in listed()]
 
 
 def _data() -> list[dict[str, Any]]:
     from trimtab.data.builtin import BUILTIN
 
-    return [{"name": name, "type": row.type, "what": row.title, "license": row.license} for name, row in BUILTIN.items()]
+    return [
+        {"name": name, "type": row.type, "what": row.title, "license": row.license, "source": row.source}
+        for name, row in BUILTIN.items()
+    ]
 
 
 def _recipes() -> list[dict[str, Any]]:

@@ -85,7 +85,7 @@ def export(
 
 def serve(artifact: Path) -> None:
     """Not in this version: an OpenAI-compatible server. Use `trimtab generate` or `trimtab.load` until then."""
-    raise BadInput(f"serve: not in this version. Ask {artifact} with: trimtab generate {artifact} --image FILE QUESTION")
+    raise BadInput(f"serve: not in this version; next: trimtab generate {artifact} --image FILE QUESTION")
 
 
 def register(app: typer.Typer) -> None:

@@ -8,7 +8,9 @@ cached keys costs something that can be measured. A split's collages are made of
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from PIL import Image
 
@@ -76,11 +78,13 @@ def ask(seen: tuple[Facts, ...], kind: str, rng: random.Random) -> tuple[str, st
     return forms[kind]
 
 
-def pose(seen: tuple[Facts, ...], count: int, rng: random.Random) -> list[tuple[str, str, str]]:
+def pose(
+    seen: tuple[Facts, ...], count: int, rng: random.Random, shares: Mapping[str, int] = MappingProxyType(KINDS)
+) -> list[tuple[str, str, str]]:
     """``count`` (kind, question, answer) about a collage; kinds drawn by their share, no question twice."""
     found: dict[str, tuple[str, str, str]] = {}
     while len(found) < count:
-        kind = rng.choices(list(KINDS), weights=list(KINDS.values()))[0]
+        kind = rng.choices(list(shares), weights=list(shares.values()))[0]
         question, given = ask(seen, kind, rng)
         found.setdefault(question, (kind, question, given))
     return list(found.values())

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from trimtab.core.files import write_atomic
-from trimtab.core.keep import Keep
 from trimtab.core.reading import Reading
 from trimtab.run.folder import Folder
 from trimtab.run.journal import Journal, whole_lines
@@ -24,7 +23,7 @@ def silent(what: str, done: int, total: int) -> None:
 
 @dataclass
 class Context:
-    """A run under way. ``loaded`` is the model as it is now; ``policies`` what the token steps added, in order."""
+    """A run under way. ``loaded`` is the model as it is now, with the policies that token steps added."""
 
     recipe: Recipe
     name: str
@@ -32,8 +31,6 @@ class Context:
     journal: Journal
     progress: Progress = silent
     loaded: Any = None
-    policies: list[Keep] = field(default_factory=list)
-    policy_rows: list[dict[str, Any]] = field(default_factory=list)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("trimtab.run"))
 
     def read(self, when: str, readings: Sequence[Reading]) -> None:

@@ -14,7 +14,8 @@ import torch
 
 from trimtab.core.keep import Keep
 from trimtab.core.linear import Host
-from trimtab.core.weight import Quantized, bits, unpack
+from trimtab.core.pack import unpack
+from trimtab.core.weight import Quantized, bits
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Per-layer checkpoints of a step: the changed weights of one block, in one safetensors file that is whole or absent."""
+"""Checkpoints of a step: the changed weights of one block, in one safetensors file that is whole or absent."""
 
 from __future__ import annotations
 
@@ -26,7 +26,9 @@ class Layers:
     def put(self, index: int, weights: Mapping[str, Weight], report: list[dict[str, Any]]) -> None:
         """Store the weights of block ``index`` by host path, and what is said of them."""
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        tensors = {f"{path}//{name}": t.contiguous() for path, w in weights.items() for name, t in w.state_dict().items()}
+        tensors = {
+            f"{path}//{name}": t.contiguous() for path, w in weights.items() for name, t in w.state_dict().items()
+        }
         about = {"specs": json.dumps({path: w.spec() for path, w in weights.items()}), "report": json.dumps(report)}
         with replacing(self.path(index)) as temporary:
             save_file(tensors, temporary, about)

@@ -38,11 +38,11 @@ class Calibrate(Strict):
 
     dataset: str | None = None
     split: str = "train"
-    num_samples: int = Field(128, ge=1)
-    max_seq_length: int = Field(512, ge=8)
+    num_samples: int = Field(default=128, ge=1)
+    max_seq_length: int = Field(default=512, ge=8)
     seed: int = 0
     allow: Literal["text_only"] | None = None
-    batch_size: int = Field(32, ge=1)
+    batch_size: int = Field(default=32, ge=1)
 
 
 class Step(Strict):
@@ -104,19 +104,19 @@ class Budget(Strict):
 class Evaluate(Strict):
     """How much is measured. ``limit`` questions before and after, ``after_step`` after each step."""
 
-    limit: int = Field(2000, ge=1)
-    after_step: int = Field(500, ge=0)
-    missing_image: int = Field(300, ge=0)
-    batch_size: int = Field(64, ge=1)
-    max_new_tokens: int = Field(32, ge=1)
+    limit: int = Field(default=2000, ge=1)
+    after_step: int = Field(default=500, ge=0)
+    missing_image: int = Field(default=300, ge=0)
+    batch_size: int = Field(default=64, ge=1)
+    max_new_tokens: int = Field(default=32, ge=1)
 
 
 class Measure(Strict):
     """What is timed: language prefill on ``dataset`` at batch 1 and ``batch_size``, ``repeats`` times, in turn."""
 
     dataset: str | None = None
-    batch_size: int = Field(8, ge=1)
-    repeats: int = Field(9, ge=3)
+    batch_size: int = Field(default=8, ge=1)
+    repeats: int = Field(default=9, ge=3)
 
 
 class Recipe(Strict):
@@ -132,7 +132,7 @@ class Recipe(Strict):
     measure: Measure = Measure()
     seed: int = 0
     dtype: Literal["bfloat16", "float32"] | None = None
-    threads: int | None = Field(None, ge=1)
+    threads: int | None = Field(default=None, ge=1)
     revision: str | None = None
     trust_remote_code: bool = False
 
@@ -140,7 +140,7 @@ class Recipe(Strict):
     def parse(cls, value: dict[str, Any]) -> Recipe:
         """From plain data, as YAML gives it. Raises BadInput that names the key, what it was and what it takes."""
         if not isinstance(value, dict):
-            raise BadInput(f"recipe: got {type(value).__name__}; a recipe is a mapping with 'model', 'task' and 'steps'")
+            raise BadInput(f"recipe: got {type(value).__name__}; accepted: a mapping with 'model', 'task', 'steps'")
         try:
             recipe = cls.model_validate(value)
         except ValidationError as error:
@@ -183,7 +183,7 @@ def _explain(row: Any) -> str:
 def _owner(path: list[str]) -> type[BaseModel] | None:
     """The model class that a path of keys leads to."""
     here: type[BaseModel] = Recipe
-    parts = {"calibrate": Calibrate, "budget": Budget, "evaluate": Evaluate, "measure": Measure, "task": Task,
+    parts: dict[str, type[BaseModel]] = {"calibrate": Calibrate, "budget": Budget, "evaluate": Evaluate, "measure": Measure, "task": Task,
              "also": Task, "steps": Step}  # fmt: skip
     for part in path:
         here = parts.get(part, here)

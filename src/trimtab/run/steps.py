@@ -64,14 +64,13 @@ def _row(report: LayerReport, label: str) -> dict[str, Any]:
 def tokens(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tuple[Rows, list[Invariant]]:
     """A token method: its policy joins the loop. Refused where the model has no image tokens to keep."""
     if not any(block.part == "projector" for block in context.loaded.anatomy.blocks()):
-        raise BadInput(f"steps.{index - 1}.{step.method}: the model has no image tokens; it works on vision-language models")
+        raise BadInput(f"steps.{index - 1}.{step.method}: this model has no image tokens to keep or drop")
     method = methods.make(step.method, step.knobs)
     policy = method.policy()
-    place = len(context.policies)
-    count = 256
+    place = len(context.loaded.policies)
+    count = 256  # any number shows whether the policy still keeps its share
     expect = {"of": count, "kept": policy.budget(count)}
-    context.policies.append(policy)
-    context.policy_rows.append({"method": step.method, "knobs": methods.knobs(method)})
+    context.loaded.policies = (*context.loaded.policies, method)
     return [], [Invariant("tokens_kept", f"policy {place}", expect, key(index, step))]
 
 
@@ -88,7 +87,7 @@ def card(step: Step) -> Card:
 
 def state(context: Context) -> State:
     """What invariants are checked on."""
-    return State(hosts(context), context.policies)
+    return State(hosts(context), [method.policy() for method in context.loaded.policies])
 
 
 def standing(old: Sequence[Invariant], new: Sequence[Invariant], by: Card) -> list[Invariant]:

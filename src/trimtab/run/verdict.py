@@ -1,7 +1,7 @@
 """Whether a run met its budget: a verdict per axis, and one for the run.
 
-A budget ``max`` on a sampled figure is met when the figure's one-sided 95 % upper bound is at most the limit, REGRESSION
-when the lower bound is above it, and INCONCLUSIVE otherwise. A counted figure has both bounds equal to itself. Axes
+A budget ``max`` on a sampled figure is met when its one-sided 95 % upper bound is at most the limit, REGRESSION when
+the lower bound is above it, and INCONCLUSIVE otherwise. A counted figure has both bounds equal to itself. Axes
 without a budget show their sign and decide nothing, but ANOMALOUS anywhere decides everything.
 """
 

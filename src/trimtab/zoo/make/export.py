@@ -1,4 +1,4 @@
-"""From a training state to ``builtin:easyvqa-llava``: round to bf16, save in the Hugging Face layout, measure, write the card.
+"""From a training state to ``builtin:easyvqa-llava``: rounded to bf16, saved in the Hugging Face layout, measured.
 
 The figures of the card are those of the saved, rounded weights on the published test split and on test collages, by
 exact match of greedy answers (see ``batch.score``). The blind control answers each question with its commonest training
@@ -12,8 +12,10 @@ import json
 import random
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 import torch
+from PIL import Image
 from safetensors import safe_open
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
@@ -21,6 +23,7 @@ from trimtab.data import easyvqa, grid
 from trimtab.zoo.make import batch, build
 
 Scores = list[tuple[str, bool]]
+Jobs = list[tuple[Any, list[batch.Asked]]]
 
 
 def rounded(state: Path) -> tuple[LlavaForConditionalGeneration, LlavaProcessor, dict[str, str]]:
@@ -36,7 +39,7 @@ def rounded(state: Path) -> tuple[LlavaForConditionalGeneration, LlavaProcessor,
 
 def evaluate(net: LlavaForConditionalGeneration, processor: LlavaProcessor, collages: int = 1000) -> dict[str, Scores]:
     """Every published test question, and 10 questions on each of ``collages`` test collages."""
-    jobs: dict[str, list[tuple[object, list[batch.Asked]]]] = {"easyvqa": [], "easyvqa-grid": []}
+    jobs: dict[str, Jobs] = {"easyvqa": [], "easyvqa-grid": []}
     by_picture: dict[int, list[batch.Asked]] = defaultdict(list)
     for question, given, number in easyvqa.questions("test"):
         kind = "yes/no" if given in ("yes", "no") else "shape" if given in easyvqa.SHAPES else "color"
@@ -50,11 +53,11 @@ def evaluate(net: LlavaForConditionalGeneration, processor: LlavaProcessor, coll
     return {name: _score(net, processor, rows) for name, rows in jobs.items()}
 
 
-def _score(net: LlavaForConditionalGeneration, processor: LlavaProcessor, rows: list, size: int = 50) -> Scores:
+def _score(net: LlavaForConditionalGeneration, processor: LlavaProcessor, rows: Jobs, size: int = 50) -> Scores:
     found: Scores = []
     for at in range(0, len(rows), size):
         part = rows[at : at + size]
-        images = [one.open() if isinstance(one, grid.Collage) else batch.Image.open(one) for one, _ in part]
+        images = [one.open() if isinstance(one, grid.Collage) else Image.open(one) for one, _ in part]
         packed = batch.pack(images, [asked for _, asked in part], processor.tokenizer, build.CANVAS, 256)
         packed.pixels = packed.pixels.to(net.dtype)
         found += batch.score(net, packed)
@@ -89,7 +92,7 @@ def save(state: Path, out: Path) -> LlavaForConditionalGeneration:
     return net
 
 
-def _history(state: Path) -> dict:
+def _history(state: Path) -> dict[str, Any]:
     with safe_open(state, "pt") as file:
         where = file.metadata()
     rows = [json.loads(line) for line in (state.parent / "log.jsonl").read_text().splitlines()]
@@ -98,5 +101,5 @@ def _history(state: Path) -> dict:
         "stage": int(where["stage"]),
         "step": int(where["step"]),
         "plan": json.loads(where["plan"]),
-        "held_out_curve": [{"step": c["step"], "single": c["accuracy"]["single"], "grid": c["accuracy"]["grid"]} for c in curve],
+        "held_out_curve": [{"step": c["step"], **{k: c["accuracy"][k] for k in ("single", "grid")}} for c in curve],
     }

@@ -30,6 +30,9 @@ from trimtab.data import easyvqa, grid
 from trimtab.zoo.make import batch, build, pictures
 
 SIDE = build.CANVAS // build.PATCH
+# Training's share of each kind of question on collages: what needs looking everywhere is asked more than in the set.
+TAUGHT = grid.KINDS | {"color_at": 10, "shape_at": 12, "colors_in": 8, "exists": 20, "count_color": 15}
+TAUGHT |= {"count_shape": 15}
 
 
 @dataclass(frozen=True)
@@ -110,7 +113,7 @@ class Trainer:
                     losses[f"{name}/patch"] = loss
                 else:
                     asked = [
-                        grid.pose(one, self.plan.questions_grid, rng)
+                        grid.pose(one, self.plan.questions_grid, rng, TAUGHT)
                         if side > 1
                         else batch.ask_single(one[0], self.plan.questions_single, rng)
                         for one in seen

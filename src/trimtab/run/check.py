@@ -1,0 +1,52 @@
+"""Before anything is changed: our loop gives what the library's forward gives, and the recipe fits the model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trimtab import methods
+from trimtab.anatomy import loop
+from trimtab.core.errors import Anomaly, BadInput
+from trimtab.run import calibration
+from trimtab.run.context import Context
+from trimtab.run.targets import select
+
+# In bf16 the two orders of summation differ by rounding; what a wrong position or mask does is far above this.
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+
+
+@torch.no_grad()
+def loop_equals_library(context: Context) -> dict[str, Any]:
+    """Two of the user's samples through both. Raises Anomaly where they differ by more than rounding."""
+    batch = calibration.sample_batch(context, 2)
+    library = context.loaded.library
+    theirs: Tensor = library(**batch).logits
+    ours: Tensor = loop.prefill(context.loaded.anatomy, batch).logits
+    valid = batch["attention_mask"].bool()
+    difference = (ours - theirs)[valid].abs().max().item()
+    scale = theirs[valid].abs().max().item()
+    allowed = TOLERANCE[theirs.dtype] * scale
+    if not difference <= allowed:
+        raise Anomaly(
+            f"our loop and the library's forward differ by {difference:.2e} (allowed: {allowed:.2e}) on your samples; "
+            "nothing was changed. The anatomy of this architecture does not fit this model"
+        )
+    return {"difference": difference, "allowed": allowed, "samples": 2}
+
+
+def fits(context: Context) -> None:
+    """Every step's targets and shapes, before the work. Raises BadInput that names the layer and the nearest value."""
+    anatomy = context.loaded.anatomy
+    hosts = dict(anatomy.linears()) | dict(anatomy.embeddings())
+    for index, step in enumerate(context.recipe.steps):
+        method = methods.make(step.method, step.knobs)
+        if methods.get(step.method).CARD.family != "quantize":
+            continue
+        for name in select(anatomy, step.targets or ("all-linear",), step.ignore):
+            try:
+                method.check(hosts[name].w.shape[1])
+            except ValueError as error:
+                raise BadInput(f"steps.{index}.{step.method}: {name}: {error}") from error

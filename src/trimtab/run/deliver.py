@@ -1,0 +1,93 @@
+"""The artifact, its gate in a fresh process, and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from trimtab.core.errors import Anomaly
+from trimtab.load import artifact as artifacts
+from trimtab.load import gate_samples
+from trimtab.run import calibration, steps
+from trimtab.run.context import Context
+from trimtab.run.invariants import Invariant
+from trimtab.run.journal import whole_lines
+
+GATE_BATCHES, GATE_ROWS = 4, 4
+
+
+def redacted(context: Context) -> dict[str, Any]:
+    """The recipe without the names of the user's files, as it may stand in an artifact."""
+    plain = context.recipe.model_dump(mode="json", exclude_none=True)
+    for task in (plain["task"], *plain.get("also", ())):
+        for key in ("data", "image_root"):
+            if key in task:
+                task[key] = "(the user's own)"
+    return plain
+
+
+def artifact(context: Context, standing: Sequence[Invariant]) -> dict[str, Any]:
+    """Record the gate's samples, then write the artifact as a whole."""
+    loaded = context.loaded
+    loaded.lower()
+    private = context.recipe.task.data is not None
+    samples = context.folder.state / "gate.safetensors"
+    batches = [calibration.sample_batch(context, GATE_ROWS, "test", GATE_ROWS * at) for at in range(GATE_BATCHES)]
+    gate_samples.record(loaded.model, batches, samples, private=private)
+    ended = context.journal.ended
+    about = {
+        "recipe": redacted(context),
+        "calibration": {key: value for key, value in ended["audit"]["result"].items() if key != "layers"},
+        "invariants": tuple(one.row() for one in standing),
+        "modified": tuple(f"{step.method}: {methods_line(step)}" for step in context.recipe.steps),
+        "timings": {},
+    }
+    info = artifacts.write(context.folder.artifact, loaded, about, samples)
+    return {"path": "artifact", "bytes": info.bytes, "content_hash": info.content_hash}
+
+
+def methods_line(step: Any) -> str:
+    """A step as the model card says it."""
+    card = steps.card(step)
+    shown = ", ".join(f"{key}={value}" for key, value in step.knobs.items())
+    where = f" on {', '.join(step.targets)}" if step.targets else ""
+    return f"{card.title} ({card.year}); {shown or 'default knobs'}{where}"
+
+
+def gate(context: Context) -> dict[str, Any]:
+    """Reload in a fresh process and compare. Raises Anomaly where it differs: such a run has no artifact to offer."""
+    from trimtab.gate import run_gate
+
+    context.progress("gate", 0, 1)
+    found = run_gate(context.folder.artifact, context.folder.state / "gate.safetensors")
+    context.progress("gate", 1, 1)
+    if not found.passed:
+        raise Anomaly(f"gate: the artifact does not reload as it was: {'; '.join(found.reasons)}")
+    return found.row() | {"samples": GATE_BATCHES * GATE_ROWS}
+
+
+def reload(context: Context) -> None:
+    """From here on the run works with the artifact as it reloads, not with the model that made it."""
+    context.loaded = artifacts.read(context.folder.artifact)
+
+
+def seal(context: Context) -> dict[str, Any]:
+    """Add the quality that was measured on the reloaded artifact to its manifest and card."""
+    names = ("accuracy.", "perplexity.", "bytes.")
+    rows = [row for row in whole_lines(context.folder.readings) if row["name"].startswith(names)]
+    quality = [row | {"name": f"{row['when']}/{row['name']}"} for row in rows if row["when"] in ("before", "after")]
+    for row in quality:
+        del row["when"]
+    info = artifacts.seal(context.folder.artifact, quality)
+    return {"path": "artifact", "bytes": info.bytes, "content_hash": info.content_hash}
+
+
+def report(context: Context) -> dict[str, Any]:
+    """``result.json``, the public predictions file and the reports; then calibration state is removed."""
+    from trimtab.report import render
+    from trimtab.run import judge
+
+    judge.write(context)
+    render(context.folder.root)
+    context.folder.forget()
+    return {"report": "report.html"}

@@ -1,0 +1,109 @@
+"""The figures of a run: before, after each step, and of the artifact as it reloads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from trimtab.core.linear import Linear
+from trimtab.core.reading import Reading
+from trimtab.data.task import Task
+from trimtab.data.tasks import samples
+from trimtab.evaluate.blind import predict_blind
+from trimtab.evaluate.paired import drop, more_samples
+from trimtab.evaluate.prediction import Prediction
+from trimtab.evaluate.ratio import of_windows
+from trimtab.evaluate.shares import accuracy
+from trimtab.measure import params
+from trimtab.measure.vlm import operations, parts
+from trimtab.run import calibration, quality
+from trimtab.run.context import Context
+
+
+def cost(context: Context) -> list[Reading]:
+    """What is counted: parameters, stored bytes of the weights, operations of vision and prefill."""
+    batch = calibration.sample_batch(context, 1, context.recipe.task.split)
+    return [*params.readings(context.loaded.library), *operations(parts(context.loaded.model, batch))]
+
+
+def before(context: Context) -> dict[str, Any]:
+    """Quality of the model as it came, its controls and its costs."""
+    readings = cost(context)
+    readings += [quality.measure(context, "before", task) for task in quality.tasks(context)]
+    readings += controls(context, "before")
+    context.read("before", readings)
+    source = context.loaded.source
+    return {"model": {"id": source.id, "license": source.license, "revision": source.revision,
+                      "parameters": params.parameters(context.loaded.library)}}  # fmt: skip
+
+
+def controls(context: Context, when: str) -> list[Reading]:
+    """A missing picture; and once, the table that answers without looking."""
+    task, count = context.recipe.task, context.recipe.evaluate.missing_image
+    if task.type == "text":
+        return []
+    chosen = quality.asked(context, task, count)
+    readings = []
+    if count and any(one.open is not None for one in chosen):
+        rows = quality.answers(context, task, chosen, f"{when} missing image", missing=True)
+        readings.append(accuracy(f"accuracy.{task.name}.missing_image", rows))
+    if when == "before":
+        train = samples(task, "train", 1 << 30, context.recipe.seed)
+        rows = predict_blind(train, quality.asked(context, task), task.metric)
+        readings.append(accuracy(f"accuracy.{task.name}.blind_table", rows))
+    return readings
+
+
+def after_step(context: Context, when: str) -> dict[str, Any]:
+    """Quality on a part of the test, and bytes. The kernels are taken away again: later steps see the reference."""
+    count = context.recipe.evaluate.after_step
+    readings = [Reading("bytes.weights", float(params.stored(context.loaded.library)), "bytes")]
+    if count:
+        context.loaded.lower()
+        readings.append(quality.measure(context, when, context.recipe.task, count))
+        raise_again(context)
+    context.read(when, readings)
+    return {}
+
+
+def raise_again(context: Context) -> None:
+    """The inverse of ``lower``: every linear back on its reference."""
+    for module in context.loaded.library.modules():
+        if isinstance(module, Linear):
+            module.kernel = None
+
+
+def after(context: Context) -> dict[str, Any]:
+    """Quality and cost of what reloaded from the artifact, compared sample by sample with what it was before."""
+    readings = cost(context)
+    readings += [quality.measure(context, "after", task) for task in quality.tasks(context)]
+    readings += controls(context, "after")
+    context.read("after", readings)
+    found = {task.name: compared(context, task) for task in quality.tasks(context)}
+    main = found[context.recipe.task.name]
+    return {"quality": {row["figure"]: row for row in found.values()}, "flips": main["flips"]}
+
+
+def compared(context: Context, task: Task) -> dict[str, Any]:
+    """The change of a task's quality with its one-sided bounds: a drop of accuracy, or a ratio of perplexities."""
+    old, new = quality.stored(context, "before", task), quality.stored(context, "after", task)
+    main = task is context.recipe.task
+    limits = context.recipe.budget.amounts()
+    if task.type == "text":
+        ratio = of_windows([row["loss"] for row in old], [row["loss"] for row in new])
+        name = f"perplexity.{task.name}"
+        row = {"unit": "x", "change": ratio.value, "low": ratio.low, "high": ratio.high, "same": 1.0,
+               "more_samples": None, "flips": None}  # fmt: skip
+    else:
+        lost = drop(_answers(old), _answers(new))
+        name = f"accuracy.{task.name}"
+        limit = limits.get("accuracy")
+        more = more_samples(lost, limit.value) if limit and main else None
+        row = {"unit": "share", "change": lost.value, "low": lost.low, "high": lost.high, "same": 0.0,
+               "more_samples": more, "flips": {"lost": lost.lost, "gained": lost.gained, "n": lost.n}}  # fmt: skip
+    figures = {when: (context.figure(when, name) or {"value": None})["value"] for when in ("before", "after")}
+    return {"figure": name, "main": main, **figures, **row}
+
+
+def _answers(rows: Sequence[dict[str, Any]]) -> list[Prediction]:
+    return [Prediction(**row) for row in rows]

@@ -1,0 +1,140 @@
+"""From figures to the verdict: one row per axis, and ``result.json`` that the report is made of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+from trimtab.core.files import write_atomic
+from trimtab.run import steps
+from trimtab.run.amounts import Amount
+from trimtab.run.context import Context
+from trimtab.run.verdict import EXIT, Axis, Figure, overall, status
+
+# Figures that are costs: their ratio to what they were decides. (axis of the verdict, name of the figure, budget key)
+COSTS = (
+    ("size", "bytes.weights", "weights"),
+    ("speed", "latency.vision.b1", None),
+    ("speed", "latency.prefill.b1", None),
+    ("speed", "latency.prefill.b{b}", "prefill"),
+    ("speed", "latency.decode.b1", "decode"),
+    ("speed", "latency.decode.b{b}", None),
+    ("memory", "memory.peak", "memory"),
+)
+SAVES = {"bytes": "weights", "prefill": "prefill", "decode": "decode"}
+
+
+def judge(context: Context) -> dict[str, Any]:
+    """The axes, the run's verdict and its exit status."""
+    budget = context.recipe.budget.amounts()
+    axes = [*_quality(context, budget), *_costs(context, budget)]
+    broken = [row for step in _steps(context) for row in step["invariants"] if not row["holds"]]
+    gate = context.journal.ended["gate"]["result"]
+    ineffective = _ineffective(context, budget, axes)
+    verdict = overall(axes, bool(ineffective), bool(broken) or not gate["passed"])
+    notes = ineffective + [f"invariant {row['name']} of {row['step']}: {row['detail']}" for row in broken]
+    return {"verdict": verdict, "exit_status": EXIT[verdict], "axes": [axis.row() for axis in axes], "notes": notes}
+
+
+def _quality(context: Context, budget: dict[str, Amount]) -> list[Axis]:
+    rows = []
+    for name, row in context.journal.ended["after"]["result"]["quality"].items():
+        amount = budget.get("perplexity" if row["unit"] == "x" else "accuracy") if row["main"] else None
+        figure = Figure(row["change"], row["low"], row["high"], row["same"], None)
+        state = status(figure, amount.value if amount else None)
+        more = row["more_samples"] if state == "INCONCLUSIVE" else None
+        change = f"{row['change']:.3f}x" if row["unit"] == "x" else f"{-100 * row['change']:+.2f} points"
+        text = _sentence(name, change, amount, row["high"], row["unit"], more)
+        rows.append(Axis("quality", name, state, _budget("max" if row["unit"] == "x" else "max_drop", amount),
+                         row["before"], row["after"], change, row["high"], more, text))  # fmt: skip
+    return rows
+
+
+def _sentence(name: str, change: str, amount: Amount | None, bound: float, unit: str, more: int | None) -> str:
+    if amount is None:
+        return f"{name} changed by {change}."
+    shown = f"{bound:.3f}x" if unit == "x" else f"{100 * bound:.2f} points"
+    text = f"{name} changed by {change}; with 95 % confidence it lost at most {shown}, allowed {amount.text}."
+    return text if more is None else f"{text} About {more} more samples would decide."
+
+
+def _budget(key: str, amount: Amount | None) -> str | None:
+    return None if amount is None else f"{key} {amount.text}"
+
+
+def _costs(context: Context, budget: dict[str, Amount]) -> list[Axis]:
+    rows: list[Axis] = []
+    for axis, pattern, key in COSTS:
+        name = pattern.format(b=context.recipe.measure.batch_size)
+        before, after = context.figure("before", name), context.figure("after", name)
+        if before is None or after is None or any(row[1] == name for row in _seen(rows)):
+            continue
+        amount = budget.get(key) if key else None
+        low, high = _ratio_bounds(context, name, before, after)
+        ratio = after["value"] / before["value"]
+        base = 1.0 if amount is None or amount.unit == "x" else before["value"]
+        figure = Figure(ratio * base, low * base, high * base, base)
+        state = status(figure, amount.value if amount else None)
+        word = "smaller" if axis != "speed" else "faster"
+        change = f"{ratio:.2f}x" + ("" if ratio <= 1 else f" ({'larger' if axis != 'speed' else 'SLOWER'})")
+        text = f"{name}: {change} of what it was" + (f" ({1 / ratio:.2f}x {word})." if ratio < 1 else ".")
+        rows.append(Axis(axis, name, state, _budget("max", amount), before["value"], after["value"], change,  # type: ignore[arg-type]
+                         figure.high, None, text))  # fmt: skip
+    return rows
+
+
+def _seen(rows: list[Axis]) -> list[tuple[str, str]]:
+    return [(row.axis, row.figure) for row in rows]
+
+
+def _ratio_bounds(context: Context, name: str, before: Any, after: Any) -> tuple[float, float]:
+    """One-sided 95 % bounds of after / before: measured in pairs where it was timed, exact where it was counted."""
+    pairs = context.journal.ended["timing"]["result"]["ratios"].get(name)
+    if pairs is None:
+        ratio = after["value"] / before["value"]
+        return ratio, ratio
+    return pairs["low"], pairs["high"]
+
+
+def _ineffective(context: Context, budget: dict[str, Amount], axes: list[Axis]) -> list[str]:
+    """Steps that claim a saving which the budget names and which was not measured."""
+    found = []
+    for index, step in enumerate(context.recipe.steps, 1):
+        key = SAVES.get(steps.card(step).saves)
+        if key not in budget:
+            continue
+        names = [pattern.format(b=context.recipe.measure.batch_size) for _, pattern, k in COSTS if k == key]
+        rows = [axis for axis in axes if axis.figure in names]
+        if rows and all(row.before is not None and row.after is not None and row.after >= row.before for row in rows):
+            found.append(f"{steps.key(index, step)} claims to save {key}, and nothing was saved there: INEFFECTIVE")
+    return found
+
+
+def _steps(context: Context) -> list[dict[str, Any]]:
+    rows = []
+    for index, step in enumerate(context.recipe.steps, 1):
+        key = steps.key(index, step)
+        ended = context.journal.ended[key]
+        rows.append({"index": index, "method": step.method, "knobs": step.model_dump()[step.method], "note": "",
+                     "seconds": ended["seconds"], "invariants": ended["result"]["invariants"]})  # fmt: skip
+    return rows
+
+
+def result(context: Context, name: str) -> dict[str, Any]:
+    """Everything the report shows beside the readings."""
+    ended: Callable[[str], Any] = lambda key: context.journal.ended[key]["result"]  # noqa: E731
+    layers = [row for index, step in enumerate(context.recipe.steps, 1)
+              for row in ended(steps.key(index, step))["layers"]]  # fmt: skip
+    return {
+        "format": 1, "name": name, **ended("verdict"),
+        "steps": _steps(context), "audit": ended("audit"), "layers": layers, "flips": ended("after")["flips"],
+        "machine": ended("begin")["conditions"] | ended("timing")["machine"], "model": ended("before")["model"],
+        "artifact": ended("seal") | {"gate": ended("gate")}, "plan": [],
+        "seconds": context.journal.seconds(), "recipe": context.recipe.dump(), "check": ended("check"),
+    }  # fmt: skip
+
+
+def write(context: Context) -> None:
+    """Write ``result.json``."""
+    write_atomic(context.folder.result, json.dumps(result(context, context.name), allow_nan=False, indent=1))

@@ -1,0 +1,129 @@
+"""One matrix of a model fitted and put in place, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor
+
+from trimtab.anatomy import Anatomy
+from trimtab.core.errors import BadInput, Refused
+from trimtab.core.fit import Fit, Site
+from trimtab.core.linear import Host, Linear
+from trimtab.core.stats import KINDS, PADDING, Gram
+from trimtab.core.weight import Weight, bits
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """``error``: ||(W - W') X||_F / ||W X||_F over calibration, without data ||W - W'||_F / ||W||_F. ``bits``: stored
+    for each weight. ``seen``: rows at the input by kind (all 0 without data)."""
+
+    name: str
+    part: str
+    error: float
+    bits: float
+    seen: Mapping[str, int]
+
+
+class DataFree(Protocol):
+    """A method that has a form for matrices at whose input nothing is seen."""
+
+    def without_data(self) -> Fit: ...
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where ``fit`` works on the hosts of ``anatomy``.
+
+    ``allow_unseen``: linears that no sample reached get the data-free form instead of a refusal. ``source`` reads an
+    original matrix by name; None takes the matrix as it is.
+    """
+
+    anatomy: Anatomy
+    fit: Fit
+    allow_unseen: bool = False
+    source: Callable[[str], Tensor] | None = None
+
+    @cached_property
+    def hosts(self) -> dict[str, Host]:
+        return {**dict(self.anatomy.embeddings()), **dict(self.anatomy.linears())}
+
+    @cached_property
+    def aliases(self) -> list[tuple[str, str]]:
+        """Hosts that share a weight as the walk begins; they go on sharing it."""
+        return self.anatomy.aliases()
+
+    @property
+    def fed(self) -> bool:
+        """Whether the method wants calibration data."""
+        return self.fit.CARD.needs != "nothing"
+
+    def check(self, names: Sequence[str]) -> None:
+        """Raises BadInput where the knobs do not fit a target, or the method needs what a walk does not give."""
+        if self.fit.CARD.needs == "gradients":
+            raise BadInput(f"{self.fit.CARD.name}: needs gradients; a walk over the blocks gathers inputs only")
+        wrong = []
+        for name in names:
+            try:
+                self.fit.check(self.hosts[name].w.shape[1])
+            except ValueError as error:
+                wrong.append(f"{name}: {error}")
+        if wrong:
+            raise BadInput("\n".join(wrong[:8]) + (f"\n... and {len(wrong) - 8} more" if len(wrong) > 8 else ""))
+
+    def settle(self, name: str, gram: Gram | None, group: tuple[str, ...] = ()) -> LayerReport:
+        """Fit a matrix and put it in place. With no ``gram``, or an empty one, see ``without``."""
+        if gram is None or not gram.seen[:PADDING].any():
+            return self.without(name) if gram is None else self.unseen(name)
+        seen = dict(zip(KINDS, gram.seen.tolist(), strict=True))
+        return self._fitted(name, self.fit, gram, group, seen)
+
+    def without(self, name: str) -> LayerReport:
+        """Fit a matrix for which there is no input statistic, by the method's data-free form."""
+        fit = self.fit
+        if self.fed:
+            if not hasattr(fit, "without_data"):
+                raise BadInput(f"{fit.CARD.name}: has no data-free form, which {name} needs; put it under ignore")
+            fit = cast(DataFree, fit).without_data()
+        return self._fitted(name, fit, None, (), dict.fromkeys(KINDS, 0))
+
+    def unseen(self, name: str) -> LayerReport:
+        """A linear that no sample reached. Raises Refused unless that was allowed."""
+        if not self.allow_unseen:
+            raise Refused(
+                f"{name}: no calibration sample reached it (samples without pictures?). Calibrate on samples like the "
+                "task's, or set calibrate.allow: text_only"
+            )
+        return self.without(name)
+
+    def _fitted(
+        self, name: str, fit: Fit, gram: Gram | None, group: tuple[str, ...], seen: Mapping[str, int]
+    ) -> LayerReport:
+        old, read = self.hosts[name].w, self.source
+        new = fit(old, Site(name, old.dense if read is None else lambda: read(name), gram, group))
+        self.put(name, new)
+        error = relative_error(old, new, None if gram is None else gram.read())
+        return LayerReport(name, self.anatomy.part_of(name), error, bits(new) / (new.shape[0] * new.shape[1]), seen)
+
+    def put(self, name: str, w: Weight) -> None:
+        """``w`` as the weight of host ``name`` and of those tied to it; kernels of the old weight go."""
+        for other in (name, *(second for first, second in self.aliases if first == name)):
+            host = self.hosts[other]
+            host.w = w
+            if isinstance(host, Linear):
+                host.kernel = None
+
+
+def relative_error(old: Weight, new: Weight, h: Tensor | None, rows: int = 4096) -> float:
+    """sqrt(tr(D H D^T) / tr(W H W^T)), D = W - W', the identity for H where it is None; 0 where W X is 0."""
+    lost = whole = 0.0
+    for w, v in zip(torch.split(old.dense(), rows), torch.split(new.dense(), rows), strict=True):
+        w, d = w.float(), w.float() - v.float()
+        lost += float(((d if h is None else d @ h) * d).sum())
+        whole += float(((w if h is None else w @ h) * w).sum())
+    return (max(lost, 0.0) / whole) ** 0.5 if whole > 0 else 0.0

@@ -1,0 +1,84 @@
+"""Vision, prefill and decode of both sides, timed in turn in one process, so that a drift of the machine meets both.
+
+Before: the source as it loads, through the library's own forward. After: the artifact as it reloads, kernels and token
+policies included. One round times every part of both sides once; ratios are bounded by ranks over all rounds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from trimtab.data.task import Task
+from trimtab.evaluate.ratio import of_repeats
+from trimtab.load import artifact as artifacts
+from trimtab.load.sources import open_source
+from trimtab.measure.latency import reading, repeats_of
+from trimtab.measure.machine import facts
+from trimtab.measure.vlm import Parts, parts
+from trimtab.run import calibration
+from trimtab.run.context import Context
+
+TOKENS = 8  # decoded for one repeat
+PROMPT = 256  # tokens of a timed text prompt
+
+Times = dict[str, list[float]]
+
+
+def measure(context: Context) -> dict[str, Any]:
+    """Time both sides; readings under ``before`` and ``after``, ratios with their bounds in the journal."""
+    recipe = context.recipe
+    sides = {"before": _source(context), "after": artifacts.read(context.folder.artifact)}
+    times: dict[str, Times] = {when: {} for when in sides}
+    sizes = sorted({1, recipe.measure.batch_size})
+    for size in sizes:
+        found = {}
+        for when, loaded in sides.items():
+            context.loaded = loaded
+            found[when] = parts(loaded.model, _batch(context, size))
+        _rounds(context, found, times, size)
+    for when in sides:
+        context.read(when, [reading(name, values) for name, values in times[when].items()])
+    ratios = {name: of_repeats(times["before"][name], times["after"][name]) for name in times["before"]}
+    rows = {name: {"value": one.value, "low": one.low, "high": one.high} for name, one in ratios.items()}
+    return {"ratios": rows, "machine": facts().row()}
+
+
+def _source(context: Context) -> Any:
+    """The model as it came, untouched by hosts."""
+    recipe = context.recipe
+    return open_source(recipe.model, revision=recipe.revision, dtype=recipe.dtype,
+                       trust_remote_code=recipe.trust_remote_code)  # fmt: skip
+
+
+def _batch(context: Context, size: int) -> dict[str, Tensor]:
+    """``size`` prompts of the data set that ``measure`` names, else of the task."""
+    task = context.recipe.task
+    if context.recipe.measure.dataset is not None:
+        task = Task.parse({"dataset": context.recipe.measure.dataset})
+    return calibration.task_batch(context, task, size, task.split, length=PROMPT)
+
+
+def _rounds(context: Context, found: dict[str, Parts], times: dict[str, Times], size: int) -> None:
+    """One uncounted round, then as many as the recipe says, the two sides in turn."""
+    repeats = context.recipe.measure.repeats
+    for number in range(repeats + 1):
+        for when, side in found.items():
+            for name, seconds in _once(side).items():
+                if number:
+                    times[when].setdefault(f"latency.{name}.b{size}", []).append(seconds)
+        context.progress(f"timing b{size}", number, repeats)
+
+
+def _once(side: Parts) -> dict[str, float]:
+    """Seconds of each part, decode for one token of every row."""
+
+    def several() -> None:
+        for _ in range(TOKENS):
+            side.decode()
+
+    found = {} if side.vision is None else {"vision": repeats_of(side.vision, 1, 1)[0]}
+    found["prefill"] = repeats_of(side.prefill, 1, 1)[0]
+    found["decode"] = repeats_of(several, 1, 0)[0] / TOKENS
+    return found

@@ -1,0 +1,139 @@
+"""The calibration audit, counted by hand on tiny models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from trimtab import anatomy as anatomies
+from trimtab.anatomy import tiny
+from trimtab.core.errors import Refused
+from trimtab.quantize import GPTQ
+from trimtab.run import audit as audits
+from trimtab.run.audit import Counts, audit, count, expected, measured
+from trimtab.run.targets import select
+from trimtab.run.walk import walk
+
+PARTS = ("language", "vision", "projector", "head")
+
+
+def llava() -> tuple[Any, dict[str, Tensor]]:
+    model, batch = tiny.make("llava")
+    return anatomies.of(model), batch
+
+
+def test_tokens_and_pictures_are_counted() -> None:
+    anatomy, batch = llava()
+    counts = count(anatomy, [batch, batch])
+    image = 2 * int((batch["input_ids"] == tiny.IMAGE_TOKEN).sum())
+    valid = 2 * int(batch["attention_mask"].sum())
+    assert counts == Counts(
+        8, valid - image, image, 2 * int((batch["attention_mask"] == 0).sum()), 8, 0, 8 * tiny.PATCHES
+    )
+    assert counts.image_share == pytest.approx(image / valid)
+    assert counts.pictures_per_sample == 1.0
+
+
+def test_blank_pictures_count_as_none() -> None:
+    anatomy, batch = llava()
+    pixels = batch["pixel_values"].clone()
+    pixels[1] = torch.tensor([0.3, -1.2, 2.0])[:, None, None]
+    pixels[2] = 0.5
+    pixels[2, 0, 3, 3] = 0.6
+    counts = count(anatomy, [{**batch, "pixel_values": pixels}])
+    whole = count(anatomy, [batch])
+    assert (counts.pictures, counts.blank) == (4, 1)
+    assert counts.image_share == pytest.approx(whole.image_share * 3 / 4)
+    assert counts.pictures_per_sample == pytest.approx(3 / 4)
+
+
+def test_pictures_that_the_processor_dropped_are_refused() -> None:
+    anatomy, batch = llava()
+    words = torch.where(batch["input_ids"] == tiny.IMAGE_TOKEN, 7, batch["input_ids"])
+    without = {key: value for key, value in batch.items() if key != "pixel_values"}
+    cut = {**batch, "input_ids": batch["input_ids"].clone()}
+    cut["input_ids"][cut["input_ids"] == tiny.IMAGE_TOKEN] = torch.tensor([tiny.IMAGE_TOKEN] * 35 + [7])
+    cases = (
+        (without, "36 image tokens for 0 p"),
+        ({**batch, "input_ids": words}, "0 image tokens for 4 p"),
+        (cut, "35"),
+    )
+    for broken, says in cases:
+        with pytest.raises(Refused, match=f"batch 1: .*{says}"):
+            count(anatomy, [batch, broken])
+
+
+def test_what_is_expected_is_what_the_walk_sees() -> None:
+    anatomy, batch = llava()
+    names = select(anatomy, PARTS)
+    guess = {row["name"]: row for row in expected(anatomy, count(anatomy, [batch]), names)}
+    seen = measured(anatomy, walk(anatomy, [batch], GPTQ(4, 8), PARTS))
+    assert {row["name"] for row in seen} == set(guess)
+    for row in seen:
+        other = guess[row["name"]]
+        assert (row["part"], row["width"], row["text"]) == (other["part"], other["width"], other["text"])
+        slack = 4 if row["part"] == "vision" else 0  # the class token of each picture
+        assert 0 <= row["image"] - other["image"] <= slack
+
+
+def test_calibration_like_the_task_passes() -> None:
+    anatomy, batch = llava()
+    counts = count(anatomy, [batch] * 3)
+    done = audit(counts, counts, expected(anatomy, counts, select(anatomy, PARTS)))
+    assert (done.verdict, done.samples, done.shortfalls) == ("passed", 12, ())
+    assert done.image_share == done.task_image_share > 0.4
+
+
+@pytest.mark.parametrize("share", [0.51, 0.49])
+def test_less_than_half_of_the_tasks_pictures_is_refused(share: float) -> None:
+    task = Counts(100, 1000, 1000, 0, 100, 0, 1000)
+    few = round(100 * share)
+    tokens = round(2000 * share / 2)
+    counts = Counts(100, 2000 - tokens, tokens, 0, few, 0, tokens)
+    if share > 0.5:
+        assert audit(counts, task, []).verdict == "passed"
+        return
+    with pytest.raises(Refused, match=r"24\.5% of calibration and 50\.0% of the task(.|\n)*0\.49 pictures per sample"):
+        audit(counts, task, [])
+    assert audit(counts, task, [], allow="text_only").verdict == "overridden"
+
+
+def test_one_picture_in_128_samples_and_blank_ones_are_refused() -> None:
+    task = Counts(128, 1280, 1280, 0, 128, 0, 1280)
+    with pytest.raises(Refused, match=r"0\.01 pictures per sample"):
+        audit(Counts(128, 2550, 10, 0, 1, 0, 10), task, [])
+    with pytest.raises(Refused, match=r"128 of 128 pictures are blank"):
+        audit(Counts(128, 1280, 1280, 0, 128, 128, 1280), task, [])
+
+
+def test_a_linear_that_sees_fewer_rows_than_its_width_is_named() -> None:
+    counts = Counts(4, 40, 20, 0, 4, 0, 20)
+    rows = {"text": 40, "image": 20, "video": 0, "padding": 9}
+    language = {"name": "layers.0.down", "part": "language", "width": 64, **rows}
+    vision = {"name": "tower.fc", "part": "vision", "width": 64, "text": 0, "image": 20, "video": 0, "padding": 0}
+    assert audit(counts, counts, [{**language, "width": 60}]).verdict == "passed"
+    with pytest.raises(Refused, match=r"layers\.0\.down sees 60 rows, 4 fewer"):
+        audit(counts, counts, [language])
+    with pytest.raises(Refused, match=r"layers\.0\.down"):
+        audit(counts, counts, [language], allow="text_only")
+    with pytest.raises(Refused, match=r"tower\.fc sees 20 rows, 44 fewer(.|\n)*text_only"):
+        audit(counts, counts, [vision])
+    assert audit(counts, counts, [vision], allow="text_only").shortfalls[0].startswith("tower.fc")
+
+
+def test_a_text_model_needs_no_pictures() -> None:
+    model, batch = tiny.make("llama")
+    anatomy = anatomies.of(model)
+    counts = count(anatomy, [batch] * 2)
+    assert (counts.image, counts.pictures, counts.image_share) == (0, 0, 0.0)
+    assert audit(counts, counts, expected(anatomy, counts, select(anatomy, ["language"]))).verdict == "passed"
+    assert audits.NOT_NEEDED.verdict == "not needed"
+
+
+def test_pictures_are_counted_where_no_words_stand_for_them() -> None:
+    model, batch = tiny.make("clip")
+    counts = count(anatomies.of(model), [batch])
+    assert (counts.samples, counts.pictures, counts.image) == (3, 3, 3 * tiny.PATCHES)

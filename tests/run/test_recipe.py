@@ -1,0 +1,102 @@
+"""Recipes round-trip through YAML, and each bad one gives an error that names its key."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from trimtab.core.errors import BadInput
+from trimtab.run.amounts import amount
+from trimtab.run.recipe import Recipe, override
+from trimtab.run.start import ready, resolve
+
+GOOD = {
+    "model": "builtin:easyvqa-llava",
+    "task": {"type": "vqa", "dataset": "easyvqa"},
+    "steps": [{"gptq": {"bits": 4, "group_size": 64, "targets": "language"}}, {"divprune": {"keep": 0.5}}, "rtn"],
+    "budget": {"accuracy": {"max_drop": "1pt"}, "weights": {"max": "0.4x"}},
+}
+
+
+def changed(**keys: object) -> dict:
+    return {**GOOD, **keys}
+
+
+def test_a_recipe_reads_back_as_itself() -> None:
+    recipe = Recipe.parse(GOOD)
+    assert Recipe.read(recipe.dump()) == recipe
+    assert recipe.steps[0].targets == ("language",)
+    assert recipe.steps[2].method == "rtn"
+    assert recipe.budget.amounts()["accuracy"].value == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("name", sorted(ready()))
+def test_ready_recipes_are_valid_and_read_back(name: str) -> None:
+    found, recipe = resolve(name)
+    assert found == name
+    assert Recipe.read(recipe.dump()) == recipe
+
+
+BAD = [
+    (changed(calibration={}), ["calibration", "'calibrate'"]),
+    (changed(calibrate={"nsamples": 4}), ["calibrate.nsamples", "'num_samples'"]),
+    (changed(calibrate={"num_samples": 0}), ["calibrate.num_samples", "0"]),
+    (changed(calibrate={"num_sample": 4}), ["num_sample", "num_samples"]),
+    (changed(steps=[]), ["steps"]),
+    (changed(steps=[{"gptqq": {}}]), ["gptqq", "gptq"]),
+    (changed(steps=[{"gptq": {"wbits": 4}}]), ["wbits", "bits"]),
+    (changed(steps=[{"gptq": {"bits": 5}}]), ["bits", "5"]),
+    (changed(steps=[{"divprune": {"keep": 0}}]), ["keep", "0"]),
+    (changed(steps=[{"divprune": {"ratio": 0.5}}]), ["ratio", "keep"]),
+    (changed(steps=[{"gptq": {}, "rtn": {}}]), ["steps", "one method"]),
+    (changed(budget={"accuracy": {"max_drop": "1"}}), ["budget.accuracy.max_drop", "'1'", "pt"]),
+    (changed(budget={"weights": {"max": "0.4pt"}}), ["budget.weights.max", "0.4pt"]),
+    (changed(budget={"speed": {"max": "1x"}}), ["budget.speed"]),
+    (changed(task={"type": "vqa", "dataset": "easyvqqa"}), ["easyvqqa", "easyvqa"]),
+    (changed(dtype="int4"), ["dtype", "int4"]),
+    (changed(threads=0), ["threads"]),
+    (changed(torch_dtype="float32"), ["torch_dtype", "'dtype'"]),
+    ({key: value for key, value in GOOD.items() if key != "model"}, ["model", "missing"]),
+]
+
+
+@pytest.mark.parametrize(("bad", "words"), BAD, ids=[" ".join(words[:2]) for _, words in BAD])
+def test_a_bad_recipe_is_told_what_is_wrong(bad: dict, words: list[str]) -> None:
+    with pytest.raises(BadInput) as caught:
+        Recipe.read(yaml.safe_dump(bad))
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_no_yaml_and_no_mapping() -> None:
+    with pytest.raises(BadInput, match="not YAML"):
+        Recipe.read("a: [1")
+    with pytest.raises(BadInput, match="mapping"):
+        Recipe.read("just text")
+
+
+def test_settings_reach_into_keys_and_lists() -> None:
+    plain = yaml.safe_load(yaml.safe_dump(GOOD))
+    override(plain, ["calibrate.num_samples=7", "steps.0.gptq.bits=3", "seed=5"])
+    recipe = Recipe.parse(plain)
+    assert (recipe.calibrate.num_samples, recipe.steps[0].knobs["bits"], recipe.seed) == (7, 3, 5)
+
+
+@pytest.mark.parametrize("bad", ["seed", "=3", "model.deep=3", "steps.9.gptq=3", "steps.x.gptq=3"])
+def test_bad_settings(bad: str) -> None:
+    with pytest.raises(BadInput, match="--set"):
+        override(yaml.safe_load(yaml.safe_dump(GOOD)), [bad])
+
+
+def test_unknown_recipe_has_the_nearest_name(tmp_path) -> None:
+    with pytest.raises(BadInput, match="quickstart"):
+        resolve("quikstart")
+    with pytest.raises(BadInput, match="no file"):
+        resolve(str(tmp_path / "missing.yaml"))
+
+
+def test_amounts() -> None:
+    assert amount("160MB", "k", ("mb",)).value == pytest.approx(160e6)
+    assert amount(" 2 % ", "k", ("%",)).value == pytest.approx(0.02)
+    with pytest.raises(BadInput, match="k: got"):
+        amount("-1x", "k", ("x",))
