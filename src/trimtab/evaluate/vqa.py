@@ -1,0 +1,98 @@
+"""Answers of a model that generates: greedy, in batches, resumable, always in the order of the samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from PIL import Image
+
+from trimtab.data.sample import Sample
+from trimtab.evaluate.metrics import metric
+from trimtab.evaluate.prediction import Prediction, graded
+from trimtab.evaluate.prompt import encode, mean_picture, render, tokenizer_of
+from trimtab.evaluate.shared import share
+
+BATCHES_AHEAD = 8  # samples are sorted within so many batches, and answered in their order after each such window
+SPARE_TOKENS = 2  # beyond the longest reference answer: its end, and one more that makes a longer answer a wrong one
+
+
+def predict(
+    model: Any,
+    processor: Any,
+    samples: Sequence[Sample],
+    *,
+    batch_size: int = 32,
+    max_new_tokens: int | None = None,
+    prompt: str | None = None,
+    metric_name: str = "exact",
+    done: Mapping[str, Prediction] | None = None,
+    missing_image: bool = False,
+) -> Iterator[Prediction]:
+    """The greedy answer to each sample, in order; those in ``done`` (by id) are handed on and not asked again.
+
+    Which samples share a batch depends on ``samples`` alone, so a resumed evaluation repeats an unbroken one bit for
+    bit. ``max_new_tokens``: at most so many; None: as the longest reference answer needs. ``missing_image`` shows the
+    processor's mean picture in place of each: what a deployed system sees when the camera fails. Raises BadInput for a
+    model that takes no pictures, an unreadable picture (with its row) or an unknown metric.
+    """
+    score, known = metric(metric_name), done or {}
+    limit = max_new_tokens if max_new_tokens is not None else longest(processor, samples)
+    for begin in range(0, len(samples), BATCHES_AHEAD * batch_size):
+        window = samples[begin : begin + BATCHES_AHEAD * batch_size]
+        order = sorted(range(len(window)), key=lambda i: _cost(window[i], window))
+        found: dict[int, Prediction] = {i: known[one.id] for i, one in enumerate(window) if one.id in known}
+        for at in range(0, len(order), batch_size):
+            rows = order[at : at + batch_size]
+            if any(i not in found for i in rows):
+                batch = [window[i] for i in rows]
+                texts = answer(model, processor, batch, limit, prompt, missing_image)
+                made = {i: graded(window[i], text, score) for i, text in zip(rows, texts, strict=True)}
+                found = made | found
+        yield from (found[i] for i in range(len(window)))
+
+
+def _cost(sample: Sample, window: Sequence[Sample]) -> tuple[str, int]:
+    """Questions of one picture lie together (their batch sees it once), then those of similar length."""
+    return sample.picture or "", len(sample.question)
+
+
+def longest(processor: Any, samples: Sequence[Sample]) -> int:
+    """Tokens that the longest reference answer takes, and ``SPARE_TOKENS``."""
+    every = list({text for one in samples for text in (one.answers or (one.answer,))})
+    if not every:
+        return SPARE_TOKENS
+    ids = tokenizer_of(processor)(every, add_special_tokens=False)["input_ids"]
+    return max(map(len, ids)) + SPARE_TOKENS
+
+
+@torch.no_grad()
+def answer(
+    model: Any,
+    processor: Any,
+    samples: Sequence[Sample],
+    max_new_tokens: int,
+    prompt: str | None = None,
+    missing_image: bool = False,
+) -> list[str]:
+    """The greedy answers to one batch, decoded without special tokens; samples all have a picture or all have none."""
+    images = _images(processor, samples, missing_image)
+    rendered = [render(processor, one.question, int(one.open is not None), prompt) for one in samples]
+    batch = encode(processor, [text for text, _ in rendered], images, rendered[0][1])
+    batch = {name: value.to(model.device) for name, value in batch.items()}
+    if images:
+        batch["pixel_values"] = batch["pixel_values"].to(model.dtype)
+    words = tokenizer_of(processor)
+    pad = words.pad_token_id if words.pad_token_id is not None else words.eos_token_id
+    given = batch if missing_image or not images else share(model, batch, [one.picture for one in samples])
+    made = model.generate(**given, do_sample=False, num_beams=1, max_new_tokens=max_new_tokens, pad_token_id=pad)
+    new = made[:, batch["input_ids"].shape[1] :]
+    return [str(text).strip() for text in words.batch_decode(new, skip_special_tokens=True)]
+
+
+def _images(processor: Any, samples: Sequence[Sample], missing: bool) -> list[Image.Image]:
+    images = [one.open() for one in samples if one.open is not None]
+    if images and len(images) != len(samples):
+        raise ValueError("answer: got samples with and without a picture in one batch")
+    return [mean_picture(processor, one) for one in images] if missing else images

@@ -1,0 +1,62 @@
+"""Resident memory of this process: its peak so far, and its peak while something runs."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from types import TracebackType
+
+import psutil
+
+from trimtab.core.reading import Reading
+
+
+def resident() -> int:
+    """Bytes in memory now."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak() -> int:
+    """The most bytes that this process ever had in memory, as the system counts them."""
+    info = psutil.Process().memory_info()
+    if hasattr(info, "peak_wset"):  # Windows
+        return int(info.peak_wset)
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
+
+
+class Watch:
+    """``with Watch() as watch: ...`` then ``watch.peak``: the most bytes seen, sampled every ``every`` seconds.
+
+    Unlike ``peak`` it forgets what was before; allocations shorter than ``every`` can be missed.
+    """
+
+    def __init__(self, every: float = 0.02) -> None:
+        self.every, self.peak = every, 0
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Watch:
+        self.peak = resident()
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        self.peak = max(self.peak, resident())
+
+    def _run(self) -> None:
+        while not self._stop.wait(self.every):
+            self.peak = max(self.peak, resident())
+
+    def reading(self, name: str = "memory.peak") -> Reading:
+        """The peak as a reading."""
+        return Reading(name, float(self.peak), "bytes", how="timed")

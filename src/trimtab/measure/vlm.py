@@ -1,0 +1,137 @@
+"""The parts of a vision-language or language model as calls that can be timed and counted apart.
+
+``vision``: tower and projector on the pictures of a batch. ``prefill``: the language model on the whole prompt, the
+pictures' features given, up to the logits of the last token; in a model with token policies the scoring and picking of
+tokens is part of it. ``decode``: one more token per row, with the cache. All run through the model's own forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trimtab.core.errors import BadInput
+from trimtab.core.reading import Reading
+from trimtab.measure.flops import flops
+from trimtab.measure.latency import timed
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Parts:
+    """``vision`` is None for a language model. ``decode`` follows ``prefill`` (whose cache it extends by a token)."""
+
+    vision: Callable[[], object] | None
+    prefill: Callable[[], object]
+    decode: Callable[[], object]
+    rows: int
+
+
+class Decoding:
+    """A batch on its way: ``prefill`` begins it anew, ``decode`` adds the likeliest token to every row."""
+
+    def __init__(self, model: Any, batch: Batch, more: dict[str, Any]) -> None:
+        self.model, self.batch, self.more = model, batch, more
+        self.cache: Any = None
+        self.mask = self.token = torch.empty(0)
+
+    @torch.no_grad()
+    def prefill(self) -> Tensor:
+        """The whole prompt; the logits of the last token."""
+        mask = self.batch["attention_mask"]
+        found = self.model(**self.batch, **self.more, use_cache=True, logits_to_keep=1)
+        self.cache, self.mask, self.token = found.past_key_values, mask, found.logits[:, -1:].argmax(-1)
+        logits: Tensor = found.logits
+        return logits
+
+    @torch.no_grad()
+    def decode(self) -> Tensor:
+        """One token; its logits. Raises BadInput before ``prefill``."""
+        if self.cache is None:
+            raise BadInput("decode: prefill() comes first")
+        self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], 1)
+        found = self.model(input_ids=self.token, attention_mask=self.mask, position_ids=self.mask.sum(1, True) - 1,
+                           past_key_values=self.cache, use_cache=True, logits_to_keep=1)  # fmt: skip
+        self.cache, self.token = found.past_key_values, found.logits[:, -1:].argmax(-1)
+        logits: Tensor = found.logits
+        return logits
+
+
+def parts(model: Any, batch: Batch) -> Parts:
+    """The calls for a processor's batch (``input_ids``, ``attention_mask``, and ``pixel_values`` where pictures are
+    shown). A model with token policies (it has ``policies`` and ``anatomy``) runs through its own loop, any other
+    through the library's forward. Raises BadInput for a model that cannot be given its pictures' features."""
+    if getattr(model, "policies", None) is not None:
+        return _of_loop(model, batch)
+    words = {name: value for name, value in batch.items() if name in ("input_ids", "attention_mask")}
+    shown = {name: value for name, value in batch.items() if name not in words and name != "mm_token_type_ids"}
+    if not shown:
+        run = Decoding(model, words, {})
+        return Parts(None, run.prefill, run.decode, len(words["input_ids"]))
+    if not hasattr(model, "get_image_features"):
+        raise BadInput(f"measure: {model.config.model_type!r} does not tell its pictures' features from its text")
+
+    @torch.no_grad()
+    def vision() -> Any:
+        return model.get_image_features(**shown, return_dict=True)
+
+    features = vision()
+    run = Decoding(model, words, {"mm_encoder_outputs": {"image": features}})
+    return Parts(vision, run.prefill, run.decode, len(words["input_ids"]))
+
+
+class Embedded:
+    """An anatomy whose embedded prompt is already there; everything else is the anatomy's own."""
+
+    def __init__(self, anatomy: Any, stream: Any) -> None:
+        self.anatomy, self.stream = anatomy, stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.anatomy, name)
+
+    def embed(self, batch: Batch) -> Any:
+        """The stream that was computed before, whatever ``batch`` is."""
+        return self.stream
+
+
+def _of_loop(model: Any, batch: Batch) -> Parts:
+    @torch.no_grad()
+    def vision() -> Any:
+        return model.anatomy.embed(batch)
+
+    given = Embedded(model.anatomy, vision())
+    run = Decoding(type(model)(given, model.policies), {k: batch[k] for k in ("input_ids", "attention_mask")}, {})
+    return Parts(vision if "pixel_values" in batch else None, run.prefill, run.decode, len(batch["input_ids"]))
+
+
+def latencies(found: Parts, *, repeats: int = 9, warmup: int = 2, tokens: int = 16) -> list[Reading]:
+    """``latency.vision.bN``, ``latency.prefill.bN``, ``latency.decode.bN`` for N rows.
+
+    Decoding starts from a fresh prompt, off the clock, and takes the mean over ``tokens`` tokens as one repeat.
+    """
+    size = f"b{found.rows}"
+
+    def several() -> None:
+        for _ in range(tokens):
+            found.decode()
+
+    readings = [timed(found.vision, repeats, warmup, name=f"latency.vision.{size}")] if found.vision else []
+    readings.append(timed(found.prefill, repeats, warmup, name=f"latency.prefill.{size}"))
+    readings.append(timed(several, repeats, 1, name=f"latency.decode.{size}", per=tokens, setup=found.prefill))
+    return readings
+
+
+def operations(found: Parts) -> list[Reading]:
+    """``flops.vision`` and ``flops.prefill`` of the batch, counted."""
+    readings = [flops("flops.vision", found.vision)] if found.vision else []
+    return [*readings, flops("flops.prefill", found.prefill)]
+
+
+def repeated(batch: Batch, rows: int) -> Batch:
+    """The first row of a batch (one picture a row) ``rows`` times, for figures at several batch sizes."""
+    return {name: value[:1].repeat(rows, *([1] * (value.ndim - 1))) for name, value in batch.items()}

@@ -1,0 +1,58 @@
+"""Losses of windows against the definition in float64."""
+
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from trimtab.core.errors import Anomaly
+from trimtab.evaluate.perplexity import ROWS, losses, nll, perplexity
+
+
+@pytest.fixture
+def words() -> Any:
+    config = LlamaConfig(vocab_size=101, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+                         num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=128)  # fmt: skip
+    return LlamaForCausalLM(config).eval()
+
+
+def test_nll_is_the_sum_of_negative_logs() -> None:
+    logits, target = torch.randn(2 * ROWS + 5, 50), torch.randint(50, (2 * ROWS + 5,))
+    p = torch.softmax(logits.double(), 1)
+    wanted = -sum(math.log(float(p[i, t])) for i, t in enumerate(target.tolist()))
+    assert nll(logits, target) == pytest.approx(wanted, rel=1e-6)
+    assert nll(logits.bfloat16(), target) == pytest.approx(nll(logits.bfloat16().float(), target), rel=1e-7)
+
+
+def test_windows_are_scored_alone(words: Any) -> None:
+    windows = torch.randint(101, (3, 70))
+    found = list(losses(words, windows))
+    with torch.no_grad():
+        logits = words(input_ids=windows).logits.double()
+    for row in range(3):
+        log_p = torch.log_softmax(logits[row, :-1], 1)
+        wanted = -log_p[torch.arange(69), windows[row, 1:]].mean()
+        assert found[row] == pytest.approx(float(wanted), rel=1e-5)
+    assert list(losses(words, windows, done={1: 9.0})) == [found[0], 9.0, found[2]]
+
+
+def test_perplexity_reading() -> None:
+    found = perplexity("perplexity.text", [3.0, 3.2, 3.4, 3.1])
+    assert found.value == pytest.approx(math.exp(3.175))
+    half = 3.182446 * torch.tensor([3.0, 3.2, 3.4, 3.1], dtype=torch.float64).std().item() / 2
+    assert found.spread == pytest.approx((math.exp(3.175 - half), math.exp(3.175 + half)), rel=1e-6)
+    assert perplexity("p", [3.0]).spread is None
+
+
+def test_a_loss_that_is_no_number_is_an_anomaly() -> None:
+    def broken(input_ids: torch.Tensor, **_: Any) -> Any:
+        return SimpleNamespace(logits=torch.full((*input_ids.shape, 7), math.nan))
+
+    broken.device = "cpu"  # type: ignore[attr-defined]
+    with pytest.raises(Anomaly, match="window 0 is nan"):
+        list(losses(broken, torch.zeros(1, 4, dtype=torch.long)))

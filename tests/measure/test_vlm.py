@@ -1,0 +1,111 @@
+"""The parts of a model, run apart, say what the whole says, and cost what they should."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from transformers import (
+    CLIPVisionConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    LlavaConfig,
+    LlavaForConditionalGeneration,
+)
+
+from trimtab import anatomy
+from trimtab.anatomy.trimmed import Trimmed
+from trimtab.core.errors import BadInput
+from trimtab.core.keep import Keep, share
+from trimtab.measure.vlm import latencies, operations, parts, repeated
+
+IMAGE, PATCHES = 60, 16
+
+
+@pytest.fixture
+def llava() -> Any:
+    vision = CLIPVisionConfig(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
+                              image_size=32, patch_size=8)  # fmt: skip
+    text = LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+                       num_attention_heads=4, num_key_value_heads=2, head_dim=8, pad_token_id=0)  # fmt: skip
+    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=IMAGE, vision_feature_layer=-1,
+                         vision_feature_select_strategy="default", tie_word_embeddings=False)  # fmt: skip
+    return LlavaForConditionalGeneration(config).eval()
+
+
+@pytest.fixture
+def batch() -> dict[str, torch.Tensor]:
+    ids = torch.randint(1, 50, (2, PATCHES + 6))
+    ids[:, 1 : PATCHES + 1] = IMAGE
+    mask = torch.ones_like(ids)
+    return {"input_ids": ids, "attention_mask": mask, "pixel_values": torch.randn(2, 3, 32, 32)}
+
+
+def _greedy(model: Any, batch: dict[str, torch.Tensor], steps: int) -> torch.Tensor:
+    made = model.generate(**batch, do_sample=False, max_new_tokens=steps, min_new_tokens=steps, pad_token_id=0)
+    return made[:, batch["input_ids"].shape[1] :]
+
+
+def _run(found: Any, steps: int) -> torch.Tensor:
+    logits = [found.prefill()] + [found.decode() for _ in range(steps - 1)]
+    return torch.cat([one[:, -1:].argmax(-1) for one in logits], 1)
+
+
+def test_library_model_says_the_same_in_parts(llava: Any, batch: dict[str, torch.Tensor]) -> None:
+    found = parts(llava, batch)
+    with torch.no_grad():
+        whole = llava(**batch).logits[:, -1:]
+    assert torch.allclose(found.prefill(), whole, atol=1e-5)  # type: ignore[arg-type]
+    assert torch.equal(_run(found, 5), _greedy(llava, batch, 5))
+    assert torch.equal(_run(found, 3), _greedy(llava, batch, 3))  # prefill begins anew
+
+
+def test_trimmed_model_says_the_same_in_parts(llava: Any, batch: dict[str, torch.Tensor]) -> None:
+    first = Keep(score=lambda sight: -sight.stream.source.float(), budget=share(0.5))
+    net = Trimmed(anatomy.of(llava), [first])
+    found = parts(net, batch)
+    assert torch.equal(_run(found, 5), _greedy(net, batch, 5))
+    whole, trimmed = (dict(_row(one) for one in operations(parts(model, batch))) for model in (llava, net))
+    assert whole["flops.vision"] == trimmed["flops.vision"]
+    assert trimmed["flops.prefill"] < 0.75 * whole["flops.prefill"]
+
+
+def _row(reading: Any) -> tuple[str, float]:
+    return reading.name, reading.value
+
+
+def test_vision_is_not_in_prefill(llava: Any, batch: dict[str, torch.Tensor]) -> None:
+    counted = dict(_row(one) for one in operations(parts(llava, batch)))
+    d, inner, t, p = 32, 48, PATCHES + 6, PATCHES + 1
+    layer = 2 * 2 * t * (d * 8 * (2 * 4 + 2 * 2) + 3 * d * inner) + 4 * 2 * 4 * t * t * 8
+    rotary = 2 * 4 * t
+    head = 2 * 2 * d * 64  # of the last token alone
+    assert counted["flops.prefill"] - 2 * layer - head in (0, rotary, 2 * rotary)
+    tower = 2 * (2 * 2 * p * (4 * 32 * 32 + 2 * 32 * 64) + 4 * 2 * p * p * 32)
+    patches, projector = 2 * 2 * PATCHES * 32 * 3 * 64, 2 * 2 * PATCHES * 2 * 32 * 32
+    assert counted["flops.vision"] == tower + patches + projector
+
+
+def test_language_model(batch: dict[str, torch.Tensor]) -> None:
+    config = LlamaConfig(vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=2,
+                         num_attention_heads=4, num_key_value_heads=2, pad_token_id=0)  # fmt: skip
+    net = LlamaForCausalLM(config).eval()
+    words = {"input_ids": batch["input_ids"], "attention_mask": torch.ones_like(batch["input_ids"])}
+    words["attention_mask"][0, :5] = 0  # padded on the left
+    found = parts(net, words)
+    assert found.vision is None
+    assert torch.equal(_run(found, 4), _greedy(net, words, 4))
+    assert [one.name for one in operations(found)] == ["flops.prefill"]
+    with pytest.raises(BadInput, match="prefill"):
+        parts(net, words).decode()
+    with pytest.raises(BadInput, match="does not tell its pictures' features"):
+        parts(net, batch)
+
+
+def test_latencies_are_named_by_rows(llava: Any, batch: dict[str, torch.Tensor]) -> None:
+    names = [one.name for one in latencies(parts(llava, repeated(batch, 8)), repeats=6, warmup=1, tokens=2)]
+    assert names == ["latency.vision.b8", "latency.prefill.b8", "latency.decode.b8"]
+    found = latencies(parts(llava, repeated(batch, 1)), repeats=6, warmup=1, tokens=2)
+    assert all(one.spread is not None and one.spread[0] <= one.value <= one.spread[1] for one in found)
+    assert torch.equal(repeated(batch, 3)["pixel_values"][2], batch["pixel_values"][0])
