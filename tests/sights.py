@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import torch
 from torch.nn import functional as F
+
 from trimtab.core.keep import Sight, Stream
 from trimtab.core.stats import IMAGE, PADDING, TEXT
 

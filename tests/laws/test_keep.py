@@ -6,8 +6,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+
 from sights import batch, sample
-from trimtab import methods
+from trimtab import anatomy, methods
+from trimtab.anatomy import tiny
+from trimtab.anatomy.loop import prefill
+from trimtab.anatomy.slots import Slots
 from trimtab.core.keep import Keep, Sight, share
 from trimtab.core.stats import IMAGE, PADDING, TEXT
 from trimtab.tokens import CONTROLS, METHODS
@@ -135,3 +139,49 @@ def test_gathering_keeps_order_positions_and_sources() -> None:
             stays = bool(valid[row, column])
             assert got.kinds[row, column] == (stream.kinds[row, at] if stays else PADDING)
             assert bool(got.valid[row, column]) == (stays and bool(stream.valid[row, at]))
+
+
+@every
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_through_the_loop_all_kept_is_the_base_model_bit_for_bit(name: str, side: tiny.Padding) -> None:
+    model, inputs = tiny.make("llava", side)
+    body = anatomy.of(model)
+    base = prefill(body, inputs, slots=(plain := Slots()))
+    same = prefill(body, inputs, (policy(name, 1.0),), slots=(slots := Slots()))
+    assert torch.equal(base.logits, same.logits)
+    assert slots.nbytes() == plain.nbytes()
+    assert torch.equal(same.kept[0].before, same.kept[0].after)
+
+
+@every
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_through_the_loop_the_bytes_freed_are_true(name: str, side: tiny.Padding) -> None:
+    """Layers behind the policy store what it kept and no more; what is dropped has no logits, all else has."""
+    model, inputs = tiny.make("llava", side)
+    body = anatomy.of(model)
+    chosen = policy(name, 0.25)
+    out = prefill(body, inputs, (chosen,), slots=(slots := Slots()))
+    image = inputs["input_ids"] == tiny.IMAGE_TOKEN
+    count = image.sum(1)
+    expected = torch.tensor([share(0.25)(n) if n else 0 for n in count.tolist()])
+    assert torch.equal(out.kept[0].before - out.kept[0].after, count - expected)
+    longest, t = int(out.kept[0].after.max()), inputs["input_ids"].shape[1]
+    rows, text = len(count), model.config.text_config
+    token = 2 * 4 * text.num_key_value_heads * text.head_dim  # keys and values, float32
+    lengths = [t if layer < chosen.at.layer else longest for layer in range(text.num_hidden_layers)]
+    assert slots.nbytes() == sum(rows * length * token for length in lengths)
+    dropped = out.logits.isnan().all(-1) & inputs["attention_mask"].bool()
+    assert torch.equal(dropped.sum(1), count - expected)
+    assert not bool((dropped & ~image).any())
+
+
+@every
+def test_through_the_loop_kept_tokens_stay_in_order_at_their_positions(name: str) -> None:
+    model, inputs = tiny.make("llava")
+    out = prefill(anatomy.of(model), inputs, (policy(name, 0.5),))
+    for row, alive in enumerate(inputs["attention_mask"].bool()):
+        valid = out.stream.valid[row]
+        source, positions = out.stream.source[row][valid], out.stream.positions[row][valid]
+        assert bool((source.diff() > 0).all())
+        assert bool((positions.diff() > 0).all())
+        assert torch.equal(positions, source - int(alive.nonzero()[0]))

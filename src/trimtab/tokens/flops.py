@@ -15,9 +15,9 @@ counts grouped keys and values as full ones, so it is the paper's figure and not
 from __future__ import annotations
 
 
-def per_layer(n: float, width: int, hidden: int) -> float:
+def per_layer(n: float | int, width: int, hidden: int) -> float:
     """C(n): multiply-adds of one decoder layer over ``n`` tokens."""
-    return 4 * n * width**2 + 2 * n**2 * width + 2 * n * width * hidden
+    return float(4 * n * width**2 + 2 * n**2 * width + 2 * n * width * hidden)
 
 
 def prefill(text: int, image: int, keep: float, layer: int, layers: int, width: int, hidden: int) -> float:
