@@ -114,7 +114,7 @@ def result() -> dict[str, Any]:
                  "Half of the visual tokens are gone.", bound=0.66),
             axis("speed", "latency.decode.b1", "worse", None, "1.4x SLOWER",
                  "Decode is slower here: reference kernel."),
-            axis("memory", "memory.peak", "worse", None, "1.1x MORE", "Dense copies for large batches."),
+            axis("memory", "memory.peak", "worse", None, "1.07x MORE", "Dense copies for large batches."),
         ],
         "steps": [
             {"index": 1, "method": "gptq", "knobs": {"bits": 4, "group_size": 64, "symmetric": False}, "seconds": 41.3,
@@ -205,7 +205,7 @@ def language(out: dict[str, Any], rows: list[dict[str, Any]]) -> None:
 def hostile(out: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """Every name that a stranger chooses tries to be code."""
     out |= {"name": HOSTILE + BREAKER, "notes": [BREAKER, HOSTILE]}
-    out["model"]["id"] = BREAKER
+    out["model"]["id"] = HOSTILE
     out["steps"][0] |= {"method": HOSTILE, "note": BREAKER, "knobs": {HOSTILE: BREAKER}}
     out["audit"]["layers"][0]["name"] = out["layers"][0]["name"] = BREAKER
     out["layers"][1]["step"] = out["layers"][2]["part"] = HOSTILE

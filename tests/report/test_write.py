@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+import yaml
 
 from report.fixture import BREAKER, HOSTILE, RECIPE, VARIANTS, make, predictions
 from trimtab.core.errors import BadInput, Refused
@@ -66,9 +67,9 @@ def test_every_variant_is_written_and_asks_for_nothing(tmp_path: Path, variant: 
     verdict = json.loads((run / "result.json").read_text())["verdict"]
     assert verdict in page.text
     assert verdict in text
-    asking = [(tag, key) for tag, attrs in page.tags for key in attrs
-              if key in ("src", "srcset", "data", "action", "xlink:href", "poster", "style") or key.startswith("on")]  # fmt: skip
-    assert asking == []
+    keys = {key for _, attrs in page.tags for key in attrs}
+    assert not keys & {"src", "srcset", "data", "action", "xlink:href", "poster", "style"}
+    assert not any(key.startswith("on") for key in keys)
     assert [a["href"] for tag, a in page.tags if "href" in a and not str(a["href"]).startswith("#")] == []
     assert "url(" not in (run / "report.html").read_text()
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
@@ -145,11 +146,12 @@ def test_what_was_not_measured_says_so(tmp_path: Path) -> None:
 
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
-    page, text, run = rendered(tmp_path, "hostile")
+    page, text, _ = rendered(tmp_path, "hostile")
     assert sum(tag == "script" for tag, _ in page.tags) == 1
     assert not any(tag == "img" for tag, _ in page.tags)
-    assert HOSTILE in page.text
-    assert " ".join(BREAKER.split()) in page.text
+    assert page.text.count(HOSTILE) >= 8
+    assert page.text.count(BREAKER) >= 8
+    assert "withheld)" not in page.text
     assert "<script" not in text
     assert "<img" not in text
     assert "{{ 7*7 }}" in page.text
@@ -214,9 +216,7 @@ def test_markdown_cells_keep_to_their_line() -> None:
 
 
 def test_the_recipe_reads_back(tmp_path: Path) -> None:
-    import yaml
-
-    page, text, _ = rendered(tmp_path)
+    _, text, _ = rendered(tmp_path)
     block = re.search(r"```yaml\n(.*?)\n```", text, re.S)
     assert block is not None
     assert yaml.safe_load(block[1]) == yaml.safe_load(RECIPE)

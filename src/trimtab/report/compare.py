@@ -1,9 +1,8 @@
-"""Several run folders as one table: a row a run, what each made of quality, size, speed and memory."""
+"""Several run folders as one table: a column for each run, a row for its verdict, its steps and each figure after."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -21,7 +20,7 @@ WANTED = ("bytes.weights", "flops.prefill", "latency.prefill.", "latency.decode.
 
 
 def compare(run_folders: Sequence[Path]) -> Table:
-    """One row for each run, figures after trimming with their intervals. Raises BadInput without two folders.
+    """Figures after trimming, with their intervals. Raises BadInput without two folders.
 
     Runs are put side by side as they were measured: the table says so where machines or models differ, and does not
     correct for it.
@@ -29,9 +28,13 @@ def compare(run_folders: Sequence[Path]) -> Table:
     if len(run_folders) < 2:
         raise BadInput(f"compare: got {len(run_folders)} run folder; it takes two or more, as in runs/a runs/b")
     runs = [public(read(Path(folder))) for folder in run_folders]
-    names = _figures(runs)
-    columns = (Column("Run"), Column("Verdict"), Column("Steps"), *(Column(label(n), numeric=True) for n in names))
-    return Table(_caption(runs), columns, tuple(_row(run, names) for run in runs))
+    words = [str(run.result.get("verdict") or "UNFINISHED") for run in runs]
+    rows = [
+        (Cell("Verdict"), *(Cell(word, TONES.get(word, "warn")) for word in words)),
+        (Cell("Steps"), *(Cell(_steps(run)) for run in runs)),
+        *((Cell(label(name)), *(reading(run, "after", name) for run in runs)) for name in _figures(runs)),
+    ]
+    return Table(_caption(runs), (Column(""), *(Column(run.folder, numeric=True) for run in runs)), tuple(rows))
 
 
 def to_markdown(table: Table) -> str:
@@ -56,16 +59,14 @@ def _figures(runs: Sequence[Run]) -> list[str]:
     return found
 
 
-def _row(run: Run, names: Sequence[str]) -> tuple[Cell, ...]:
-    word = str(run.result.get("verdict") or "UNFINISHED")
-    steps = ", ".join(str(step.get("method", "")) for step in run.result.get("steps") or ())
-    first = replace(Cell(run.folder), note=str(run.result.get("name") or ""))
-    return (first, Cell(word, TONES.get(word, "warn")), Cell(steps), *(reading(run, "after", n) for n in names))
+def _steps(run: Run) -> str:
+    return ", ".join(str(step.get("method", "")) for step in run.result.get("steps") or ())
 
 
 def _caption(runs: Sequence[Run]) -> str:
     machines = {str(sorted((run.result.get("machine") or {}).items())) for run in runs}
     models = {str((run.result.get("model") or {}).get("id")) for run in runs}
-    warnings = ["on different machines or versions: times do not compare"] if len(machines) > 1 else []
-    warnings += ["of different models"] if len(models) > 1 else []
-    return "After trimming" + (", " + ", ".join(warnings) if warnings else "") + "."
+    words = ["Figures after trimming."]
+    words += ["Machines or versions differ: times do not compare."] if len(machines) > 1 else []
+    words += ["Models differ."] if len(models) > 1 else []
+    return " ".join(words)

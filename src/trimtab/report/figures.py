@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from trimtab.report.say import Spread, points, times
 
@@ -61,25 +61,33 @@ def label(name: str) -> str:
     return ", ".join(part for part in (found.label.capitalize() if not first else found.label, first, *rest) if part)
 
 
+class Change(NamedTuple):
+    """What changed in words, how it is meant, and what qualifies it."""
+
+    text: str
+    tone: Tone = "quiet"
+    note: str = ""
+
+
 def change(
     name: str, before: float | None, after: float | None, spreads: tuple[Spread | None, Spread | None] = (None, None)
-) -> tuple[str, Tone]:
-    """What changed, in words, and its tone. Overlapping intervals make no claim of better or worse."""
+) -> Change:
+    """From ``before`` to ``after``. Overlapping intervals make no claim of better or worse."""
     if before is None or after is None:
-        return "", "quiet"
+        return Change("")
     if not (math.isfinite(before) and math.isfinite(after)):
-        return "NOT FINITE", "bad"
+        return Change("NOT FINITE", "bad")
+    if after == before:
+        return Change("same")
     found = kind(name)
     share = found.unit == "share"
     if not share and before == 0:
-        return ("same", "quiet") if after == 0 else ("from zero", "warn")
+        return Change("from zero", "warn")
     text = points(after - before) if share else times(after / before)
-    if after == before:
-        return "same", "quiet"
     if found.better == "neither":
-        return text, "quiet"
+        return Change(text)
     first, second = spreads
     if first and second and first[0] <= second[1] and second[0] <= first[1]:
-        return f"{text}, intervals overlap", "quiet"
+        return Change(text, "quiet", "intervals overlap")
     worse = (after > before) == (found.better == "lower")
-    return (f"{text} {found.worse}", "bad") if worse else (text, "good")
+    return Change(f"{text} {found.worse}", "bad") if worse else Change(text, "good")

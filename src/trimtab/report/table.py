@@ -80,7 +80,11 @@ def markdown(table: Table) -> str:
         return ""
     lines = [_line([escape(column.title) for column in table.columns])]
     lines.append(_line(["---:" if column.numeric else "---" for column in table.columns]))
-    lines += [_line([_marked(cell) for cell in row]) for row in table.rows]
+    blank = [""] * (len(table.columns) - 1)
+    for row in table.rows:
+        lines.append(
+            _line([f"**{escape(row[0].text)}**", *blank] if len(row) == 1 else [_marked(cell) for cell in row])
+        )
     return "\n".join(lines)
 
 

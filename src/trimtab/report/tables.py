@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from trimtab.report.figures import CONTROLS, change, kind, label
-from trimtab.report.folder import Figure, Run
+from trimtab.report.folder import Run
 from trimtab.report.say import interval, plain, say, times
 from trimtab.report.table import Cell, Column, Table, columns
 
@@ -60,24 +60,21 @@ def before_after(run: Run, brief: bool = False) -> Table:
 
 
 def _pair(run: Run, name: str) -> tuple[Cell, ...]:
-    first, last = run.get("before", name), run.get("after", name)
-    text, tone = _changed(run, name, first, last)
-    ends = [one for one in (first, last) if one]
+    ends = [one for one in (run.get("before", name), run.get("after", name)) if one]
     counts = " / ".join(dict.fromkeys(f"{one.n:,}" for one in ends if one.how != "counted" or one.n > 1))
     how = " / ".join(dict.fromkeys(one.how for one in ends))
-    cells = reading(run, "before", name), reading(run, "after", name)
-    return (Cell(label(name)), *cells, Cell(text, tone), Cell(counts, "quiet"), Cell(how, "quiet"))
+    cells = reading(run, "before", name), reading(run, "after", name), changed(run, name)
+    return (Cell(label(name)), *cells, Cell(counts, "quiet"), Cell(how, "quiet"))
 
 
-def _changed(run: Run, name: str, first: Figure | None, last: Figure | None) -> tuple[str, Any]:
+def changed(run: Run, name: str) -> Cell:
     """Weights are compared with the same model in 16 bits, as the budget is; all else with before."""
-    if name == "bytes.weights" and last:
-        half = run.get("after", "bytes.weights16") or run.get("before", "bytes.weights16")
-        if half and first and half.value != first.value:
-            text, tone = change(name, half.value, last.value)
-            return f"{text} of 16-bit", tone
+    first, last = run.get("before", name), run.get("after", name)
+    half = run.get("after", "bytes.weights16") or run.get("before", "bytes.weights16")
+    if name == "bytes.weights" and half and first and half.value != first.value:
+        return Cell(*change(name, half.value, last.value if last else None)[:2], "of 16-bit weights")
     spreads = (first.spread if first else None, last.spread if last else None)
-    return change(name, first.value if first else None, last.value if last else None, spreads)
+    return Cell(*change(name, first.value if first else None, last.value if last else None, spreads))
 
 
 def controls(run: Run) -> Table:

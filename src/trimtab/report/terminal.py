@@ -62,21 +62,22 @@ def _cell(cell: Cell, notes: bool) -> Text:
 
 def panel(found: Verdict, flipped: str, name: str) -> Panel:
     """The verdict: for the run in its title, then a line for each figure of each axis."""
-    lines = [Text(found.override, "bold red")] if found.override else []
-    lines += [_line(axis, entry) for axis, entries in found.axes for entry in entries]
-    lines += [Text(ascii_minus(flipped), "dim")] if flipped else []
+    rows = RichTable.grid(padding=(0, 2))
+    for axis, entries in found.axes:
+        for entry in entries:
+            rows.add_row(axis, Text(entry.status, COLOURS[entry.tone]), _change(entry))
+    above = [Text(found.override, "bold red"), Text()] if found.override else []
+    below = [Text(), Text(ascii_minus(flipped), "dim")] if flipped else []
     colour = COLOURS[found.tone]
     title = Text(f" {found.word}: {name} ", f"bold {colour.removeprefix('bold ')}")
-    body = Group(Text(found.sentence), Text(), *lines)
+    body = Group(*above, Text(found.sentence), Text(), rows, *below)
     return Panel(body, title=title, title_align="left", border_style=colour, box=box.ROUNDED, padding=(1, 2))
 
 
-def _line(axis: str, entry: Entry) -> Text:
-    text = Text(f"{axis:<8}")
-    text.append(f"{entry.status:<13}", COLOURS[entry.tone])
-    text.append(ascii_minus(entry.change), "bold red" if entry.tone == "bad" else "bold")
-    budget = "" if entry.budget == "no budget" else f", budget {entry.budget}"
-    text.append(f"  {entry.title}{budget}")
+def _change(entry: Entry) -> Text:
+    text = Text(ascii_minus(entry.change), "bold red" if entry.tone == "bad" else "bold")
+    budget = "" if entry.budget == "no budget" else f" (budget {entry.budget})"
+    text.append(f"  {entry.title}{budget}", "not bold default" if entry.tone == "bad" else "not bold")
     if entry.more:
-        text.append(f"; {entry.more}", "yellow")
+        text.append(f"; {entry.more}", "not bold yellow")
     return text

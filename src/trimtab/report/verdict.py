@@ -21,7 +21,7 @@ SENTENCES = {
     "REGRESSION": "A budget is broken, and the samples suffice to say so.",
     "INCONCLUSIVE": "The samples do not suffice to say whether a budget is met.",
     "INEFFECTIVE": "A step claims a saving that the budget names, and none was measured on this machine.",
-    "ANOMALOUS": "Figures are not finite or contradict each other, an invariant broke, or the artifact reloads changed.",
+    "ANOMALOUS": "Figures are not finite or contradict each other, an invariant broke, or the artifact reloads wrong.",
     "INFEASIBLE": "The plan says that this cannot be done on this machine.",
 }
 AXES = ("quality", "size", "speed", "memory")
@@ -75,7 +75,7 @@ def _entries(run: Run, rows: Sequence[dict[str, Any]]) -> tuple[Entry, ...]:
 
 def _entry(run: Run, row: dict[str, Any]) -> Entry:
     name, status = str(row.get("figure", "")), str(row.get("status", ""))
-    said = row.get("change") or change(name, row.get("before"), row.get("after"))[0]
+    said = row.get("change") or change(name, row.get("before"), row.get("after")).text
     more = row.get("more_samples")
     return Entry(
         label(name), status, TONES.get(status, "warn"), str(said), _end(run, "before", row), _end(run, "after", row),

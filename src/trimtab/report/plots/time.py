@@ -5,15 +5,15 @@ from __future__ import annotations
 from markupsafe import Markup
 
 from trimtab.report import svg
-from trimtab.report.figures import change, label
+from trimtab.report.figures import label
 from trimtab.report.folder import Run
 from trimtab.report.say import interval, say
 from trimtab.report.svg import Panel, Plot
 from trimtab.report.table import Cell, Table, columns
-from trimtab.report.tables import reading
+from trimtab.report.tables import changed, reading
 
 LEFT, RIGHT, BAR = 66.0, 268.0, 15.0
-PARTS = {"vision": "vision", "prefill": "prefill", "decode": "decode / token"}
+PARTS = ("vision", "prefill", "decode")
 
 
 def time(run: Run) -> Plot:
@@ -21,32 +21,36 @@ def time(run: Run) -> Plot:
     about = (
         "Vision and prefill are paid once for each batch, decode for every token of the answers. Thin lines: spread."
     )
-    names = [name for name in run.names() if name.startswith("latency.") and name.count(".") == 2]
-    batches = sorted({name.rpartition(".")[2] for name in names}, key=lambda one: (len(one), one))
+    found = [name for name in run.names() if name.startswith("latency.") and name.count(".") == 2]
+    names = sorted(found, key=_order)
+    batches = list(dict.fromkeys(name.rpartition(".")[2] for name in names))
     panels = tuple(_panel(run, batch, [n for n in names if n.endswith("." + batch)]) for batch in batches)
     legend = tuple((svg.key(2, f"b-{when}"), when) for when in ("before", "after"))
     return Plot("time", about, panels, legend, _table(run, names))
 
 
 def _table(run: Run, names: list[str]) -> Table:
-    rows = []
-    for name in names:
-        first, last = run.get("before", name), run.get("after", name)
-        spreads = (first.spread if first else None, last.spread if last else None)
-        text, tone = change(name, first.value if first else None, last.value if last else None, spreads)
-        rows.append((Cell(label(name)), reading(run, "before", name), reading(run, "after", name), Cell(text, tone)))
-    return Table("Seconds by part and batch", columns("Part", "#Before", "#After", "#Change"), tuple(rows))
+    rows = tuple(
+        (Cell(label(name)), reading(run, "before", name), reading(run, "after", name), changed(run, name))
+        for name in names
+    )
+    return Table("Seconds by part and batch", columns("Part", "#Before", "#After", "#Change"), rows)
+
+
+def _order(name: str) -> tuple[int, str, int]:
+    """Small batches first, and in each the order in which a model works."""
+    _, part, batch = name.split(".")
+    return len(batch), batch, [*PARTS, part].index(part)
 
 
 def _panel(run: Run, batch: str, names: list[str]) -> Panel:
-    order = sorted(names, key=lambda name: [*PARTS, name.split(".")[1]].index(name.split(".")[1]))
-    found = [run.get(when, name) for name in order for when in ("before", "after")]
+    found = [run.get(when, name) for name in names for when in ("before", "after")]
     ends = [max(one.value, one.spread[1] if one.spread else 0) for one in found if one]
     top = max((end for end in ends if end == end), default=1.0) or 1.0
     body, y, said = [], 6.0, []
-    for name in order:
+    for name in names:
         part = name.split(".")[1]
-        body.append(svg.text(0, y + BAR + 5, svg.short(PARTS.get(part, part).partition(" ")[0], 10), "name"))
+        body.append(svg.text(0, y + BAR + 5, svg.short(part, 10), "name"))
         for when in ("before", "after"):
             body += _bar(run, when, name, y, top)
             one = run.get(when, name)
