@@ -76,8 +76,8 @@ def builtin_folder(name: str) -> Path:
 
 
 def listed() -> list[dict[str, str]]:
-    """A row for each built-in model: name, what it is, the package that brings it."""
-    own = "made by Trimtab's own recipe; see its model card"
-    shipped = [{"name": f"builtin:{name}", "what": own, "package": "trimtab"} for name in names() if name not in PACKAGED]
-    others = [{"name": f"builtin:{name}", "what": one.title, "package": one.package} for name, one in PACKAGED.items()]
-    return shipped + others
+    """A row for each built-in model: name, what it is, its licence, where it comes from."""
+    return [
+        {"name": f"builtin:{name}", "what": one.title, "license": one.license, "source": one.source}
+        for name, one in MODELS.items()
+    ]

@@ -1,0 +1,93 @@
+"""What ``trimtab.load`` hands out: a model with everything that belongs to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import nn
+from transformers import PreTrainedModel
+
+from trimtab.core.keep import TokenMethod
+from trimtab.core.reading import Reading
+
+if TYPE_CHECKING:
+    from trimtab.anatomy import Anatomy
+    from trimtab.load.manifest import Manifest
+
+Kind = Literal["builtin", "hub", "folder", "gguf", "artifact"]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model comes from.
+
+    ``revision``: the hub's commit, or a hash of config and tensor files. ``license``: as the model card says, else
+    ``unknown``. ``bytes16``: bytes of the same model saved in 16 bits, tied tensors once. ``folder``: where its files
+    lie on this machine; it is never written down.
+    """
+
+    id: str
+    revision: str
+    license: str
+    kind: Kind
+    bytes16: int
+    folder: Path | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass
+class Loaded:
+    """A library model, its processor and tokenizer, its source and its token policies.
+
+    ``library`` is the Hugging Face model, edited in place by compression. ``model`` is what answers: the library's
+    model itself, or, with ``policies``, ``trimtab.anatomy.trimmed.Trimmed`` over it. ``policies`` are methods (knobs);
+    set them as a whole. ``image_backend`` is ``pil`` where there are images. ``code``: the repository's own code ran.
+    """
+
+    library: PreTrainedModel
+    processor: Any
+    tokenizer: Any
+    source: Source
+    image_backend: str | None = None
+    policies: Sequence[TokenMethod] = ()
+    manifest: Manifest | None = None
+    readings: Sequence[Reading] = ()
+    code: bool = False
+    notes: list[str] = field(default_factory=list)
+
+    @cached_property
+    def anatomy(self) -> Anatomy:
+        """The model block by block. Its linears become hosts when this is first asked for."""
+        from trimtab import anatomy
+
+        return anatomy.of(self.library)
+
+    @property
+    def model(self) -> Any:
+        """What to call and to generate with, policies included."""
+        if not self.policies:
+            return self.library
+        from trimtab.anatomy.trimmed import Trimmed
+
+        return Trimmed(self.anatomy, [method.policy() for method in self.policies])
+
+    def lower(self) -> Any:
+        """Put the runtime's kernels in place of the reference where they fit; returns the runtime's report."""
+        from trimtab.runtime.lower import lower
+
+        return lower(self.library)
+
+
+def bytes16(model: nn.Module) -> int:
+    """Bytes of all parameters and saved buffers, each once, floating ones at 2 bytes."""
+    stored = {id(p): p for p in (*model.parameters(), *_saved(model))}
+    return sum(p.numel() * (2 if p.is_floating_point() else p.element_size()) for p in stored.values())
+
+
+def _saved(model: nn.Module) -> list[torch.Tensor]:
+    saved = model.state_dict(keep_vars=True).values()
+    return [value for value in saved if isinstance(value, torch.Tensor)]

@@ -1,0 +1,46 @@
+"""Batches of noise pictures and fixed sentences: gate samples that anybody may see."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from PIL import Image
+from torch import Tensor
+
+from trimtab.core.errors import BadInput
+
+SENTENCES = (
+    "The quick brown fox jumps over the lazy dog.",
+    "What is shown here, and which colour has it?",
+    "Twelve ships left the harbour at dawn; three of them came back, and nobody ever said why the others did not.",
+    "yes",
+)
+
+
+def batches(processor: Any, count: int = 2, seed: int = 0) -> list[dict[str, Tensor]]:
+    """``count`` batches of four rows of different lengths, padded, a picture in each row where the model has eyes.
+
+    Raises BadInput where there is no processor to make them with.
+    """
+    if processor is None:
+        raise BadInput("gate samples: the model has no processor or tokenizer; give batches of your own")
+    words = getattr(processor, "tokenizer", processor)
+    padded = words.pad_token is not None
+    sentences = list(SENTENCES) if padded else [SENTENCES[0]]
+    made = []
+    for number in range(count):
+        options: dict[str, Any] = {"return_tensors": "pt", "padding": padded}
+        texts = [" ".join([sentence] * (number + 1)) for sentence in sentences]
+        if hasattr(processor, "image_processor"):
+            options["images"] = [_noise(seed + 100 * number + row) for row in range(len(texts))]
+            token = getattr(processor, "image_token", None)
+            texts = [f"{token}\n{text}" if token else text for text in texts]
+        made.append(dict(processor(text=texts, **options)))
+    return made
+
+
+def _noise(seed: int) -> Image.Image:
+    """A picture of 6 x 6 random squares: unlike noise by the pixel, it survives resizing."""
+    generator = random.Random(seed)
+    return Image.frombytes("RGB", (6, 6), generator.randbytes(108)).resize((96, 96), Image.Resampling.NEAREST)
