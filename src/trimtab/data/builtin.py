@@ -23,7 +23,7 @@ BUILTIN = {
         "PyPI package easy-vqa",
     ),
     "easyvqa-grid": Builtin(
-        "vqa", "3 x 3 collages of easyvqa pictures, answers of 1 to 27 words", {"train": 16000, "test": 4000}, "MIT",
+        "vqa", "3 x 3 collages of easyvqa pictures, answers of 1 to 18 words", {"train": 16000, "test": 4000}, "MIT",
         "made at run time from easyvqa",
     ),
     "text": Builtin(
