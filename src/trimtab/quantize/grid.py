@@ -11,11 +11,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trimtab.core.pack import BITS
 from trimtab.core.weight import check_grid
 
 STEP = 1 / 40
 """Distance between the shrunken ranges that the clip search tries."""
+
+PIECE = 2**19
+"""Numbers that the clip search holds at once: several ranges of a small group, one of a large group."""
 
 
 def span(group_size: int, width: int) -> int:
@@ -28,17 +30,15 @@ def check(bits: int, group_size: int, width: int) -> None:
     check_grid(bits, span(group_size, width), width)
 
 
-def shrinks(bits: int, clip: bool) -> list[float]:
-    """Shares of the full range to try, widest first: only 1 without ``clip``; the fewer bits, the further down."""
-    lowest = {2: 0.3, 3: 0.3, 4: 0.4, 8: 0.85}
-    if bits not in lowest:
-        raise ValueError(f"bits: got {bits}; accepted: {', '.join(map(str, BITS))}")
-    return [1 - i * STEP for i in range(round((1 - lowest[bits]) / STEP) + 1)] if clip else [1.0]
+def shrinks(bits: int) -> Float[Tensor, " n"]:
+    """Shares of the full range for the clip search to try, widest first: the fewer bits, the further down."""
+    lowest = {2: 0.3, 3: 0.3, 4: 0.4, 8: 0.85}[bits]
+    return 1 - torch.arange(round((1 - lowest) / STEP) + 1) * STEP
 
 
 def span_grid(
-    low: Float[Tensor, " rows"], high: Float[Tensor, " rows"], bits: int, symmetric: bool, dtype: torch.dtype
-) -> tuple[Float[Tensor, " rows"], Float[Tensor, " rows"]]:
+    low: Float[Tensor, "*n rows"], high: Float[Tensor, "*n rows"], bits: int, symmetric: bool, dtype: torch.dtype
+) -> tuple[Float[Tensor, "*n rows"], Float[Tensor, "*n rows"]]:
     """Scale and zero, both float32, of the grid from ``low`` <= 0 to ``high`` >= 0.
 
     Asymmetric: scale = (high - low) / (2**bits - 1), zero = round(-low / scale). Symmetric: zero = 2**(bits - 1) =: h
@@ -55,15 +55,15 @@ def span_grid(
 
 
 def encode(
-    w: Float[Tensor, "*n rows"], scale: Float[Tensor, " rows"], zero: Float[Tensor, " rows"], bits: int
-) -> Float[Tensor, "*n rows"]:
-    """The nearest codes, still as floats; values beyond the grid take its ends. Rows are the last axis."""
+    w: Float[Tensor, "*a"], scale: Float[Tensor, "*b"], zero: Float[Tensor, "*b"], bits: int
+) -> Float[Tensor, "*c"]:
+    """The nearest codes, still as floats; values beyond the grid take its ends. Axes are broadcast, rows the last."""
     return ((w / scale).round_() + zero).clamp_(0, 2**bits - 1)
 
 
 def decode(
-    codes: Float[Tensor, "*n rows"], scale: Float[Tensor, " rows"], zero: Float[Tensor, " rows"], dtype: torch.dtype
-) -> Float[Tensor, "*n rows"]:
+    codes: Float[Tensor, "*a"], scale: Float[Tensor, "*b"], zero: Float[Tensor, "*b"], dtype: torch.dtype
+) -> Float[Tensor, "*a"]:
     """What ``Quantized.dense`` will give for ``codes``, in float32."""
     value = (codes - zero).mul_(scale)
     return value if dtype == torch.float32 else value.to(dtype).float()
@@ -86,9 +86,12 @@ def fit_grid(
     if not clip:
         return scale, zero
     best = torch.full_like(low, torch.inf)
-    for shrink in shrinks(bits, clip):
-        s, z = span_grid(low * shrink, high * shrink, bits, symmetric, dtype)
-        loss = weight @ (decode(encode(w, s, z, bits), s, z, dtype) - w).square_()
+    for shrink in torch.split(shrinks(bits), max(1, PIECE // w.numel())):
+        s, z = span_grid(low * shrink[:, None], high * shrink[:, None], bits, symmetric, dtype)
+        tried = decode(encode(w, s[:, None], z[:, None], bits), s[:, None], z[:, None], dtype)
+        loss, at = (weight @ (tried - w).square_()).min(0)
         better = loss < best
-        best, scale, zero = (torch.where(better, a, b) for a, b in ((loss, best), (s, scale), (z, zero)))
+        best = torch.where(better, loss, best)
+        scale = torch.where(better, s.gather(0, at[None])[0], scale)
+        zero = torch.where(better, z.gather(0, at[None])[0], zero)
     return scale, zero

@@ -56,11 +56,10 @@ class RTN:
         group = span(self.group_size, w.shape[1])
         codes, scales, zeros = [], [], []
         for part in torch.split(w.dense().detach(), CHUNK):
-            columns = part.float().T.reshape(-1, group, len(part))
-            found = [fit_grid(g, torch.ones(group), self.bits, self.symmetric, self.clip, w.dtype) for g in columns]
-            coded = [encode(g, *grid, self.bits) for g, grid in zip(columns, found, strict=True)]
-            codes.append(torch.cat(coded).T.to(torch.uint8))
-            scales.append(torch.stack([scale for scale, _ in found], 1).to(w.dtype))
-            zeros.append(torch.stack([zero for _, zero in found], 1).to(torch.uint8))
-        zero = None if self.symmetric else torch.cat(zeros)
-        return Quantized.of(torch.cat(codes), torch.cat(scales), zero, self.bits)
+            groups = part.float().reshape(-1, group).T.contiguous()  # every group a row of its own
+            scale, zero = fit_grid(groups, torch.ones(group), self.bits, self.symmetric, self.clip, w.dtype)
+            codes.append(encode(groups, scale, zero, self.bits).T.reshape(part.shape).to(torch.uint8))
+            scales.append(scale.view(len(part), -1).to(w.dtype))
+            zeros.append(zero.view(len(part), -1).to(torch.uint8))
+        stored = None if self.symmetric else torch.cat(zeros)
+        return Quantized.of(torch.cat(codes), torch.cat(scales), stored, self.bits)
