@@ -8,6 +8,9 @@ import pytest
 import torch
 
 from sights import batch, sample
+from trimtab import anatomy
+from trimtab.anatomy import tiny
+from trimtab.anatomy.loop import prefill
 from trimtab.core.keep import Sight
 from trimtab.tokens import FastV, flops
 from trimtab.tokens.fastv import received
@@ -108,3 +111,30 @@ def test_operations_of_one_layer_term_by_term() -> None:
         flops.ratio(2, 5, 0.0, 1, 4, d, m)
     with pytest.raises(ValueError, match="layer: got 5"):
         flops.ratio(2, 5, 0.5, 5, 4, d, m)
+
+
+@pytest.mark.parametrize("layer", [1, 2, 3])
+@pytest.mark.parametrize("queries", ["last", "all"])
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_in_a_model_the_score_is_the_librarys_own_attention(layer: int, queries: str, side: tiny.Padding) -> None:
+    """transformers' eager attention weights, which share no code with ours, for the layer before."""
+    model, inputs = tiny.make("llava", side)
+    valid = inputs["attention_mask"].bool()
+    place = (valid.long().cumsum(1) - 1).clamp(min=0)
+    model.set_attn_implementation("eager")
+    with torch.no_grad():
+        shown = model(**inputs, position_ids=place, output_attentions=True).attentions[layer - 1]
+    asks = valid.clone()
+    if queries == "last":
+        asks &= place == place.masked_fill(~valid, -1).amax(1, keepdim=True)
+    expected = (shown.mean(1) * asks[:, :, None]).sum(1) / asks.sum(1, keepdim=True)
+    scores: list[torch.Tensor] = []
+
+    def watched(sight: Sight) -> torch.Tensor:
+        scores.append(received(sight, queries))
+        return scores[-1]
+
+    policy = replace(FastV(1.0, layer=layer).policy(), score=watched)
+    with torch.no_grad():
+        prefill(anatomy.of(model), inputs, (policy,))
+    assert torch.allclose(scores[0][valid], expected[valid], atol=1e-6)

@@ -1,0 +1,68 @@
+"""The registry: names to classes, knobs to methods and back, and errors that name the knob."""
+
+from __future__ import annotations
+
+import pytest
+
+from trimtab import methods
+from trimtab.core.errors import BadInput
+from trimtab.tokens import DivPrune, FastV
+
+
+def test_a_method_is_made_from_a_recipes_knobs() -> None:
+    assert methods.make("divprune", {"keep": 0.5}) == DivPrune(0.5)
+    assert methods.make("fastv", {"keep": 1, "layer": 3, "queries": "all"}) == FastV(1.0, 3, "all")
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs"), [("divprune", {"keep": 0.3}), ("fastv", {"keep": 0.5}), ("gptq", {"bits": 3}), ("rtn", {})]
+)
+def test_knobs_make_the_same_method_again(name: str, knobs: dict[str, object]) -> None:
+    method = methods.make(name, knobs)
+    written = methods.knobs(method)
+    assert written.items() >= knobs.items()
+    assert methods.make(method.CARD.name, written) == method
+
+
+@pytest.mark.parametrize(
+    ("name", "knobs", "says"),
+    [
+        ("divprun", {}, r"method: got 'divprun' \(nearest: 'divprune'\); accepted: .*gptq"),
+        ("divprune", {}, r"divprune\.keep: missing"),
+        ("divprune", {"keep": 0}, r"divprune\.keep: got 0\.0; accepted: above 0, at most 1"),
+        ("divprune", {"keep": "half"}, r"divprune\.keep: got 'half'; .*number"),
+        ("divprune", {"kep": 0.5}, r"divprune\.kep: unknown knob \(nearest: 'keep'\); accepted: keep"),
+        ("fastv", {"pruning_ratio": 0.5}, r"fastv\.pruning_ratio: .*always 'keep', the share that stays"),
+        ("fastv", {"sparsity": 0.5}, r"fastv\.sparsity: .*'keep'"),
+        ("fastv", {"rate": 0.5}, r"fastv\.rate: .*'keep'"),
+        ("fastv", {"ratio": 0.5}, r"fastv\.ratio: .*'keep'"),
+        ("fastv", {"keep": 0.5, "layer": 0}, r"fastv\.layer: got 0; accepted: 1 or more"),
+        ("fastv", {"keep": 0.5, "layer": True}, r"fastv\.layer: got True"),
+        ("fastv", {"keep": 0.5, "queries": "first"}, r"fastv\.queries: got 'first'; .*'last' or 'all'"),
+        ("gptq", {"wbits": 4}, r"gptq\.wbits: unknown knob \(here it is called 'bits'\)"),
+        ("gptq", {"w_bit": 4}, r"gptq\.w_bit: .*'bits'"),
+        ("gptq", {"groupsize": 64}, r"gptq\.groupsize: .*'group_size'"),
+        ("rtn", {"q_group_size": 64}, r"rtn\.q_group_size: .*'group_size'"),
+        ("gptq", {"percdamp": 0.1}, r"gptq\.percdamp: .*'damp_percent'"),
+        ("rtn", {"percdamp": 0.1}, r"rtn\.percdamp: unknown knob; accepted: bits"),
+        ("gptq", {"bits": 5}, r"gptq\.bits: got 5; accepted: 2, 3, 4, 8"),
+        ("gptq", {"bits": "4"}, r"gptq\.bits: got '4'; .*integer"),
+        ("gptq", {"group_size": 0}, r"gptq\.group_size: got 0"),
+        ("gptq", {"damp_percent": 2.0}, r"gptq\.damp_percent: got 2\.0"),
+    ],
+)
+def test_a_bad_step_says_what_is_wrong(name: str, knobs: dict[str, object], says: str) -> None:
+    with pytest.raises(BadInput, match=says):
+        methods.make(name, knobs)
+
+
+def test_controls_can_be_made_but_are_not_published() -> None:
+    assert "random_tokens" not in methods.names()
+    assert "random_tokens" not in methods.cards()
+    assert methods.make("random_tokens", {"keep": 0.5}).CARD.name == "random_tokens"
+
+
+def test_what_may_follow_what() -> None:
+    """Token policies leave a grid alone; a quantizer makes its own."""
+    assert set(methods.after("gptq")) >= {"divprune", "fastv", "gptq", "rtn"}
+    assert set(methods.after("divprune")) >= {"fastv", "divprune"}
