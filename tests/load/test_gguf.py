@@ -17,10 +17,12 @@ from trimtab.load import cache, open_source
 from trimtab.load.gguf import check_gguf
 
 
-def write(path: Path) -> dict[str, np.ndarray]:
+def write(path: Path, kind: str = "made-up") -> dict[str, np.ndarray]:
     """A file with a few values of every kind, one float tensor and one of 8-bit blocks."""
     random = np.random.default_rng(0)
-    writer = gguf.GGUFWriter(path, "llama")
+    writer = gguf.GGUFWriter(path, kind)
+    writer.add_block_count(1)
+    writer.add_embedding_length(64)
     writer.add_uint32("some.number", 7)
     writer.add_string("some.text", "abc")
     writer.add_array("some.words", ["a", "bc", "def"])
@@ -84,6 +86,17 @@ def test_a_file_that_the_library_cannot_read_leaves_nothing_behind(tmp_path: Pat
     with pytest.raises(BadInput, match=r"a\.gguf: transformers cannot read"):
         open_source(tmp_path / "a.gguf")
     assert cache.entries() == []
+
+
+def test_a_file_that_describes_no_model_is_refused_at_once(tmp_path: Path) -> None:
+    writer = gguf.GGUFWriter(tmp_path / "a.gguf", "llama")
+    writer.add_block_count(2)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(BadInput, match=r"lacks llama\.embedding_length"):
+        open_source(tmp_path / "a.gguf")
 
 
 def test_a_conversion_is_used_again(tmp_path: Path) -> None:

@@ -82,6 +82,7 @@ def check_gguf(path: Path) -> dict[str, Block]:
                 key = reader.text()
                 meta[key] = reader.value(reader.number("I"))
             blocks = [_block(reader) for _ in range(tensors)]
+            _describes_a_model(meta)
             step = meta.get("general.alignment") or 32
             start = -(-file.tell() // step) * step
         for block in blocks:
@@ -96,6 +97,15 @@ def check_gguf(path: Path) -> dict[str, Block]:
     except (ValueError, TypeError, struct.error, OverflowError, MemoryError) as error:
         raise BadInput(f"{path}: not a GGUF file that can be read: {error}") from error
     return {block.name: block for block in blocks}
+
+
+def _describes_a_model(meta: Mapping[str, Any]) -> None:
+    """Without these keys the library would take its default sizes, and fill billions of weights with random numbers."""
+    kind = meta.get("general.architecture")
+    wanted = ["general.architecture", f"{kind}.block_count", f"{kind}.embedding_length"]
+    lost = [key for key in wanted if meta.get(key) is None]
+    if lost:
+        raise ValueError(f"its metadata lacks {', '.join(lost)}")
 
 
 def _block(reader: _Reader) -> Block:
