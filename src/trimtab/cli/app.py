@@ -80,8 +80,7 @@ def main() -> None:
             raise
         path = _log(error, arguments)
         said = f"internal error: {type(error).__name__}: {error}"
-        _fail(f"{said}
-The traceback is in {path} (or use --debug)", 1, as_json)
+        _fail(f"{said}\nThe traceback is in {path} (or use --debug)", 1, as_json)
 
 
 def _fail(message: str, status: int, as_json: bool) -> None:

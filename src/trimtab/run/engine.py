@@ -10,6 +10,8 @@ measured is read from the journal and from ``readings.jsonl``.
 from __future__ import annotations
 
 import hashlib
+import time
+from functools import partial
 from typing import Any
 
 from trimtab.load.sources import open_source
@@ -65,14 +67,17 @@ def _shape(context: Context) -> None:
     for index, step in enumerate(context.recipe.steps, 1):
         label = steps.key(index, step)
         card = steps.card(step)
+        begun = time.monotonic()
         rows, new = steps.APPLY[card.family](context, index, step, batches)
+        spent = round(time.monotonic() - begun, 3)
         standing = steps.standing(standing, new, card)
         now = list(standing)
-        stage(label, lambda rows=rows, now=now: _ended(context, rows, now))
-        stage(f"{label} figures", lambda label=label: figures.after_step(context, label))
+        stage(label, partial(_ended, context, rows, now, spent))
+        stage(f"{label} figures", partial(figures.after_step, context, label))
     stage("artifact", lambda: deliver.artifact(context, standing))
 
 
-def _ended(context: Context, rows: Rows, standing: list[Invariant]) -> dict[str, Any]:
+def _ended(context: Context, rows: Rows, standing: list[Invariant], spent: float) -> dict[str, Any]:
     checked = invariants.check(steps.state(context), standing)
-    return {"layers": rows, "invariants": checked, "standing": [one.row() for one in standing]}
+    return {"layers": rows, "invariants": checked, "standing": [one.row() for one in standing],
+            "seconds": spent}  # fmt: skip

@@ -75,10 +75,14 @@ def raise_again(context: Context) -> None:
 
 def after(context: Context) -> dict[str, Any]:
     """Quality and cost of what reloaded from the artifact, compared sample by sample with what it was before."""
-    readings = cost(context)
+    readings = [one for one in cost(context) if one.name != "bytes.weights"]
+    said = context.loaded.manifest
+    assert said is not None
+    readings.append(Reading("bytes.weights", float(said.bytes), "bytes"))  # the file, not only the tensors in it
     readings += [quality.measure(context, "after", task) for task in quality.tasks(context)]
     readings += controls(context, "after")
     context.read("after", readings)
+    quality.publish(context)
     found = {task.name: compared(context, task) for task in quality.tasks(context)}
     main = found[context.recipe.task.name]
     return {"quality": {row["figure"]: row for row in found.values()}, "flips": main["flips"]}

@@ -44,11 +44,16 @@ def _quality(context: Context, budget: dict[str, Amount]) -> list[Axis]:
         figure = Figure(row["change"], row["low"], row["high"], row["same"], None)
         state = status(figure, amount.value if amount else None)
         more = row["more_samples"] if state == "INCONCLUSIVE" else None
-        change = f"{row['change']:.3f}x" if row["unit"] == "x" else f"{-100 * row['change']:+.2f} points"
+        change = f"{row['change']:.3f}x" if row["unit"] == "x" else _points(row["change"])
         text = _sentence(name, change, amount, row["high"], row["unit"], more)
         rows.append(Axis("quality", name, state, _budget("max" if row["unit"] == "x" else "max_drop", amount),
                          row["before"], row["after"], change, row["high"], more, text))  # fmt: skip
     return rows
+
+
+def _points(drop: float) -> str:
+    """A drop of accuracy as a person says its change; no minus before a zero."""
+    return f"{0.0 if abs(drop) < 5e-5 else -100 * drop:+.2f} points"
 
 
 def _sentence(name: str, change: str, amount: Amount | None, bound: float, unit: str, more: int | None) -> str:
@@ -117,7 +122,7 @@ def _steps(context: Context) -> list[dict[str, Any]]:
         key = steps.key(index, step)
         ended = context.journal.ended[key]
         rows.append({"index": index, "method": step.method, "knobs": step.model_dump()[step.method], "note": "",
-                     "seconds": ended["seconds"], "invariants": ended["result"]["invariants"]})  # fmt: skip
+                     "seconds": ended["result"]["seconds"], "invariants": ended["result"]["invariants"]})  # fmt: skip
     return rows
 
 
@@ -131,7 +136,7 @@ def result(context: Context, name: str) -> dict[str, Any]:
         "steps": _steps(context), "audit": ended("audit"), "layers": layers, "flips": ended("after")["flips"],
         "machine": ended("begin")["conditions"] | ended("timing")["machine"], "model": ended("before")["model"],
         "artifact": ended("seal") | {"gate": ended("gate")}, "plan": [],
-        "seconds": context.journal.seconds(), "recipe": context.recipe.dump(), "check": ended("check"),
+        "seconds": context.journal.seconds(), "check": ended("check"),
     }  # fmt: skip
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
+from trimtab.core.files import replacing
 from trimtab.core.reading import Reading
 from trimtab.data import text as texts
 from trimtab.data.sample import Sample
@@ -81,3 +83,20 @@ def stored(context: Context, when: str, task: Task) -> list[dict[str, Any]]:
     """What a finished measurement is made of: predictions, or windows with their losses, in the order of samples."""
     path = context.folder.state / "answers" / f"{when} {task.name}.jsonl".replace(" ", "-")
     return whole_lines(path)
+
+
+def publish(context: Context) -> None:
+    """``predictions.jsonl``: answers of the run's own task before and after, for the user alone (mode 0600)."""
+    task = context.recipe.task
+    if task.type == "text":
+        return
+    old, new = stored(context, "before", task), stored(context, "after", task)
+    rows = [
+        {"id": one["id"], "before": one["text"], "after": other["text"], "was_correct": one["correct"],
+         "correct": other["correct"]}
+        for one, other in zip(old, new, strict=True)
+    ]  # fmt: skip
+    path = context.folder.predictions
+    with replacing(path) as temporary:
+        temporary.touch(mode=0o600)
+        temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")

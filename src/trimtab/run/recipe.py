@@ -183,8 +183,10 @@ def _explain(row: Any) -> str:
 def _owner(path: list[str]) -> type[BaseModel] | None:
     """The model class that a path of keys leads to."""
     here: type[BaseModel] = Recipe
-    parts: dict[str, type[BaseModel]] = {"calibrate": Calibrate, "budget": Budget, "evaluate": Evaluate, "measure": Measure, "task": Task,
-             "also": Task, "steps": Step}  # fmt: skip
+    parts: dict[str, type[BaseModel]] = {
+        "calibrate": Calibrate, "budget": Budget, "evaluate": Evaluate, "measure": Measure, "task": Task,
+        "also": Task, "steps": Step,
+    }  # fmt: skip
     for part in path:
         here = parts.get(part, here)
     return here

@@ -47,10 +47,11 @@ def pixels(images: list[Image.Image], canvas: int) -> Tensor:
 
 
 @cache
-def _forms() -> dict[tuple[Facts, str], list[Asked]]:
-    """The published questions that apply to what a picture shows, by kind."""
+def _forms(palette: tuple[str, ...]) -> dict[tuple[Facts, str], list[Asked]]:
+    """The published questions that apply to what a picture shows and name no colour outside ``palette``, by kind."""
     forms: dict[tuple[Facts, str], list[Asked]] = {}
-    asked = sorted({question for question, _, _ in easyvqa.questions("train")})
+    outside = set(COLORS) - set(palette)
+    asked = sorted({q for q, _, _ in easyvqa.questions("train") if not outside & set(q.rstrip("?").split())})
     for seen in (Facts(shape, color) for shape in SHAPES for color in COLORS):
         for question in asked:
             given = easyvqa.answer(question, seen)
@@ -64,12 +65,12 @@ def _forms() -> dict[tuple[Facts, str], list[Asked]]:
     return forms
 
 
-def ask_single(seen: Facts, count: int, rng: random.Random) -> list[Asked]:
+def ask_single(seen: Facts, count: int, rng: random.Random, palette: tuple[str, ...] = COLORS) -> list[Asked]:
     """``count`` published questions about one picture. Half of the yes/no ones name what is there: in the data seven of
     eight colours asked for are absent, so that "absent" is a good guess, and comparing was not learnt for 400 steps."""
     names = ["shape", "color", "shape/there", "shape/absent", "color/there", "color/absent"]
-    weights = [15, 10, 15, 15, 22, 23]
-    return [rng.choice(_forms()[seen, name]) for name in rng.choices(names, weights, k=count)]
+    weights = [6, 5, 9, 9, 35, 36]
+    return [rng.choice(_forms(palette)[seen, name]) for name in rng.choices(names, weights, k=count)]
 
 
 def pack(

@@ -30,8 +30,9 @@ from trimtab.data import easyvqa, grid
 from trimtab.zoo.make import batch, build, pictures
 
 SIDE = build.CANVAS // build.PATCH
+ORDER = ("red", "blue", "yellow", "green", "black", "teal", "brown", "gray")
 # Training's share of each kind of question on collages: what needs looking everywhere is asked more than in the set.
-TAUGHT = grid.KINDS | {"color_at": 10, "shape_at": 12, "colors_in": 8, "exists": 20, "count_color": 15}
+TAUGHT = grid.KINDS | {"color_at": 10, "shape_at": 12, "colors_in": 8, "exists": 60, "count_color": 25}
 TAUGHT |= {"count_shape": 15}
 
 
@@ -44,10 +45,12 @@ class Plan:
     steps: int = 8000
     decay: float = 0.25  # the last part of the steps over which the rate falls linearly to a twentieth
     pictures: int = 48
-    questions_single: int = 6
-    questions_grid: int = 9
+    questions_single: int = 14
+    questions_grid: int = 12
     muon_rate: float = 3e-3
     adam_rate: float = 1e-3
+    three_colors: int = 150  # steps of stage 2 with three colours
+    five_colors: int = 250  # and until here with five
     patch_weight: float = 0.3
     average: float = 0.998
     held_out: int = 178  # train pictures kept for validation
@@ -59,6 +62,13 @@ def rate(plan: Plan, stage: int, step: int) -> float:
     total = plan.vision_steps if stage == 1 else plan.steps
     left = (total - step) / max(1, int(total * plan.decay))
     return min(1.0, (step + 1) / 100) * max(0.05, min(1.0, left))
+
+
+def palette(plan: Plan, stage: int, step: int) -> tuple[str, ...]:
+    """The colours in use. Comparing a colour with one that is asked for is learnt on three, then five, then all: on
+    eight at once the answers stay at chance for hundreds of steps."""
+    many = 3 if step < plan.three_colors else 5 if step < plan.five_colors else len(ORDER)
+    return ORDER if stage == 1 else ORDER[:many]
 
 
 def held_out(plan: Plan) -> list[int]:
@@ -89,7 +99,8 @@ class Trainer:
     def _sheets(
         self, rng: random.Random, side: int, count: int
     ) -> tuple[list[Image.Image], Tensor, list[tuple[easyvqa.Facts, ...]]]:
-        drawn = [self.bank.sheet(rng, side) for _ in range(count)]
+        colors = palette(self.plan, self.stage, self.step)
+        drawn = [self.bank.sheet(rng, side, colors) for _ in range(count)]
         labels = torch.from_numpy(np.stack([pictures.patch_labels(one[1], SIDE) for one in drawn]))
         return [one[0] for one in drawn], labels.flatten(1), [one[2] for one in drawn]
 
@@ -103,6 +114,7 @@ class Trainer:
         """One loss per kind of picture; each is backed through at once, so that memory holds one."""
         losses: dict[str, Tensor] = {}
         half = self.plan.pictures // 2
+        colors = palette(self.plan, self.stage, self.step)
         for name, side in (("single", 1), ("grid", 3)):
             images, labels, seen = self._sheets(rng, side, half)
             with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -113,9 +125,9 @@ class Trainer:
                     losses[f"{name}/patch"] = loss
                 else:
                     asked = [
-                        grid.pose(one, self.plan.questions_grid, rng, TAUGHT)
+                        grid.pose(one, self.plan.questions_grid, rng, TAUGHT, colors)
                         if side > 1
-                        else batch.ask_single(one[0], self.plan.questions_single, rng)
+                        else batch.ask_single(one[0], self.plan.questions_single, rng, colors)
                         for one in seen
                     ]
                     packed = batch.pack(images, asked, self.processor.tokenizer, build.CANVAS, SIDE**2)
@@ -152,7 +164,7 @@ class Trainer:
         self._put(self.mean)
         found: list[tuple[str, bool]] = []
         rng, chosen, known = random.Random(1), held_out(self.plan), easyvqa.facts("train")
-        jobs = []
+        jobs: list[tuple[Image.Image, list[batch.Asked]]] = []
         for number in chosen[:singles]:
             asked = [("single", q, a) for q, a, n in easyvqa.questions("train") if n == number]
             jobs.append((Image.open(easyvqa.picture("train", number)), asked))

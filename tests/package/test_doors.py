@@ -1,0 +1,139 @@
+"""What a newcomer touches first: imports, the command line, the wheel, the notebook."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def trimtab(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "trimtab.cli", *arguments], cwd=cwd, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("code", ["import trimtab", "import trimtab; dir(trimtab)", "import trimtab.cli.app"])
+def test_importing_needs_no_torch(code: str) -> None:
+    heavy = ("torch", "transformers", "numpy", "pydantic", "jaxtyping")
+    script = f"import sys; {code}; print([name for name in {heavy!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_needs_no_torch() -> None:
+    script = (
+        "import sys; sys.argv = ['trimtab', '--help']\n"
+        "from trimtab.cli.app import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "sys.stderr.write(str('torch' in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.stderr.strip() == "False"
+    verbs = "init plan run resume eval bench compare report export serve generate list doctor cache"
+    for verb in verbs.split():
+        assert verb in done.stdout
+
+
+@pytest.mark.parametrize("what", ["methods", "models", "data", "recipes"])
+def test_lists(what: str) -> None:
+    done = trimtab("list", what, "--json")
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout.splitlines()[-1])[what]
+    assert all(row["name"] for row in rows)
+    expected = {"methods": "gptq", "models": "builtin:easyvqa-llava", "data": "easyvqa-grid", "recipes": "quickstart"}
+    assert expected[what] in {row["name"] for row in rows}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["list", "metods"], "methods"),
+        (["run", "quickstrat"], "quickstart"),
+        (["resume", "nowhere"], "holds no run"),
+        (["run", "quickstart", "--set", "seed"], "key=value"),
+        (["fly"], "No such command"),
+        (["report", "nowhere"], "result.json"),
+        (["cache", "--remove", "nothing"], "nothing"),
+        (["serve", "x"], "not in this version"),
+    ],
+)
+def test_bad_input_is_status_2_with_a_reason(arguments: list[str], word: str, tmp_path: Path) -> None:
+    done = trimtab(*arguments, "--json", cwd=tmp_path) if arguments[0] not in ("fly", "serve") else trimtab(
+        *arguments, cwd=tmp_path
+    )  # fmt: skip
+    assert done.returncode == 2, done.stderr
+    assert word in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_doctor_says_what_there_is() -> None:
+    done = trimtab("doctor", "--json")
+    facts = json.loads(done.stdout.splitlines()[-1])
+    assert facts["versions"]["torch"]
+    assert facts["cores"] >= 1
+
+
+def test_plan_names_weights_and_shape_problems() -> None:
+    good = json.loads(trimtab("plan", "quickstart", "--json").stdout.splitlines()[-1])
+    assert 0.25 < good["ratio"] < 0.31
+    assert good["feasible"]
+    bad = trimtab("plan", "quickstart", "--set", "steps.0.gptq.group_size=128", "--json")
+    assert not json.loads(bad.stdout.splitlines()[-1])["feasible"]
+    assert "nearest" in bad.stdout
+
+
+def test_the_wheel_works_in_an_empty_environment(tmp_path: Path) -> None:
+    """Built, installed where the tree is not, and run; what it depends on is borrowed from this environment."""
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True, text=True)
+    (wheel,) = tmp_path.glob("trimtab-*.whl")
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"
+    subprocess.run([python, "-m", "pip", "install", "--no-deps", "--quiet", str(wheel)], check=True)
+    where = subprocess.run(
+        [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    import torch
+
+    borrowed = Path(torch.__file__).parents[1]
+    (Path(where.stdout.strip()) / "borrowed.pth").write_text(f"{borrowed}\n")
+    settings = ["evaluate.limit=8", "evaluate.after_step=0", "evaluate.missing_image=0", "also=[]", "measure.repeats=3",
+                "evaluate.max_new_tokens=3", "calibrate.num_samples=8", "measure.batch_size=2"]  # fmt: skip
+    command = [str(python), "-I", "-m", "trimtab.cli", "run", "quickstart", "--out", "out", "--json"]
+    command += [part for setting in settings for part in ("--set", setting)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode in (0, 3, 4), done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["artifact"]["gate"]["passed"]
+    assert (tmp_path / "out" / "report.html").is_file()
+    inside = subprocess.run(
+        [python, "-I", "-c", "import trimtab; print(trimtab.__file__)"], capture_output=True, text=True, check=True
+    )
+    assert str(tmp_path) in inside.stdout
+
+
+def test_the_first_hour_runs(tmp_path: Path) -> None:
+    import nbclient
+    import nbformat
+
+    notebook = nbformat.read(ROOT / "docs" / "first-hour.ipynb", as_version=4)
+    nbclient.NotebookClient(
+        notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    ).execute()
+    texts = [
+        str(out.get("data", {}).get("text/plain", "")) for cell in notebook.cells for out in cell.get("outputs", [])
+    ]
+    assert any("LlavaForConditionalGeneration" in text for text in texts)
+    assert any("Trimmed" in text for text in texts)

@@ -1,0 +1,130 @@
+"""A whole run on a small setting: what it leaves behind, what it refuses, and that nothing opens a socket."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+import torch
+from small import SMALL
+
+import trimtab
+from trimtab.core.errors import BadInput, Refused
+from trimtab.core.weight import Quantized
+from trimtab.load.artifact import read
+from trimtab.run.start import resolve, resume, run
+
+
+@pytest.fixture(scope="module")
+def finished(model_folder: Path, tmp_path_factory: pytest.TempPathFactory):
+    """The small run, with every way to a socket closed."""
+    patch = pytest.MonkeyPatch()
+
+    def forbidden(*_: object) -> None:
+        raise AssertionError("a run opened a socket")
+
+    patch.setattr(socket.socket, "connect", forbidden)
+    patch.setattr(socket.socket, "connect_ex", forbidden)
+    threads = torch.get_num_threads()
+    try:
+        _, recipe = resolve("quickstart", [*SMALL, f"model={model_folder}"])
+        yield run(recipe, tmp_path_factory.mktemp("runs") / "small")
+    finally:
+        torch.set_num_threads(threads)
+        patch.undo()
+
+
+def test_what_a_run_leaves_behind(finished) -> None:
+    folder = finished.folder
+    there = {path.name for path in folder.iterdir()}
+    assert {"recipe.resolved.yaml", "journal.jsonl", "readings.jsonl", "predictions.jsonl", "run.log", "report.html",
+            "report.md", "result.json", "artifact"} <= there  # fmt: skip
+    assert "state" not in there, "calibration state is deleted on success"
+    if os.name != "nt":
+        assert stat.S_IMODE((folder / "predictions.jsonl").stat().st_mode) == 0o600
+    rows = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    assert len(rows) == 24
+    assert set(rows[0]) == {"id", "before", "after", "was_correct", "correct"}
+
+
+def test_the_figures_hold_together(finished) -> None:
+    data = finished.data
+    assert finished.verdict in ("ACCEPTED", "REGRESSION", "INCONCLUSIVE", "INEFFECTIVE")
+    size = next(axis for axis in data["axes"] if axis["figure"] == "bytes.weights")
+    on_disk = (finished.artifact / "trimtab.safetensors").stat().st_size
+    assert finished.reading("after", "bytes.weights") == on_disk
+    assert size["status"] == "ACCEPTED"
+    assert size["bound"] == pytest.approx(on_disk / finished.reading("before", "bytes.weights16"))
+    assert finished.reading("after", "flops.prefill") < 0.6 * finished.reading("before", "flops.prefill")
+    assert data["flips"]["n"] == 24
+    assert data["audit"]["verdict"] == "passed"
+    assert data["audit"]["image_share"] > 0.9
+    assert all(row["holds"] for step in data["steps"] for row in step["invariants"])
+    assert len(data["layers"]) == 63
+    assert data["artifact"]["gate"]["passed"] is True
+
+
+def test_the_artifact_is_what_was_measured(finished) -> None:
+    loaded = read(finished.artifact)
+    assert all(isinstance(host.w, Quantized) for _, host in loaded.anatomy.linears())
+    assert [method.CARD.name for method in loaded.policies] == ["divprune"]
+    assert type(loaded.model).__name__ == "Trimmed"
+    names = {reading.name for reading in loaded.readings}
+    assert {"before/accuracy.easyvqa", "after/accuracy.easyvqa"} <= names
+    assert "accuracy" in (finished.artifact / "README.md").read_text()
+
+
+def test_resuming_a_finished_run_gives_it_back(finished) -> None:
+    assert resume(finished.folder).data == finished.data
+
+
+def test_a_used_folder_is_not_run_into(finished) -> None:
+    _, recipe = resolve("quickstart", SMALL)
+    with pytest.raises(BadInput, match="trimtab resume"):
+        run(recipe, finished.folder)
+
+
+def test_a_result_shows_itself(finished) -> None:
+    assert finished.verdict in finished._repr_html_()
+    assert finished.verdict in repr(finished)
+
+
+def refused(model_folder: Path, tmp_path: Path, *settings: str) -> str:
+    _, recipe = resolve("quickstart", [*SMALL, f"model={model_folder}", *settings])
+    with pytest.raises(BadInput) as caught:
+        run(recipe, tmp_path / "run")
+    assert not (tmp_path / "run" / "artifact").exists()
+    return str(caught.value)
+
+
+def test_shapes_are_checked_before_the_work(model_folder: Path, tmp_path: Path) -> None:
+    said = refused(model_folder, tmp_path, "steps.0.gptq.group_size=128")
+    assert "group_size" in said
+    assert "embed_tokens" in said
+    assert "nearest" in said
+
+
+def test_too_little_calibration_is_refused_with_the_shortfall(model_folder: Path, tmp_path: Path) -> None:
+    said = refused(model_folder, tmp_path, "calibrate.num_samples=1")
+    assert "fewer than its input is wide" in said
+
+
+def test_blind_calibration_is_refused(model_folder: Path, tmp_path: Path) -> None:
+    _, recipe = resolve("quickstart", [*SMALL, f"model={model_folder}", "calibrate.dataset=text"])
+    with pytest.raises(Refused, match=r"image tokens are 0\.0%"):
+        run(recipe, tmp_path / "run")
+
+
+def test_a_task_that_does_not_fit_the_model(model_folder: Path, tmp_path: Path) -> None:
+    said = refused(model_folder, tmp_path, "task={type: vqa, dataset: easyvqa-grid, split: validation}")
+    assert "task.split" in said
+
+
+def test_both_doors_of_the_package() -> None:
+    assert callable(trimtab.run)
+    assert callable(trimtab.load)
+    assert trimtab.quantize.GPTQ(bits=4, group_size=64).bits == 4
