@@ -135,7 +135,9 @@ def result() -> dict[str, Any]:
                     "versions": {"python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0", "trimtab": "0.1.0"}},
         "model": {"id": "builtin:easyvqa-llava", "license": "Apache-2.0", "parameters": 3_912_704},
         "artifact": {"path": "/home/ada/runs/quickstart/artifact", "bytes": 2_234_368, "content_hash": "9f2c" * 16,
-                     "gate": {"passed": True, "samples": 16, "largest_difference": 0.0}},
+                     "gate": {"passed": True, "samples": 16, "checks": [
+                         {"name": "logits", "holds": True, "detail": "bit-equal on 4 batches"}]}},
+        "check": {"difference": 0.03125, "allowed": 0.58125, "samples": 2},
         "plan": [{"figure": "bytes.weights", "predicted": 2_250_000, "measured": 2_234_368, "unit": "bytes"},
                  {"figure": "latency.prefill.b8", "predicted": 0.0712, "measured": 0.0787, "unit": "s"},
                  {"figure": "seconds.total", "predicted": 71.0, "measured": 163.9, "unit": "s"}],

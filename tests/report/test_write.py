@@ -103,6 +103,21 @@ def test_sections_in_the_order_of_a_sceptic(tmp_path: Path) -> None:
     assert "trimtab generate artifact --image FILE" in page.text
     assert "9f2c" * 16 in page.text
     assert "2.3x, OFF" in page.text
+    assert "gate, logits holds bit-equal on 4 batches" in page.text
+    assert "on 2 samples: logits differ by 0.0312 at most, 0.581 is allowed." in page.text
+
+
+def test_the_table_claims_no_more_than_the_verdict(tmp_path: Path) -> None:
+    run = make(tmp_path / "run")
+    result = json.loads((run / "result.json").read_text())
+    result["axes"][3] |= {"status": "same", "text": "latency.decode.b1: 1.4x of what it was."}
+    (run / "result.json").write_text(json.dumps(result))
+    render(run)
+    text = (run / "report.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| Decode time per token, batch 1")]
+    assert len(rows) == 2
+    assert all("1.4x SLOWER (not sure, see the verdict)" in row and "**" not in row for row in rows)
+    assert "of what it was" not in text
 
 
 def test_every_drawing_has_a_name_a_description_and_a_table(tmp_path: Path) -> None:

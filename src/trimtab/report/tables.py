@@ -16,6 +16,7 @@ GROUPS = (
     ("Speed", ("latency", "flops")),
     ("Memory", ("memory",)),
 )
+BYTES = ("memory", "available")  # what a machine says in bytes
 ABSENT = Cell("not measured", "quiet")
 
 
@@ -74,7 +75,15 @@ def changed(run: Run, name: str) -> Cell:
     if name == "bytes.weights" and half and first and half.value != first.value:
         return Cell(*change(name, half.value, last.value if last else None)[:2], "of 16-bit weights")
     spreads = (first.spread if first else None, last.spread if last else None)
-    return Cell(*change(name, first.value if first else None, last.value if last else None, spreads))
+    found = change(name, first.value if first else None, last.value if last else None, spreads)
+    if found.tone in ("good", "bad") and _undecided(run, name):  # pairs of timings know more than two intervals
+        return Cell(found.text, "quiet", "not sure, see the verdict")
+    return Cell(*found)
+
+
+def _undecided(run: Run, name: str) -> bool:
+    rows = [axis for axis in run.result.get("axes") or [] if axis.get("figure") == name]
+    return any(axis.get("status") == "same" for axis in rows)
 
 
 def controls(run: Run) -> Table:
@@ -127,14 +136,17 @@ def stages(run: Run) -> Table:
 
 def facts(caption: str, given: dict[str, Any]) -> Table:
     """Plain data as rows of name and value, nested names joined by dots."""
-    rows = tuple((Cell(name.replace("_", " ")), Cell(text)) for name, text in _flat(given))
+    rows = tuple((Cell(name), Cell(text)) for name, text in _flat(given))
     return Table(caption, columns("What", "Value"), rows)
 
 
 def _flat(given: dict[str, Any], start: str = "") -> Iterable[tuple[str, str]]:
     for key, value in given.items():
+        key = key if key.startswith("_") else key.replace("_", " ")
         if isinstance(value, dict):
             yield from _flat(value, f"{start}{key}, ")
+        elif key in BYTES and isinstance(value, int | float):
+            yield f"{start}{key}", say(value, "bytes")
         elif isinstance(value, list | tuple):
             yield f"{start}{key}", ", ".join(str(item) for item in value)
         elif isinstance(value, bool) or value is None:

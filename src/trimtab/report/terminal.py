@@ -76,7 +76,7 @@ def panel(found: Verdict, flipped: str, name: str) -> Panel:
 
 def _change(entry: Entry) -> Text:
     text = Text(ascii_minus(entry.change), "bold red" if entry.tone == "bad" else "bold")
-    budget = "" if entry.budget == "no budget" else f" (budget {entry.budget})"
+    budget = f" (budget {entry.budget})" if entry.budget else ""
     text.append(f"  {entry.title}{budget}", "not bold default" if entry.tone == "bad" else "not bold")
     if entry.more:
         text.append(f"; {entry.more}", "not bold yellow")

@@ -76,11 +76,12 @@ def _entries(run: Run, rows: Sequence[dict[str, Any]]) -> tuple[Entry, ...]:
 def _entry(run: Run, row: dict[str, Any]) -> Entry:
     name, status = str(row.get("figure", "")), str(row.get("status", ""))
     said = row.get("change") or change(name, row.get("before"), row.get("after")).text
-    more = row.get("more_samples")
+    text, more = str(row.get("text") or ""), row.get("more_samples")
+    text = "" if text.startswith(name) and not row.get("budget") else text  # it would only repeat the row
     return Entry(
         label(name), status, TONES.get(status, "warn"), str(said), _end(run, "before", row), _end(run, "after", row),
-        str(row.get("budget") or "no budget"), str(row.get("text") or ""),
-        f"{more:,} more samples would decide it" if more else "",
+        str(row.get("budget") or ""), text.replace(name, label(name)),
+        f"{more:,} more samples would decide it" if more and "more samples" not in text else "",
     )  # fmt: skip
 
 

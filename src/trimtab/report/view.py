@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
 from trimtab.report import tables
+from trimtab.report.figures import Tone
 from trimtab.report.folder import Run
 from trimtab.report.plots.audit import audit
 from trimtab.report.plots.cost import cost
 from trimtab.report.plots.layers import layers, worst
 from trimtab.report.plots.time import time
-from trimtab.report.say import points, say
+from trimtab.report.say import plain, points, say
 from trimtab.report.svg import Plot
 from trimtab.report.table import Cell, Table, columns
 from trimtab.report.verdict import Verdict, verdict
@@ -47,6 +48,7 @@ class View:
     audit: Plot
     layers: Plot
     worst: tuple[str, ...]
+    check: str
     steps: tuple[StepView, ...]
     controls: Table
     predicted: Table
@@ -68,7 +70,8 @@ def build(run: Run) -> View:
         stamped=run.samples is not None, notes=tuple(str(note) for note in result.get("notes") or ()),
         before_after=tables.before_after(run), flips=flips(result.get("flips")), cost=cost(run), time=time(run),
         audit_words=_audited(result.get("audit") or {}), audit=audit(run), layers=layers(run),
-        worst=tuple(worst(run)), steps=tuple(_step(step) for step in result.get("steps") or ()),
+        worst=tuple(worst(run)),
+        check=_checked(result.get("check") or {}), steps=tuple(_step(step) for step in result.get("steps") or ()),
         controls=tables.controls(run), predicted=tables.predicted(run), recipe=run.recipe, python=python, shell=shell,
         artifact=_artifact(result.get("artifact") or {}), machine=tables.facts("Machine", result.get("machine") or {}),
         stages=tables.stages(run), samples=tables.changed_answers(run),
@@ -112,14 +115,25 @@ def _audited(audit: dict[str, Any]) -> tuple[str, ...]:
         if shown is not None and task is not None else ""
     )  # fmt: skip
     count = f"{audit['samples']:,} samples." if audit.get("samples") else ""
-    return tuple(part for part in (said, shares, count) if part)
+    lacks = [f"{lack}." for lack in audit.get("shortfalls") or ()]
+    return tuple(part for part in (said, shares, count, *(str(lack) for lack in lacks[:6])) if part)
+
+
+def _checked(check: dict[str, Any]) -> str:
+    """Whether our loop gives what the library's own forward gives, as it was found before the work."""
+    if check.get("difference") is None:
+        return ""
+    return (
+        f"Before the work, our loop was held against the library's own forward on {check.get('samples', 0)} samples: "
+        f"logits differ by {plain(check['difference'])} at most, {plain(check.get('allowed', 0))} is allowed."
+    )
 
 
 def _step(step: dict[str, Any]) -> StepView:
     rows = step.get("invariants") or []
     cells = tuple(
         (Cell(str(row.get("name", "")), note=f"since {row['step']}" if row.get("step") else ""),
-         Cell("holds", "good") if row.get("holds") else Cell("BROKEN", "bad"), Cell(str(row.get("detail") or "")))
+         Cell("holds" if row.get("holds") else "BROKEN", _tone(row)), Cell(_detail(row)))
         for row in rows
     )  # fmt: skip
     table = Table("Invariants", columns("Invariant", "State", "Detail"), cells)
@@ -139,8 +153,23 @@ def _artifact(artifact: dict[str, Any]) -> Table:
     given = {"folder": PurePath(str(artifact["path"])).name} if artifact.get("path") else {}
     if artifact.get("bytes") is not None:
         given["size"] = f"{say(artifact['bytes'], 'bytes')} ({artifact['bytes']:,} bytes)"
-    rest = {key: value for key, value in artifact.items() if key not in ("path", "bytes")}
-    return tables.facts("Artifact", given | rest)
+    gate = dict(artifact.get("gate") or {})
+    checks = gate.pop("checks", None) or ()
+    rest = {key: value for key, value in artifact.items() if key not in ("path", "bytes", "gate")}
+    table = tables.facts("Artifact", given | rest | {"gate": gate})
+    rows = tuple(
+        (Cell(f"gate, {row.get('name', '')}"), Cell("holds" if row.get("holds") else "FAILS", _tone(row), _detail(row)))
+        for row in checks
+    )
+    return replace(table, rows=table.rows + rows)
+
+
+def _tone(row: dict[str, Any]) -> Tone:
+    return "good" if row.get("holds") else "bad"
+
+
+def _detail(row: dict[str, Any]) -> str:
+    return str(row.get("detail") or "")
 
 
 def _loading(run: Run) -> tuple[str, str]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
 from trimtab.report import svg
-from trimtab.report.figures import label
+from trimtab.report.figures import kind, label
 from trimtab.report.folder import Figure, Run
 from trimtab.report.say import say, tick
 from trimtab.report.svg import Panel, Plot
@@ -23,7 +23,8 @@ def cost(run: Run) -> Plot:
     """The plot, with a panel for each cost, and every moment of the run in its table."""
     names = quality_names(run)
     what = label(names[0]) if names else ""
-    about = f"{what}, upwards, against cost, to the right. Bars are 95 % intervals; left is cheaper. "
+    better = "higher" if names and kind(names[0]).better == "higher" else "lower"
+    about = f"{what} ({better} is better) against cost (left is cheaper). Bars are 95 % intervals. "
     about += "Marks of one cost stand a little apart."
     table = _table(run, names[:1], _costs(run)) if names else Table("", (), ())
     panels = tuple(_panel(run, index, names[0], one) for index, one in enumerate(_costs(run))) if names else ()
@@ -89,12 +90,14 @@ def _range(figures: Sequence[Figure]) -> tuple[float, float]:
     return (max(0.0, low - pad), min(1.0, high + pad)) if share else (max(0.0, low - pad), high + pad)
 
 
-def _axes(at, low: float, high: float, top: float, q_unit: str, c_unit: str) -> list[Markup]:  # type: ignore[no-untyped-def]
+def _axes(
+    at: Callable[[float, float], tuple[float, float]], low: float, high: float, top: float, q_unit: str, c_unit: str
+) -> list[Markup]:
     marks = []
     for value in svg.ticks(low, high, 4):
         y = at(value, 0)[1]
         marks += [svg.line(LEFT, y, RIGHT, y, "grid"), svg.text(LEFT - 6, y + 4, tick(value, q_unit), "tick", "end")]
-    for value in svg.ticks(0, top, 3):
+    for value in svg.ticks(0, top, 4):
         x = at(low, value)[0]
         anchor = "middle" if x < RIGHT - 16 else "end"
         marks.append(svg.text(x, BOTTOM + 16, "0" if not value else tick(value, c_unit), "tick", anchor))
@@ -106,8 +109,8 @@ def _apart(places: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """Marks of nearly the same cost are moved a little sideways, so that their intervals do not hide one another."""
     found: list[tuple[float, float]] = []
     for x, y in places:
-        while any(abs(x - other) < 9 for other, _ in found):
-            x -= 9
+        while any(abs(x - other) < 12 for other, _ in found):
+            x -= 12
         found.append((x, y))
     return found
 
