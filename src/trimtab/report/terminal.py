@@ -19,7 +19,7 @@ from trimtab.report.folder import Run, figures
 from trimtab.report.table import Cell, Table, ascii_minus
 from trimtab.report.tables import before_after
 from trimtab.report.verdict import Entry, Verdict, verdict
-from trimtab.report.view import flips
+from trimtab.report.words import flips
 
 COLOURS = {"good": "green", "bad": "bold red", "warn": "yellow", "quiet": "dim", "": ""}
 ROOM = ((96, 2), (80, 1), (0, 0))  # from this width on, columns up to this ``spare`` are shown

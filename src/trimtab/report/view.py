@@ -6,14 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
-from trimtab.report import tables
+from trimtab.report import tables, words
 from trimtab.report.figures import Tone
 from trimtab.report.folder import Run
 from trimtab.report.plots.audit import audit
 from trimtab.report.plots.cost import cost
 from trimtab.report.plots.layers import layers, worst
 from trimtab.report.plots.time import time
-from trimtab.report.say import plain, points, say
+from trimtab.report.say import say
 from trimtab.report.svg import Plot
 from trimtab.report.table import Cell, Table, columns
 from trimtab.report.verdict import Verdict, verdict
@@ -64,69 +64,18 @@ class View:
 def build(run: Run) -> View:
     """The view of a run; ``run.samples`` is None unless the user asked for them."""
     result = run.result
-    python, shell = _loading(run)
+    python, shell = words.loading(run)
     return View(
-        name=str(result.get("name") or run.folder), model=_model(result.get("model") or {}), verdict=verdict(run),
+        name=str(result.get("name") or run.folder), model=words.model(result.get("model") or {}), verdict=verdict(run),
         stamped=run.samples is not None, notes=tuple(str(note) for note in result.get("notes") or ()),
-        before_after=tables.before_after(run), flips=flips(result.get("flips")), cost=cost(run), time=time(run),
-        audit_words=_audited(result.get("audit") or {}), audit=audit(run), layers=layers(run),
+        before_after=tables.before_after(run), flips=words.flips(result.get("flips")), cost=cost(run), time=time(run),
+        audit_words=words.audited(result.get("audit") or {}), audit=audit(run), layers=layers(run),
         worst=tuple(worst(run)),
-        check=_checked(result.get("check") or {}), steps=tuple(_step(step) for step in result.get("steps") or ()),
+        check=words.checked(result.get("check") or {}), steps=tuple(_step(step) for step in result.get("steps") or ()),
         controls=tables.controls(run), predicted=tables.predicted(run), recipe=run.recipe, python=python, shell=shell,
         artifact=_artifact(result.get("artifact") or {}), machine=tables.facts("Machine", result.get("machine") or {}),
         stages=tables.stages(run), samples=tables.changed_answers(run),
     )  # fmt: skip
-
-
-def _model(model: dict[str, Any]) -> str:
-    count = model.get("parameters")
-    size = f"{say(count, 'count')} parameters" if count else ""
-    licence = f"licence {model.get('license') or 'not known'}" if model else ""
-    return " · ".join(part for part in (str(model.get("id") or ""), size, licence) if part)
-
-
-def flips(given: dict[str, Any] | None) -> str:
-    """``lost``: answers that became wrong, ``gained``: became right; both count, even where they cancel."""
-    if not given or not given.get("n"):
-        return ""
-    lost, gained, n = int(given.get("lost", 0)), int(given.get("gained", 0)), int(given["n"])
-    net = points((gained - lost) / n)
-    return (
-        f"Of {n:,} questions, {lost:,} became wrong and {gained:,} became right: {lost + gained:,} flips "
-        f"({say((lost + gained) / n, 'share')}), net {net}."
-    )
-
-
-def _audited(audit: dict[str, Any]) -> tuple[str, ...]:
-    word = audit.get("verdict")
-    if not word:
-        return ()
-    if word == "not needed":
-        return ("Not needed: the model takes no images.",)
-    words = {
-        "passed": "Passed: calibration saw images as the task does.",
-        "overridden": "OVERRIDDEN by allow: text_only. Calibration hardly saw images.",
-    }
-    said = words.get(word, str(word))
-    shown, task = audit.get("image_share"), audit.get("task_image_share")
-    shares = (
-        f"Image tokens were {say(shown, 'share')} of calibration and are {say(task, 'share')} of the task; "
-        "under half of the task's share is refused."
-        if shown is not None and task is not None else ""
-    )  # fmt: skip
-    count = f"{audit['samples']:,} samples." if audit.get("samples") else ""
-    lacks = [f"{lack}." for lack in audit.get("shortfalls") or ()]
-    return tuple(part for part in (said, shares, count, *(str(lack) for lack in lacks[:6])) if part)
-
-
-def _checked(check: dict[str, Any]) -> str:
-    """Whether our loop gives what the library's own forward gives, as it was found before the work."""
-    if check.get("difference") is None:
-        return ""
-    return (
-        f"Before the work, our loop was held against the library's own forward on {check.get('samples', 0)} samples: "
-        f"logits differ by {plain(check['difference'])} at most, {plain(check.get('allowed', 0))} is allowed."
-    )
 
 
 def _step(step: dict[str, Any]) -> StepView:
@@ -170,21 +119,3 @@ def _tone(row: dict[str, Any]) -> Tone:
 
 def _detail(row: dict[str, Any]) -> str:
     return str(row.get("detail") or "")
-
-
-def _loading(run: Run) -> tuple[str, str]:
-    """How to load the artifact, in Python and in a shell, from the folder that the report is in."""
-    path = PurePath(str((run.result.get("artifact") or {}).get("path") or "")).name
-    if not path:
-        return "", ""
-    sees = any(".vision" in name for name in run.names())
-    inputs = 'text="<image>question", images=picture' if sees else '"Once upon a time"'
-    maker = "processor" if sees else "tokenizer"
-    python = (
-        f'import trimtab\n\ntrimmed = trimtab.load("{path}")\n'
-        f'batch = trimmed.{maker}({inputs}, return_tensors="pt")\n'
-        f"answer = trimmed.model.generate(**batch, max_new_tokens=32)\n"
-    )
-    image = "--image FILE " if sees else ""
-    words = '"question"' if sees else '"Once upon a time"'
-    return python, f"trimtab generate {path} {image}{words}\npython -I -m trimtab.gate {path}\n"
