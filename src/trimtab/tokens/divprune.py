@@ -9,7 +9,7 @@ until it holds k tokens. On unit vectors |x_i - x_j|^2 = 2 d(i, j), so this is f
 least distance within S is at least half of the best that any k tokens have.
 
 Source: Alvar et al., "DivPrune: Diversity-based Visual Token Pruning for Large Multimodal Models", CVPR 2025,
-arXiv 2503.02175; the authors' public code is vbdi/divprune. Time n^2 d + k n per sample, memory n^2.
+arXiv 2503.02175; the authors' public code is vbdi/divprune. Time 2 n^2 d + k n per sample, memory n^2.
 """
 
 from __future__ import annotations

@@ -1,0 +1,226 @@
+"""``make mutants``: break each method and each protocol on purpose; a test must fail every time.
+
+A mutant is one replacement in one file of a temporary copy of src/ (never of the working tree). The tests named beside
+it run with PYTHONPATH at the copy. It is an error when the text to replace is not there exactly once, when no test
+fails, or when the tests fail without a mutant. tests/mutants.tsv keeps which test caught what.
+
+    python tests/mutants.py [--only TEXT]     only mutants whose file or description has TEXT; nothing is written
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = ROOT / "tests" / "mutants.tsv"
+AT_ONCE = 2
+
+KEEP = "tests/laws/test_keep.py"
+DIVPRUNE = "tests/tokens/test_divprune.py"
+FASTV = "tests/tokens/test_fastv.py"
+FIT = "tests/laws/test_fit.py"
+WEIGHT = "tests/laws/test_weight.py"
+STAT = "tests/laws/test_stat.py"
+ANATOMY = "tests/laws/test_anatomy.py"
+TRAPS = "tests/anatomy/test_traps.py"
+TRIMMED = "tests/anatomy/test_trimmed.py"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """In ``file`` of src/trimtab, ``old`` (there exactly once) becomes ``new``; ``tests`` must notice."""
+
+    file: str
+    what: str
+    old: str
+    new: str
+    tests: tuple[str, ...]
+
+
+MUTANTS = (
+    # tokens
+    Mutant("tokens/divprune.py", "flip the sign of the cosine", "return 1 - unit @ unit.T", "return 1 + unit @ unit.T",
+           (DIVPRUNE,)),
+    Mutant("tokens/divprune.py", "do not normalize", "F.normalize(x.float(), dim=-1)", "x.float()", (DIVPRUNE,)),
+    Mutant("tokens/divprune.py", "farthest from any in place of all chosen", "torch.minimum(nearest",
+           "torch.maximum(nearest",
+           (DIVPRUNE,)),
+    Mutant("tokens/divprune.py", "start from the least isolated", "scores[row, where].argmax()",
+           "scores[row, where].argmin()", (DIVPRUNE,)),
+    Mutant("tokens/divprune.py", "start from the first token", "start[row] = scores[row, where].argmax()",
+           "start[row] = 0", (DIVPRUNE,)),
+    Mutant("tokens/divprune.py", "count the token itself as its neighbour", ".fill_diagonal_(torch.inf)",
+           "", (DIVPRUNE,)),
+    Mutant("tokens/divprune.py", "choose a token twice", ".masked_fill(chosen, -torch.inf)", "", (DIVPRUNE,)),
+    Mutant("tokens/divprune.py", "forget that a row has fewer tokens", "nearest.masked_fill_(~present, -torch.inf)",
+           "nearest.masked_fill_(~present, torch.inf)", (KEEP,)),
+    Mutant("tokens/divprune.py", "one too many", "chosen[rows, at] |= step < count",
+           "chosen[rows, at] |= step <= count",
+           (KEEP,)),
+    Mutant("tokens/divprune.py", "act after the first layer", "at=Place(layer=0)", "at=Place(layer=1)", (DIVPRUNE,)),
+    Mutant("tokens/fastv.py", "keep the least attended", "return total / (", "return -total / (", (FASTV,)),
+    Mutant("tokens/fastv.py", "drop the scaling", "several.float() * scaling", "several.float()", (FASTV,)),
+    Mutant("tokens/fastv.py", "ignore the mask", ".masked_fill(~seen, torch.finfo(torch.float32).min)", "", (FASTV,)),
+    Mutant("tokens/fastv.py", "mean over too many heads", "q.shape[1] * asks.sum", "k.shape[1] * asks.sum", (FASTV,)),
+    Mutant("tokens/fastv.py", "pair key heads with the wrong query heads", "zip(heads, k.unbind(1), strict=True)",
+           "zip(heads, k.flip(1).unbind(1), strict=True)", (FASTV,)),
+    Mutant("tokens/fastv.py", "last of the padded row in place of the last valid",
+           "asks.shape[1] - 1 - asks.flip(1).int().argmax(1)", "asks.sum(1) * 0 + asks.shape[1] - 1", (FASTV,)),
+    Mutant("tokens/fastv.py", "let padding ask", "(logits.softmax(-1) * asks[:, None, :, None])", "logits.softmax(-1)",
+           (FASTV,)),
+    Mutant("tokens/fastv.py", "see the future without a mask", "order[:, :, None] >= order[:, None, :]",
+           "order[:, :, None] <= order[:, None, :]", (FASTV,)),
+    Mutant("tokens/fastv.py", "act one layer late", "Place(layer=self.layer)", "Place(layer=self.layer + 1)", (FASTV,)),
+    Mutant("tokens/flops.py", "forget attention's square", "2 * n**2 * width", "2 * n * width", (FASTV,)),
+    Mutant("tokens/flops.py", "one layer too few before", "return layer * before + (layers - layer) * after",
+           "return (layer - 1) * before + (layers - layer + 1) * after", (FASTV,)),
+    Mutant("tokens/random.py", "choose by the row's place in the batch", "manual_seed(seed)", "manual_seed(seed + row)",
+           (KEEP,)),
+    # quantize
+    Mutant("quantize/grid.py", "flip the sign of the zero", "(-low / scale).round()", "(low / scale).round()", (FIT,)),
+    Mutant("quantize/grid.py", "one step too few", "top = 2**bits - 1", "top = 2**bits - 2", (FIT,)),
+    Mutant("quantize/grid.py", "ignore the weight of an input", "(weight @ (tried - w).square_())",
+           "(torch.ones_like(weight) @ (tried - w).square_())", (FIT,)),
+    Mutant("quantize/grid.py", "drop the scale when coding", "((w / scale).round_() + zero)", "(w.round() + zero)",
+           (FIT,)),
+    Mutant("quantize/rtn.py", "take the grid of the whole row", "group = span(self.group_size, w.shape[1])",
+           "group = w.shape[1]", (FIT,)),
+    Mutant("quantize/gptq.py", "push errors the wrong way within a block", "u[a:i, i], alpha=-1)",
+           "u[a:i, i], alpha=1)",
+           (FIT,)),
+    Mutant("quantize/gptq.py", "push no errors past a block", "w[b:].addmm_(u[a:b, b:].T, errors, alpha=-1)",
+           "w[b:].addmm_(u[a:b, b:].T, errors, alpha=0)", (FIT,)),
+    Mutant("quantize/gptq.py", "forget the pivot", "decode(code, scale, zero, dtype)) / u[i, i]",
+           "decode(code, scale, zero, dtype))", (FIT,)),
+    Mutant("quantize/gptq.py", "use H in place of its inverse", "conditioned(site.gram.read().float())",
+           "torch.linalg.inv(conditioned(site.gram.read().float()) + 0.01 * torch.eye(w.shape[1]))", (FIT,)),
+    # core
+    Mutant("core/pack.py", "shift by a byte too few", "(word >> (8 * i)) & 255", "(word >> (7 * i)) & 255", (WEIGHT,)),
+    Mutant("core/pack.py", "swap the halves of a byte", "torch.stack([packed & 15, packed >> 4], -1)",
+           "torch.stack([packed >> 4, packed & 15], -1)", (WEIGHT,)),
+    Mutant("core/pack.py", "lose the top bit", "& (2**bits - 1)", "& (2 ** (bits - 1) - 1)", (WEIGHT,)),
+    Mutant("core/weight.py", "add the zero", "(grouped - origin)", "(grouped + origin)", (WEIGHT,)),
+    Mutant("core/weight.py", "drop the scale", "* scale.float()[..., None]).flatten(-2)", ").flatten(-2)", (WEIGHT,)),
+    Mutant("core/weight.py", "an odd zero for the symmetric grid", "2.0 ** (bits - 1) if zero is None",
+           "2.0 ** (bits - 1) - 1 if zero is None", (WEIGHT,)),
+    Mutant("core/weight.py", "count values in place of bytes", "t.numel() * t.element_size()", "t.numel()", (WEIGHT,)),
+    Mutant("core/weight.py", "accept any group", "if group_size < 1 or width % group_size or", "if group_size < 1 or",
+           (WEIGHT,)),
+    Mutant("core/linear.py", "drop the bias", "return y if self.bias is None else y + self.bias",
+           "return y", (ANATOMY,)),
+    Mutant("core/linear.py", "flatten patches in another order", ".permute(0, 2, 4, 1, 3, 5)",
+           ".permute(0, 2, 4, 3, 1, 5)",
+           (ANATOMY,)),
+    Mutant("core/linear.py", "forget the factor of an embedding", "return found if self.factor == 1.0 else",
+           "return found if True else", (ANATOMY,)),
+    Mutant("core/stats.py", "count padding", "kept = x[kinds != PADDING]", "kept = x[kinds >= 0]", (STAT,)),
+    Mutant("core/stats.py", "merge forgets the sum", "self.total += other.total",
+           "self.total += 0 * other.total", (STAT,)),
+    Mutant("core/stats.py", "merge forgets what was seen", "self.seen += other.seen", "self.seen += 0", (STAT,)),
+    Mutant("core/keep.py", "round down", "int(keep * n + 0.5)", "int(keep * n)", (KEEP,)),
+    Mutant("core/keep.py", "one too many", "rank < count[:, None]", "rank <= count[:, None]", (KEEP,)),
+    Mutant("core/keep.py", "keep the worst", "descending=True", "descending=False", (KEEP, FASTV)),
+    Mutant("core/keep.py", "rank text with the images", "scores.masked_fill(~image, -torch.inf)", "scores", (KEEP,)),
+    Mutant("core/keep.py", "keep padding", "stream.valid & (picked | ~image)", "picked | ~image", (KEEP,)),
+    Mutant("core/keep.py", "drop text", "return stream.valid & (picked | ~image)",
+           "return stream.valid & picked", (KEEP,)),
+    Mutant("core/keep.py", "renumber positions", "positions=take(self.positions)",
+           "positions=self.positions[:, : index.shape[1]]", (KEEP,)),
+    # anatomy
+    Mutant("anatomy/masks.py", "see the future", "(gap >= 0) & valid", "(gap <= 0) & valid", (TRAPS,)),
+    Mutant("anatomy/masks.py", "attend to padding", "(gap >= 0) & valid[:, None, :]", "(gap >= 0)", (TRAPS,)),
+    Mutant("anatomy/masks.py", "a window one too wide", "gap < window", "gap <= window", (TRAPS,)),
+    Mutant("anatomy/loop.py", "keep the last tokens in place of the chosen",
+           "chosen.long().argsort(dim=1, stable=True)",
+           "stream.valid.long().argsort(dim=1, stable=True)", (KEEP,)),
+    Mutant("anatomy/loop.py", "let the last token go", "chosen = stream.valid & (policy.chosen(sight) | last)",
+           "chosen = stream.valid & policy.chosen(sight)", (TRIMMED,)),
+    Mutant("anatomy/slots.py", "count bytes of keys only", "for t in (slot.k, slot.v)", "for t in (slot.k,)", (KEEP,)),
+    Mutant("anatomy/slots.py", "the next position is the newest one", "amax(1) + 1", "amax(1)", (ANATOMY,)),
+)  # fmt: skip
+COVERED = ("core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py", "anatomy/masks.py",
+           "anatomy/loop.py", "anatomy/slots.py")  # fmt: skip
+
+
+def misfits(mutants: tuple[Mutant, ...] = MUTANTS) -> list[str]:
+    """What no longer applies: text that is not there exactly once, and files or methods without a mutant."""
+    from trimtab import methods
+
+    texts = {m.file: (ROOT / "src" / "trimtab" / m.file).read_text(encoding="utf-8") for m in mutants}
+    wrong = [f"{m.file}: {m.what}: {texts[m.file].count(m.old)} times: {m.old!r}" for m in mutants
+             if texts[m.file].count(m.old) != 1]  # fmt: skip
+    places = (place.partition(":")[0] for _, place in methods.names(controls=True).values())
+    wanted = {*COVERED, *(place.removeprefix("trimtab.").replace(".", "/") + ".py" for place in places)}
+    return wrong + [f"{file}: no mutant" for file in sorted(wanted - {m.file for m in MUTANTS})]
+
+
+def pytest_on(copy: Path, tests: tuple[str, ...]) -> subprocess.CompletedProcess[str]:
+    """The tests against ``copy``/src, up to the first failure. The working tree's tests are read, not its sources."""
+    code = "import sys, pathlib, trimtab; sys.exit(not pathlib.Path(trimtab.__file__).is_relative_to(sys.argv[1]))"
+    env = os.environ | {"PYTHONPATH": str(copy / "src"), "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run([sys.executable, "-c", code, str(copy)], env=env, cwd=ROOT, check=True)
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not slow", *tests]
+    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def caught(mutant: Mutant) -> str | None:
+    """The test that fails under ``mutant``; None where none does. Raises RuntimeError where the tests do not run."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder)
+        shutil.copytree(ROOT / "src" / "trimtab", copy / "src" / "trimtab",
+                        ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))  # fmt: skip
+        file = copy / "src" / "trimtab" / mutant.file
+        file.write_text(file.read_text(encoding="utf-8").replace(mutant.old, mutant.new), encoding="utf-8")
+        done = pytest_on(copy, mutant.tests)
+    if done.returncode == 0:
+        return None
+    found = re.search(r"^FAILED (\S+?::\w+)", done.stdout, re.MULTILINE)
+    if done.returncode != 1 or found is None:
+        raise RuntimeError(
+            f"{mutant.file}: {mutant.what}: the tests did not run:\n{done.stdout[-2000:]}{done.stderr[-500:]}"
+        )
+    return found[1]
+
+
+def report(mutant: Mutant) -> str | None:
+    found = caught(mutant)
+    print(f"{mutant.file}: {mutant.what}: {found or 'SURVIVED'}", flush=True)
+    return found
+
+
+def main() -> int:
+    """0 when every mutant was caught, 1 when one survived, 2 when one does not apply or the tests fail anyway."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", default="", help="only mutants whose file or description has this text")
+    only = parser.parse_args().only
+    chosen = tuple(m for m in MUTANTS if only in m.file or only in m.what)
+    wrong = misfits(chosen)
+    if wrong or not chosen:
+        print("\n".join(wrong or [f"no mutant has {only!r}"]), file=sys.stderr)
+        return 2
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        healthy = pytest_on(ROOT, tuple(sorted({test for m in chosen for test in m.tests})))
+        if healthy.returncode:
+            print(f"the tests fail without a mutant:\n{healthy.stdout[-3000:]}", file=sys.stderr)
+            return 2
+        tests = list(pool.map(report, chosen))
+    if not only:
+        rows = [f"{m.file}\t{m.what}\t{test or 'SURVIVED'}" for m, test in zip(chosen, tests, strict=True)]
+        part = TABLE.with_suffix(".part")
+        part.write_text("\n".join(["file\tmutation\ttest that failed", *rows]) + "\n", encoding="utf-8")
+        part.replace(TABLE)
+    print(f"{sum(test is not None for test in tests)} of {len(tests)} mutants were caught")
+    return int(None in tests)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
