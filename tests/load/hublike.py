@@ -29,12 +29,15 @@ def repository(folder: Path, name: str, dtype: torch.dtype = torch.float32) -> t
     return model, {key: value.to(dtype) if value.is_floating_point() else value for key, value in batch.items()}
 
 
-def words(folder: Path) -> PreTrainedTokenizerFast:
-    """A tokenizer of 64 whole words in ``folder``."""
+def words(folder: Path, image: str | None = None) -> PreTrainedTokenizerFast:
+    """A tokenizer of 64 whole words in ``folder``; ``image``, one of them, stands for a picture's tokens."""
     vocabulary = {word: number for number, word in enumerate(["<pad>", "<s>", "</s>", *(f"w{i}" for i in range(61))])}
     bare = Tokenizer(models.WordLevel(vocabulary, unk_token="w0"))
     bare.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bare, pad_token="<pad>", bos_token="<s>", eos_token="</s>", padding_side="left",
+        extra_special_tokens={"image_token": image} if image else {},
+    )  # fmt: skip
     tokenizer.save_pretrained(folder)
     return tokenizer
 
@@ -74,9 +77,9 @@ def edit_json(path: Path, **changes: Any) -> None:
     path.write_text(json.dumps({key: item for key, item in value.items() if item is not None}))
 
 
-def trim(loaded: Loaded, keep: float | None = 0.5) -> Loaded:
+def trim(loaded: Loaded, keep: float | None = 0.5, group_size: int = 64) -> Loaded:
     """Decoder linears and the patch projection on a 4-bit grid; half of the image tokens dropped."""
-    method = RTN(bits=4, group_size=64)
+    method = RTN(bits=4, group_size=group_size)
     for name, host in loaded.anatomy.linears():
         if "language" in name or "patch_embedding" in name:
             host.w = method(host.w, Site(name, host.w.dense))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
 from pathlib import Path
 
 import pytest
 import torch
 from hublike import edit_header, edit_json, outputs, repository, same, words
+from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
 from trimtab.core.errors import BadInput, Refused
@@ -102,6 +104,19 @@ def test_names_that_are_nothing() -> None:
         open_source("bultin:minilm")
     with pytest.raises(BadInput, match="revision"):
         open_source("builtin:minilm", revision="main")
+
+
+def test_local_models_open_no_socket(
+    llava_folder: Path, trimmed_llava: tuple[object, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*given: object) -> None:
+        raise AssertionError(f"a socket was opened: {given}")
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(socket.socket, "connect", forbidden)
+    monkeypatch.setattr(socket, "getaddrinfo", forbidden)
+    for name in (llava_folder, trimmed_llava[1], "builtin:minilm"):
+        open_source(name)
 
 
 def test_minilm_comes_from_its_package() -> None:
