@@ -112,9 +112,9 @@ def report(folder: Path, with_samples: bool = SAMPLES, as_json: bool = JSON) -> 
 def compare(folders: list[Path], as_json: bool = JSON) -> None:
     """Put several runs' figures side by side. It does not yet test their differences pairwise."""
     from trimtab.report.compare import compare as table
+    from trimtab.report.compare import show
 
-    text = table(folders)
-    typer.echo(text)
+    show(table(folders))
     if as_json:
         from trimtab.run.result import Result
 

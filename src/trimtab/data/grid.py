@@ -8,7 +8,7 @@ cached keys costs something that can be measured. A split's collages are made of
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -49,18 +49,15 @@ def collage(split: str, index: int, seed: int = 0) -> Collage:
     return Collage(split, numbers, tuple(known[number] for number in numbers))
 
 
-def ask(seen: tuple[Facts, ...], kind: str, rng: random.Random, palette: Sequence[str] = COLORS) -> tuple[str, str]:
-    """One question of ``kind`` about nine cells in reading order, and its answer; colours asked for are of ``palette``.
-
-    Raises KeyError on another kind.
-    """
+def ask(seen: tuple[Facts, ...], kind: str, rng: random.Random) -> tuple[str, str]:
+    """One question of ``kind`` about nine cells in reading order, and its answer. Raises KeyError on another kind."""
     row, column = rng.randrange(SIDE), rng.randrange(SIDE)
     place = f"row {row + 1} column {column + 1}"
     line, cells = rng.choice([
         (f"row {row + 1}", [SIDE * row + i for i in range(SIDE)]),
         (f"column {column + 1}", [SIDE * i + column for i in range(SIDE)]),
     ])  # fmt: skip
-    shape, color = rng.choice(SHAPES), rng.choice(palette)
+    shape, color = rng.choice(SHAPES), rng.choice(COLORS)
     if kind == "exists" and rng.random() < 0.5:  # half of them true, so that "no" is not a safe guess
         shape, color = rng.choice(seen)
     pairs = [f"{one.color} {one.shape}" for one in seen]
@@ -82,16 +79,12 @@ def ask(seen: tuple[Facts, ...], kind: str, rng: random.Random, palette: Sequenc
 
 
 def pose(
-    seen: tuple[Facts, ...],
-    count: int,
-    rng: random.Random,
-    shares: Mapping[str, int] = MappingProxyType(KINDS),
-    palette: Sequence[str] = COLORS,
+    seen: tuple[Facts, ...], count: int, rng: random.Random, shares: Mapping[str, int] = MappingProxyType(KINDS)
 ) -> list[tuple[str, str, str]]:
     """``count`` (kind, question, answer) about a collage; kinds drawn by their share, no question twice."""
     found: dict[str, tuple[str, str, str]] = {}
     while len(found) < count:
         kind = rng.choices(list(shares), weights=list(shares.values()))[0]
-        question, given = ask(seen, kind, rng, palette)
+        question, given = ask(seen, kind, rng)
         found.setdefault(question, (kind, question, given))
     return list(found.values())

@@ -33,7 +33,7 @@ def before(context: Context) -> dict[str, Any]:
     readings += controls(context, "before")
     context.read("before", readings)
     source = context.loaded.source
-    return {"model": {"id": source.id, "license": source.license, "revision": source.revision,
+    return {"model": {"id": source.id, "license": source.license, "kind": source.kind, "revision": source.revision,
                       "parameters": params.parameters(context.loaded.library)}}  # fmt: skip
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from trimtab.core.reading import Reading
 from trimtab.data.task import Task
 from trimtab.evaluate.ratio import of_repeats
 from trimtab.load import artifact as artifacts
@@ -19,6 +21,7 @@ from trimtab.measure.machine import facts
 from trimtab.measure.vlm import Parts, parts
 from trimtab.run import calibration
 from trimtab.run.context import Context
+from trimtab.run.footprint import peak_of
 
 TOKENS = 8  # decoded for one repeat
 PROMPT = 256  # tokens of a timed text prompt
@@ -38,8 +41,14 @@ def measure(context: Context) -> dict[str, Any]:
             context.loaded = loaded
             found[when] = parts(loaded.model, _batch(context, size))
         _rounds(context, found, times, size)
+    samples = context.folder.state / "gate.safetensors"
+    threads = torch.get_num_threads()
+    weights = {"before": recipe.model, "after": str(context.folder.artifact)}
+    source = {"before": {"revision": recipe.revision, "dtype": recipe.dtype}, "after": {}}
+    peaks = {when: peak_of(weights[when], samples, threads, **source[when]) for when in sides}
     for when in sides:
-        context.read(when, [reading(name, values) for name, values in times[when].items()])
+        memory = Reading("memory.peak", float(peaks[when]), "bytes", how="timed")
+        context.read(when, [memory, *(reading(name, values) for name, values in times[when].items())])
     ratios = {name: of_repeats(times["before"][name], times["after"][name]) for name in times["before"]}
     rows = {name: {"value": one.value, "low": one.low, "high": one.high} for name, one in ratios.items()}
     return {"ratios": rows, "machine": facts().row()}

@@ -9,6 +9,7 @@ and only if every answer token is the argmax given the right ones before it, so 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
@@ -28,6 +29,7 @@ Asked = tuple[str, str, str]  # kind, question, answer
 class Packed:
     """ids, positions (b, t); mask (b, 1, t, t) True if seen; target (b, t) next token or -100; which (b, t) question.
 
+    ``counts`` (b, t): at a colour or shape word of a question, how many shapes of the picture are so, elsewhere -100.
     ``pixels`` (b, 3, h, w) in -1..1; ``kinds[b][q]`` names question q of picture b.
     """
 
@@ -37,6 +39,7 @@ class Packed:
     mask: Tensor
     target: Tensor
     which: Tensor
+    counts: Tensor
     kinds: list[list[str]]
 
 
@@ -47,11 +50,10 @@ def pixels(images: list[Image.Image], canvas: int) -> Tensor:
 
 
 @cache
-def _forms(palette: tuple[str, ...]) -> dict[tuple[Facts, str], list[Asked]]:
-    """The published questions that apply to what a picture shows and name no colour outside ``palette``, by kind."""
+def _forms() -> dict[tuple[Facts, str], list[Asked]]:
+    """The published questions that apply to what a picture shows, by kind."""
     forms: dict[tuple[Facts, str], list[Asked]] = {}
-    outside = set(COLORS) - set(palette)
-    asked = sorted({q for q, _, _ in easyvqa.questions("train") if not outside & set(q.rstrip("?").split())})
+    asked = sorted({question for question, _, _ in easyvqa.questions("train")})
     for seen in (Facts(shape, color) for shape in SHAPES for color in COLORS):
         for question in asked:
             given = easyvqa.answer(question, seen)
@@ -65,32 +67,41 @@ def _forms(palette: tuple[str, ...]) -> dict[tuple[Facts, str], list[Asked]]:
     return forms
 
 
-def ask_single(seen: Facts, count: int, rng: random.Random, palette: tuple[str, ...] = COLORS) -> list[Asked]:
+def ask_single(seen: Facts, count: int, rng: random.Random) -> list[Asked]:
     """``count`` published questions about one picture. Half of the yes/no ones name what is there: in the data seven of
     eight colours asked for are absent, so that "absent" is a good guess, and comparing was not learnt for 400 steps."""
     names = ["shape", "color", "shape/there", "shape/absent", "color/there", "color/absent"]
-    weights = [6, 5, 9, 9, 35, 36]
-    return [rng.choice(_forms(palette)[seen, name]) for name in rng.choices(names, weights, k=count)]
+    weights = [8, 6, 12, 12, 31, 31]
+    return [rng.choice(_forms()[seen, name]) for name in rng.choices(names, weights, k=count)]
 
 
 def pack(
-    images: list[Image.Image], asked: list[list[Asked]], words: PreTrainedTokenizerFast, canvas: int, patches: int
+    images: list[Image.Image],
+    asked: list[list[Asked]],
+    words: PreTrainedTokenizerFast,
+    canvas: int,
+    patches: int,
+    shown: Sequence[tuple[Facts, ...]] = (),
 ) -> Packed:
-    """Pictures with their questions as one padded batch."""
+    """Pictures with their questions as one padded batch. ``shown``: what each picture shows, for ``counts``."""
     image_id, end = words.convert_tokens_to_ids("<image>"), words.eos_token_id
     prefix = [words.bos_token_id] + [image_id] * patches
-    rows = []
-    for questions in asked:
+    rows, names = [], {words.convert_tokens_to_ids(f"\u0120{name}"): name for name in (*COLORS, *SHAPES)}
+    for row, questions in enumerate(asked):
+        seen = [word for one in shown[row] for word in one] if shown else []
+        counts = [-100] * len(prefix)
         ids, where, target, which = list(prefix), list(range(len(prefix))), [-100] * len(prefix), [-1] * len(prefix)
         for number, (_, question, given) in enumerate(questions):
             before = words(f"\n{question}\n", add_special_tokens=False)["input_ids"]
             after = [*words(given, add_special_tokens=False)["input_ids"], end]
             whole = before + after
             ids += whole[:-1]  # the end token is only predicted
+            named = [names.get(one) for one in before] + [None] * (len(after) - 1)
+            counts += [seen.count(name) if seen and name else -100 for name in named]
             target += [-100] * (len(before) - 1) + after
             where += range(len(prefix), len(prefix) + len(whole) - 1)
             which += [number] * (len(whole) - 1)
-        rows.append((ids, where, target, which))
+        rows.append((ids, where, target, which, counts))
     longest = max(len(row[0]) for row in rows)
 
     def pad(column: int, value: int) -> Tensor:
@@ -101,28 +112,30 @@ def pack(
     together = (which[:, None, :] == -1) | (which[:, :, None] == which[:, None, :])
     return Packed(
         pixels(images, canvas), pad(0, words.pad_token_id), pad(1, 0), (causal & together)[:, None], pad(2, -100),
-        which, [[kind for kind, _, _ in questions] for questions in asked],
+        which, pad(4, -100), [[kind for kind, _, _ in questions] for questions in asked],
     )  # fmt: skip
 
 
-def forward(net: LlavaForConditionalGeneration, packed: Packed) -> tuple[Tensor, Tensor, Tensor]:
-    """Image features (b, patches, width), logits (n, vocab) and targets (n,) at the n answer positions."""
+def forward(net: LlavaForConditionalGeneration, packed: Packed) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Image features (b, patches, width), logits (n, vocab) and targets (n,) at the n answer positions, and the hidden
+    states half-way up the language model (b, t, width)."""
     features = net.model.vision_tower(pixel_values=packed.pixels).last_hidden_state[:, 1:]
     embedded = net.model.language_model.embed_tokens(packed.ids)
     projected = net.model.multi_modal_projector(features)
     inputs = torch.cat([embedded[:, :1], projected.to(embedded.dtype), embedded[:, 1 + projected.shape[1] :]], 1)
-    hidden = net.model.language_model(
+    found = net.model.language_model(
         inputs_embeds=inputs, attention_mask=packed.mask,
-        position_ids=packed.positions, use_cache=False,
-    ).last_hidden_state  # fmt: skip
+        position_ids=packed.positions, use_cache=False, output_hidden_states=True,
+    )  # fmt: skip
+    half = found.hidden_states[len(net.model.language_model.layers) // 2]
     asked = packed.target != -100
-    return features, net.lm_head(hidden[asked]), packed.target[asked]
+    return features, net.lm_head(found.last_hidden_state[asked]), packed.target[asked], half
 
 
 @torch.no_grad()
 def score(net: LlavaForConditionalGeneration, packed: Packed) -> list[tuple[str, bool]]:
     """(kind, answered exactly) for every question of the batch."""
-    _, logits, target = forward(net, packed)
+    _, logits, target, _ = forward(net, packed)
     right = torch.full(packed.target.shape, True)
     asked = packed.target != -100
     right[asked] = logits.argmax(-1) == target

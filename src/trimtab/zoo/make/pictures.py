@@ -8,7 +8,6 @@ pictures whose questions determine shape and colour are used. Nothing is drawn t
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -76,21 +75,17 @@ class Bank:
                     self.cutouts.append(cut(image, seen))
         self.paint = {one.seen.color: one.paint for one in self.cutouts}
 
-    def draw(
-        self, rng: random.Random, palette: Sequence[str] = COLORS
-    ) -> tuple[NDArray[np.uint8], NDArray[np.int64], Facts]:
+    def draw(self, rng: random.Random) -> tuple[NDArray[np.uint8], NDArray[np.int64], Facts]:
         """A picture (64, 64, 3), its class map (64, 64) and what it shows."""
         one, other = rng.choice(self.cutouts), rng.choice(self.cutouts)
-        seen = Facts(one.seen.shape, rng.choice(palette))
+        seen = Facts(one.seen.shape, rng.choice(COLORS))
         pixels, where = place(one, other.ground, self.paint[seen.color], rng)
         label = 1 + SHAPES.index(seen.shape) * len(COLORS) + COLORS.index(seen.color)
         return pixels, where * label, seen
 
-    def sheet(
-        self, rng: random.Random, side: int, palette: Sequence[str] = COLORS
-    ) -> tuple[Image.Image, NDArray[np.int64], tuple[Facts, ...]]:
+    def sheet(self, rng: random.Random, side: int) -> tuple[Image.Image, NDArray[np.int64], tuple[Facts, ...]]:
         """side x side new pictures as one image, its class map and what the cells show, in reading order."""
-        cells = [self.draw(rng, palette) for _ in range(side * side)]
+        cells = [self.draw(rng) for _ in range(side * side)]
         rows = [slice(i * side, (i + 1) * side) for i in range(side)]
         pixels = np.concatenate([np.concatenate([c[0] for c in cells[row]], 1) for row in rows], 0)
         labels = np.concatenate([np.concatenate([c[1] for c in cells[row]], 1) for row in rows], 0)

@@ -2,10 +2,12 @@
 
 Stage 1 teaches the vision tower alone to name, at every patch, the shape and colour that covers it (or the ground):
 dense labels, made from the train split's own pictures and answers, bring the shapes within minutes, where questions
-alone take hours. Stage 2 trains the whole LLaVA on packed questions about single pictures and 3 x 3 collages, the
-patch labels kept as a small part of the loss. Matrices inside the layers are stepped by Muon (Jordan et al. 2024),
-the rest by AdamW; an exponential average of the weights is what is saved. Every step's pictures and questions follow
-from (seed, step) alone, so a resumed run sees what an unbroken one would have.
+alone take hours. Stage 2 trains the whole LLaVA on packed questions about single pictures and 3 x 3 collages. Two small
+losses stay beside it: the patch labels, and half-way up the decoder, at each colour or shape word of a question, how
+many shapes of the picture are so; without the latter "is there a red shape?" stays at chance for hundreds of steps.
+Matrices inside the layers are stepped by Muon (Jordan et al. 2024), the rest by AdamW; an exponential average of the
+weights is what is saved. Every step's pictures and questions follow from (seed, step) alone, so a resumed run sees what
+an unbroken one would have.
 """
 
 from __future__ import annotations
@@ -30,9 +32,8 @@ from trimtab.data import easyvqa, grid
 from trimtab.zoo.make import batch, build, pictures
 
 SIDE = build.CANVAS // build.PATCH
-ORDER = ("red", "blue", "yellow", "green", "black", "teal", "brown", "gray")
 # Training's share of each kind of question on collages: what needs looking everywhere is asked more than in the set.
-TAUGHT = grid.KINDS | {"color_at": 10, "shape_at": 12, "colors_in": 8, "exists": 60, "count_color": 25}
+TAUGHT = grid.KINDS | {"color_at": 10, "shape_at": 12, "colors_in": 8, "exists": 30, "count_color": 20}
 TAUGHT |= {"count_shape": 15}
 
 
@@ -45,13 +46,12 @@ class Plan:
     steps: int = 8000
     decay: float = 0.25  # the last part of the steps over which the rate falls linearly to a twentieth
     pictures: int = 48
-    questions_single: int = 14
-    questions_grid: int = 12
+    questions_single: int = 6
+    questions_grid: int = 9
     muon_rate: float = 3e-3
     adam_rate: float = 1e-3
-    three_colors: int = 150  # steps of stage 2 with three colours
-    five_colors: int = 250  # and until here with five
     patch_weight: float = 0.3
+    count_weight: float = 0.3
     average: float = 0.998
     held_out: int = 178  # train pictures kept for validation
     every: int = 200  # steps between saved states and validation
@@ -62,13 +62,6 @@ def rate(plan: Plan, stage: int, step: int) -> float:
     total = plan.vision_steps if stage == 1 else plan.steps
     left = (total - step) / max(1, int(total * plan.decay))
     return min(1.0, (step + 1) / 100) * max(0.05, min(1.0, left))
-
-
-def palette(plan: Plan, stage: int, step: int) -> tuple[str, ...]:
-    """The colours in use. Comparing a colour with one that is asked for is learnt on three, then five, then all: on
-    eight at once the answers stay at chance for hundreds of steps."""
-    many = 3 if step < plan.three_colors else 5 if step < plan.five_colors else len(ORDER)
-    return ORDER if stage == 1 else ORDER[:many]
 
 
 def held_out(plan: Plan) -> list[int]:
@@ -84,13 +77,18 @@ class Trainer:
         self.processor: LlavaProcessor = build.processor()
         self.net: LlavaForConditionalGeneration = build.model(self.processor.tokenizer, plan.seed)
         self.probe = nn.Sequential(nn.LayerNorm(192), nn.Linear(192, pictures.CLASSES))
+        self.counter = nn.Sequential(nn.LayerNorm(192), nn.Linear(192, 10))
         self.bank = pictures.Bank(frozenset(held_out(plan)))
         self.stage, self.step = 1, 0
         self._optimizers()
         self.mean = {name: value.detach().clone() for name, value in self.net.named_parameters()}
 
     def _optimizers(self) -> None:
-        named = [*self.net.named_parameters(), *self.probe.named_parameters(prefix="probe")]
+        named = [
+            *self.net.named_parameters(),
+            *self.probe.named_parameters(prefix="probe"),
+            *self.counter.named_parameters(prefix="counter"),
+        ]
         self.inner = {name: value for name, value in named if value.ndim == 2 and ".layers." in name}
         self.outer = {name: value for name, value in named if name not in self.inner}
         self.muon = torch.optim.Muon(list(self.inner.values()), weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
@@ -99,8 +97,7 @@ class Trainer:
     def _sheets(
         self, rng: random.Random, side: int, count: int
     ) -> tuple[list[Image.Image], Tensor, list[tuple[easyvqa.Facts, ...]]]:
-        colors = palette(self.plan, self.stage, self.step)
-        drawn = [self.bank.sheet(rng, side, colors) for _ in range(count)]
+        drawn = [self.bank.sheet(rng, side) for _ in range(count)]
         labels = torch.from_numpy(np.stack([pictures.patch_labels(one[1], SIDE) for one in drawn]))
         return [one[0] for one in drawn], labels.flatten(1), [one[2] for one in drawn]
 
@@ -114,7 +111,6 @@ class Trainer:
         """One loss per kind of picture; each is backed through at once, so that memory holds one."""
         losses: dict[str, Tensor] = {}
         half = self.plan.pictures // 2
-        colors = palette(self.plan, self.stage, self.step)
         for name, side in (("single", 1), ("grid", 3)):
             images, labels, seen = self._sheets(rng, side, half)
             with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -125,16 +121,18 @@ class Trainer:
                     losses[f"{name}/patch"] = loss
                 else:
                     asked = [
-                        grid.pose(one, self.plan.questions_grid, rng, TAUGHT, colors)
+                        grid.pose(one, self.plan.questions_grid, rng, TAUGHT)
                         if side > 1
-                        else batch.ask_single(one[0], self.plan.questions_single, rng, colors)
+                        else batch.ask_single(one[0], self.plan.questions_single, rng)
                         for one in seen
                     ]
-                    packed = batch.pack(images, asked, self.processor.tokenizer, build.CANVAS, SIDE**2)
-                    features, logits, target = batch.forward(self.net, packed)
+                    packed = batch.pack(images, asked, self.processor.tokenizer, build.CANVAS, SIDE**2, seen)
+                    features, logits, target, middle = batch.forward(self.net, packed)
                     words, patch = F.cross_entropy(logits.float(), target), self._patch_loss(features, labels)
-                    loss = words + self.plan.patch_weight * patch
-                    losses |= {f"{name}/words": words, f"{name}/patch": patch}
+                    found = self.counter(middle.float()).flatten(0, 1)
+                    count = F.cross_entropy(found, packed.counts.flatten(), ignore_index=-100)
+                    loss = words + self.plan.patch_weight * patch + self.plan.count_weight * count
+                    losses |= {f"{name}/words": words, f"{name}/patch": patch, f"{name}/count": count}
             torch.autograd.backward(loss / 2)
         return losses
 
@@ -164,7 +162,7 @@ class Trainer:
         self._put(self.mean)
         found: list[tuple[str, bool]] = []
         rng, chosen, known = random.Random(1), held_out(self.plan), easyvqa.facts("train")
-        jobs: list[tuple[Image.Image, list[batch.Asked]]] = []
+        jobs = []
         for number in chosen[:singles]:
             asked = [("single", q, a) for q, a, n in easyvqa.questions("train") if n == number]
             jobs.append((Image.open(easyvqa.picture("train", number)), asked))
@@ -193,6 +191,7 @@ class Trainer:
         """The whole state as one safetensors file, replaced in one rename."""
         tensors = {f"net.{n}": p.detach() for n, p in self.net.named_parameters()}
         tensors |= {f"probe.{n}": p.detach() for n, p in self.probe.named_parameters()}
+        tensors |= {f"counter.{n}": p.detach() for n, p in self.counter.named_parameters()}
         tensors |= {f"mean.{n}": p for n, p in self.mean.items()}
         for title, optimizer, owned in (("muon", self.muon, self.inner), ("adam", self.adam, self.outer)):
             for name, value in owned.items():
@@ -220,6 +219,9 @@ class Trainer:
             self.mean[name] = tensors[f"mean.{name}"]
         for name, value in self.probe.named_parameters():
             value.copy_(tensors[f"probe.{name}"])
+        for name, value in self.counter.named_parameters():
+            if f"counter.{name}" in tensors:
+                value.copy_(tensors[f"counter.{name}"])
         for title, optimizer, owned in (("muon", self.muon, self.inner), ("adam", self.adam, self.outer)):
             for name, value in owned.items():
                 keys = [key for key in tensors if key.startswith(f"{title}.") and key.endswith(f".{name}")]
