@@ -1,0 +1,1 @@
+"""What makes a trimmed model fast here: the arithmetic this CPU gets, and kernels beside the reference."""

@@ -1,0 +1,126 @@
+"""Kernels for Quantized weights on the CPU: torch's packed ones for few rows, dequantize and multiply for many.
+
+Decoding reads every weight for one row, so what counts is bytes, and packed codes are read as they are. With many rows
+the packed kernels, which do not use the CPU's matrix units, fall behind; there the matrix is made anew for the call and
+multiplied as any other. The packed kernels are vectorized for bfloat16 only (in float32 and float16 they are 13 to 200
+times slower than a plain product), so few rows are computed in bfloat16 whatever the model's dtype.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int8, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from trimtab.core.weight import Quantized
+
+INT4_ROWS, INT8_ROWS = 48, 12
+"""Up to how many rows the packed kernel is used. Measured for 512 x 192 to 4096 x 4096 on one AMX core (torch 2.13):
+dequantizing takes about 1 ns (4 bits) or 0.2 ns (8 bits) a weight whatever the number of rows, a row through the packed
+kernel 0.034 ns a weight, a row through a bfloat16 product 0.002 to 0.01 ns, so the two ways cross near 40 rows (4 bits)
+and 10 (8 bits). Fixed here, since timings never decide what is computed."""
+INT4_GROUPS = (32, 64, 128, 256)
+PACK_ROWS = 4096
+"""Rows packed at once (the packer wants an int32 for each code); a multiple of its blocks of 64 rows."""
+
+
+def nibbles(codes: UInt8[Tensor, "out bytes"]) -> Int8[Tensor, "out in"]:
+    """The 4-bit codes one by one: both nibbles of a byte spread over the two bytes of an int16."""
+    wide = codes.to(torch.int16)
+    return (wide | (wide << 4)).bitwise_and_(0x0F0F).view(torch.int8)
+
+
+def dequantize4(w: Quantized, dtype: torch.dtype) -> Float[Tensor, "out in"]:
+    """``w.dense()`` of a 4-bit weight, multiplied in ``dtype``: the same numbers where that is the scale's dtype."""
+    steps = nibbles(w.codes).view(w.shape[0], w.scale.shape[1], -1)
+    steps.sub_(8 if w.zero is None else w.zero.view(torch.int8)[..., None])
+    return torch.mul(steps, w.scale.to(dtype)[..., None]).view(w.shape)
+
+
+def pack4(w: Quantized) -> tuple[Tensor, Tensor]:
+    """The codes in the kernel's layout, and (groups, out, 2) of scale and offset: w = (code - 8) * scale + offset."""
+    parts = [
+        torch.ops.aten._convert_weight_to_int4pack_for_cpu(nibbles(rows).to(torch.int32), 1)
+        for rows in torch.split(w.codes, PACK_ROWS)
+    ]
+    scale = w.scale.float()
+    offset = torch.zeros_like(scale) if w.zero is None else (8 - w.zero.float()) * scale
+    return torch.cat(parts), torch.stack([scale, offset], -1).transpose(0, 1).contiguous().bfloat16()
+
+
+@dataclass(frozen=True)
+class Packed4:
+    """x @ W.T for 4-bit codes. Without ``w`` (released) any number of rows goes through the packed kernel."""
+
+    w: Quantized | None
+    packed: Tensor
+    scales: Tensor
+    group_size: int
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, w: Quantized, dtype: torch.dtype, release: bool) -> Packed4:
+        """Pack ``w``; ``dtype`` is what many rows of bfloat16 are computed in."""
+        return cls(None if release else w, *pack4(w), w.group_size, dtype)
+
+    def __call__(self, x: Float[Tensor, "*b in"]) -> Float[Tensor, "*b out"]:
+        flat, out = x.reshape(-1, x.shape[-1]), self.scales.shape[1]
+        if self.w is not None and len(flat) > INT4_ROWS:
+            dtype = self.dtype if x.dtype == torch.bfloat16 else x.dtype
+            y = F.linear(flat.to(dtype), dequantize4(self.w, dtype))
+        elif len(flat):
+            rows = flat.bfloat16().contiguous()
+            y = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.packed, self.group_size, self.scales)
+        else:
+            y = flat.new_zeros(0, out)
+        return y.to(x.dtype).view(*x.shape[:-1], out)
+
+
+@dataclass(frozen=True)
+class Packed8:
+    """x @ W.T for 8-bit codes with one scale for each row of W and its zero at 128: (x @ codes.T) * scale."""
+
+    codes: Tensor
+    scale: Tensor
+    dtype: torch.dtype
+
+    @classmethod
+    def of(cls, w: Quantized, dtype: torch.dtype, release: bool) -> Packed8:
+        """Signed codes of ``w``, which are all that any number of rows needs."""
+        return cls((w.codes ^ 128).view(torch.int8), w.scale[:, 0].clone(), dtype)
+
+    def __call__(self, x: Float[Tensor, "*b in"]) -> Float[Tensor, "*b out"]:
+        flat = x.reshape(-1, x.shape[-1])
+        if 0 < len(flat) <= INT8_ROWS:
+            rows = flat.bfloat16().contiguous()
+            y = torch.ops.aten._weight_int8pack_mm(rows, self.codes, self.scale.bfloat16())
+        else:
+            dtype = self.dtype if x.dtype == torch.bfloat16 else x.dtype
+            y = F.linear(flat.to(dtype), self.codes.to(dtype)).mul_(self.scale.to(dtype))
+        return y.to(x.dtype).view(*x.shape[:-1], len(self.codes))
+
+
+def unfit(w: Quantized, capability: str) -> str | None:
+    """Why ``w`` has no packed kernel on a CPU of torch's ``capability``, or None where it has one.
+
+    The kernel for int8 reads beyond its rows, and answers with garbage, where 16 does not divide them.
+    """
+    out, width = w.shape
+    if w.codes.device.type != "cpu":
+        return f"on {w.codes.device.type}: the packed kernels are for the CPU"
+    if capability not in ("AVX2", "AVX512"):
+        return f"CPU capability {capability}: torch's packed kernels are vectorized for AVX2 and AVX512 only"
+    if w.bits == 4:
+        if w.group_size not in INT4_GROUPS:
+            return f"group_size {w.group_size}: int4 takes {', '.join(map(str, INT4_GROUPS))}"
+        return f"{out} rows: int4 takes multiples of 16" if out % 16 else None
+    if w.bits == 8:
+        if w.zero is not None:
+            return "asymmetric: int8 takes symmetric grids"
+        if w.group_size != width:
+            return f"group_size {w.group_size}: int8 takes one scale for each row (group_size -1)"
+        return f"rows of {width}: int8 takes multiples of 16" if width % 16 else None
+    return f"{w.bits} bits: there are packed kernels for 4 and 8"
