@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from trimtab.core.errors import BadInput, Refused
 from trimtab.core.fit import Site
 from trimtab.core.weight import Quantized
-from trimtab.load import Loaded, artifact, open_source
+from trimtab.load import Loaded, artifact, open_source, tensors
 from trimtab.load.hashing import content_hash
 from trimtab.load.manifest import read_manifest
 from trimtab.quantize import RTN
@@ -71,6 +71,36 @@ def test_an_untouched_tied_model_keeps_its_tie(tmp_path: Path) -> None:
     again = open_source(tmp_path / "out").model
     assert again.lm_head.w.value is again.model.embed_tokens.w.value
     assert (tmp_path / "out/trimtab.safetensors").stat().st_size < 1.1 * 2 * loaded.source.bytes16
+
+
+def test_ties_outside_hosts_are_one_parameter_again() -> None:
+    def pair() -> torch.nn.ModuleDict:
+        made = torch.nn.ModuleDict({"a": torch.nn.LayerNorm(4), "b": torch.nn.LayerNorm(4)})
+        made["b"].weight = made["a"].weight
+        return made
+
+    stored, aliases = tensors.collect(pair())
+    assert aliases == {"b.weight": "a.weight"}
+    assert set(stored) == {"a.weight", "a.bias", "b.bias"}
+    again = pair()
+    again["b"].weight = torch.nn.Parameter(torch.zeros(4))
+    tensors.assign(again, stored, aliases, "here")
+    assert again["b"].weight is again["a"].weight
+    with pytest.raises(BadInput, match=r"here: 1 tensors are missing \(b\.weight \(alias of c\)"):
+        tensors.assign(again, stored, {"b.weight": "c"}, "here")
+
+
+def test_kernels_are_put_in_place_again(llava_folder: Path, tmp_path: Path) -> None:
+    loaded = trim(open_source(llava_folder, dtype="bfloat16"))
+    report = loaded.lower()
+    artifact.write(tmp_path / "out", loaded, {})
+    again = open_source(tmp_path / "out")
+    assert again.manifest.lowered is bool(report.kernels)
+    running = {name for name, host in again.anatomy.linears() if host.kernel is not None}
+    assert running == set(report.kernels)
+    assert same(outputs(again.model, _batch(loaded)), outputs(loaded.model, _batch(loaded)))
+    reference = open_source(tmp_path / "out", lowered=False)
+    assert not [name for name, host in reference.anatomy.linears() if host.kernel is not None]
 
 
 def test_a_tie_that_was_cut_stays_cut(tmp_path: Path) -> None:
