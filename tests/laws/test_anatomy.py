@@ -225,6 +225,17 @@ def test_kinds_mark_exactly_the_image_tokens(name: str, padding: str) -> None:
 
 
 @pictured
+def test_an_image_token_behind_the_mask_is_padding_and_its_patch_goes_to_no_other(name: str) -> None:
+    model, batch = make(name)
+    first = int((batch["input_ids"][0] == model.config.image_token_id).nonzero()[0, 0])
+    batch["attention_mask"][0, first] = 0
+    wanted, valid = library(name, model, batch), batch["attention_mask"].bool()
+    anatomy = anatomies.of(model)
+    assert int(anatomy.embed(batch).kinds[0, first]) == PADDING
+    close(prefill(anatomy, batch).logits[valid], wanted[valid])
+
+
+@pictured
 def test_a_batch_without_pictures_runs_no_vision_layer_and_answers_as_the_library_does(name: str) -> None:
     model, batch = make(name)
     batch = {k: v[1:2] for k, v in batch.items() if k != "pixel_values"}

@@ -70,7 +70,7 @@ class Slots:
         """Drop leading entries that no later query can see, once they are as many as the window."""
         if slot.positions.shape[1] < 2 * window or slot.k is None or slot.v is None or self.following is None:
             return
-        start = self._recent(_first_alive, slot.positions, slot.valid, self.following, window)
+        start = self._recent(_first_alive, slot.positions, self.following, window)
         slot.positions = self._recent(_from, slot.positions, start)
         slot.valid = self._recent(_from, slot.valid, start)
         slot.k, slot.v = slot.k[:, :, start:].clone(), slot.v[:, :, start:].clone()
@@ -92,8 +92,6 @@ def _from(old: Tensor, start: int) -> Tensor:
     return old[:, start:]
 
 
-def _first_alive(
-    positions: Integer[Tensor, "b s"], valid: Bool[Tensor, "b s"], following: Integer[Tensor, " b"], window: int
-) -> int:
-    dead = ~valid | (following[:, None] - positions >= window)
+def _first_alive(positions: Integer[Tensor, "b s"], following: Integer[Tensor, " b"], window: int) -> int:
+    dead = following[:, None] - positions >= window
     return int(dead.all(0).long().cumprod(0).sum())
