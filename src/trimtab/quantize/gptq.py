@@ -8,8 +8,6 @@ triangular, row i of U holds all that step i needs: w_j -= (e_i / U_ii) U_ij for
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -20,26 +18,16 @@ from torch import Tensor
 from trimtab.core.card import Card
 from trimtab.core.errors import Anomaly, BadInput
 from trimtab.core.fit import Site
+from trimtab.core.pack import pack
 from trimtab.core.weight import Quantized, Weight
 from trimtab.quantize.grid import check, decode, encode, fit_grid, span
 from trimtab.quantize.rtn import CHUNK, RTN
+from trimtab.quantize.threads import one_thread
 
 BLOCK = 128
 """Columns fixed before the rest of the row is brought up to date by one matrix product."""
 
 log = logging.getLogger(__name__)
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Column steps are too short to be shared among threads: waiting for one another takes longer than the work, a
-    thousand times longer beside another busy process. It also makes the codes independent of the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def conditioned(h: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
@@ -150,8 +138,11 @@ class GPTQ:
         except ValueError as error:
             raise Anomaly(f"{site.name}: {error}. Look at the calibration data of this layer") from error
         weight = h.diagonal() + self.damp_percent
-        parts = [
-            solve(p.float().T.contiguous(), u, weight, self, w.dtype) for p in torch.split(w.dense().detach(), CHUNK)
-        ]
-        codes, scale, zero = (torch.cat([t.T for t in column]) for column in zip(*parts, strict=True))
-        return Quantized.of(codes, scale.contiguous(), None if self.symmetric else zero.contiguous(), self.bits)
+        packed, scales, zeros = [], [], []
+        for part in torch.split(w.dense().detach(), CHUNK):
+            codes, scale, zero = solve(part.float().T.contiguous(), u, weight, self, w.dtype)
+            packed.append(pack(codes.T.contiguous(), self.bits))
+            scales.append(scale.T)
+            zeros.append(zero.T)
+        stored = None if self.symmetric else torch.cat(zeros)
+        return Quantized(torch.cat(packed), torch.cat(scales), stored, self.bits, span(self.group_size, w.shape[1]))

@@ -13,6 +13,7 @@ import torch
 
 from trimtab.core.card import Card
 from trimtab.core.fit import Site
+from trimtab.core.pack import pack
 from trimtab.core.weight import Quantized, Weight
 from trimtab.quantize.grid import check, encode, fit_grid, span
 
@@ -54,12 +55,13 @@ class RTN:
         """The nearest codes of ``w``, row by row; ``site`` is not looked at."""
         self.check(w.shape[1])
         group = span(self.group_size, w.shape[1])
-        codes, scales, zeros = [], [], []
+        packed, scales, zeros = [], [], []
         for part in torch.split(w.dense().detach(), CHUNK):
             groups = part.float().reshape(-1, group).T.contiguous()  # every group a row of its own
             scale, zero = fit_grid(groups, torch.ones(group), self.bits, self.symmetric, self.clip, w.dtype)
-            codes.append(encode(groups, scale, zero, self.bits).T.reshape(part.shape).to(torch.uint8))
+            codes = encode(groups, scale, zero, self.bits).T.reshape(part.shape).to(torch.uint8)
+            packed.append(pack(codes, self.bits))
             scales.append(scale.view(len(part), -1).to(w.dtype))
             zeros.append(zero.view(len(part), -1).to(torch.uint8))
         stored = None if self.symmetric else torch.cat(zeros)
-        return Quantized.of(torch.cat(codes), torch.cat(scales), stored, self.bits)
+        return Quantized(torch.cat(packed), torch.cat(scales), stored, self.bits, group)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -13,7 +13,10 @@ from trimtab.core.weight import Quantized, Weight, build
 from trimtab.runtime.dtype import compute_dtype
 from trimtab.runtime.kernels import Packed4, Packed8, unfit
 
-KERNELS = {4: ("int4pack", Packed4.of), 8: ("int8pack", Packed8.of)}
+KERNELS: Mapping[int, tuple[str, Callable[[Quantized, torch.dtype, bool], Kernel]]] = {
+    4: ("int4pack", Packed4.of),
+    8: ("int8pack", Packed8.of),
+}
 """By bits: the kernel's name and what makes one."""
 
 
