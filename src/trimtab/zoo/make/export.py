@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import sys
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
 from trimtab.data import easyvqa, grid
 from trimtab.zoo.make import batch, build
+from trimtab.zoo.make.card import card
 
 Scores = list[tuple[str, bool]]
 Jobs = list[tuple[Any, list[batch.Asked]]]
@@ -103,3 +105,25 @@ def _history(state: Path) -> dict[str, Any]:
         "plan": json.loads(where["plan"]),
         "held_out_curve": [{"step": c["step"], **{k: c["accuracy"][k] for k in ("single", "grid")}} for c in curve],
     }
+
+
+def main() -> None:
+    """``python -m trimtab.zoo.make.export STATE OUT [HISTORY]``: save, measure on both test sets, write the card."""
+    state, out = Path(sys.argv[1]), Path(sys.argv[2])
+    told = Path(sys.argv[3]).read_text(encoding="utf-8") if len(sys.argv) > 3 else ""
+    net = save(state, out)
+    history = _history(state)
+    scores = evaluate(net, build.processor())
+    plan = history["plan"]
+    facts = {
+        "parameters": sum(p.numel() for p in net.parameters()) / 1e6, "vocabulary": build.VOCABULARY,
+        "blind": blind(), "blind_n": f"{len(easyvqa.questions('test')):,}", "seed": plan["seed"],
+        "vision": f"{plan['vision_steps']:,}", "steps": f"{history['step']:,}", "pictures": plan["pictures"],
+        "held": plan["held_out"], "data": data_hash(), "history": told.strip(), "points": history["held_out_curve"],
+    }  # fmt: skip
+    (out / "README.md").write_text(card(scores, facts), encoding="utf-8")
+    print((out / "README.md").read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    main()

@@ -33,8 +33,10 @@ from trimtab.zoo.make import batch, build, pictures
 
 SIDE = build.CANVAS // build.PATCH
 # Training's share of each kind of question on collages: what needs looking everywhere is asked more than in the set.
-TAUGHT = grid.KINDS | {"color_at": 10, "shape_at": 12, "colors_in": 8, "exists": 30, "count_color": 20}
-TAUGHT |= {"count_shape": 15}
+TAUGHT = {
+    "color_at": 8, "shape_at": 12, "shapes_in": 12, "colors_in": 8, "exists": 25, "count_color": 20, "count_shape": 14,
+    "describe_row": 6, "list_colors": 6, "list_shapes": 14, "describe": 6,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -42,12 +44,12 @@ class Plan:
     """Knobs of the training run. An optimizer step sees ``pictures`` pictures, half of them collages."""
 
     seed: int = 0
-    vision_steps: int = 1500
-    steps: int = 8000
+    vision_steps: int = 500
+    steps: int = 2000
     decay: float = 0.25  # the last part of the steps over which the rate falls linearly to a twentieth
     pictures: int = 48
-    questions_single: int = 6
-    questions_grid: int = 9
+    questions_single: int = 10
+    questions_grid: int = 12
     muon_rate: float = 3e-3
     adam_rate: float = 1e-3
     patch_weight: float = 0.3
@@ -162,7 +164,7 @@ class Trainer:
         self._put(self.mean)
         found: list[tuple[str, bool]] = []
         rng, chosen, known = random.Random(1), held_out(self.plan), easyvqa.facts("train")
-        jobs = []
+        jobs: list[tuple[Image.Image, list[batch.Asked]]] = []
         for number in chosen[:singles]:
             asked = [("single", q, a) for q, a, n in easyvqa.questions("train") if n == number]
             jobs.append((Image.open(easyvqa.picture("train", number)), asked))
