@@ -92,6 +92,15 @@ def test_positions_of_layers_that_hold_the_same_tokens_are_stored_once() -> None
     assert grown[0][0].tolist() == [[0, 1, 2, 3, 4]]
 
 
+@pytest.mark.parametrize("padding", ["left", "right"])
+def test_positions_are_counted_as_generate_counts_them(padding: str) -> None:
+    model, batch = make("llava", padding)
+    counted = batch.pop("position_ids")
+    stream = anatomies.of(model).embed(batch)
+    assert torch.equal(stream.positions, counted)
+    assert torch.equal(model._prepare_position_ids_for_generation(batch["input_ids"], batch), counted)
+
+
 @pytest.mark.parametrize("window", [None, 1, 3])
 def test_causal_masks_element_by_element(window: int | None) -> None:
     where = torch.tensor([[0, 0, 0, 1, 5, 6, 7], [2, 3, 9, 10, 0, 11, 12]])
