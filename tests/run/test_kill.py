@@ -1,4 +1,4 @@
-"""Killed at 20 seeded random moments, writes, evaluation and the resume itself included, a run ends in the same hash."""
+"""Killed at 20 seeded moments, writes, evaluation and the resume itself included, a run ends in the same hash."""
 
 from __future__ import annotations
 

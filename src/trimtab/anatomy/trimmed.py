@@ -24,7 +24,7 @@ from trimtab.core.errors import BadInput, Refused
 MODES = (GenerationMode.GREEDY_SEARCH, GenerationMode.SAMPLE)
 
 
-class Trimmed(nn.Module, GenerationMixin):  # type: ignore[misc]
+class Trimmed(nn.Module, GenerationMixin):
     """``anatomy.model`` with ``policies``; its parameters and configuration are that model's."""
 
     main_input_name = "input_ids"
