@@ -14,7 +14,8 @@ $(VENV)/.installed: pyproject.toml
 	touch $@
 
 demo: $(VENV)/.installed
-	$(BIN)/trimtab run quickstart --out runs/quickstart
+	if [ -f runs/quickstart/recipe.resolved.yaml ]; then $(BIN)/trimtab resume runs/quickstart; \
+	else $(BIN)/trimtab run quickstart --out runs/quickstart; fi
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -m "not slow"
