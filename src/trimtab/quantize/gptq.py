@@ -21,20 +21,21 @@ from trimtab.core.fit import Site
 from trimtab.core.pack import pack
 from trimtab.core.weight import Quantized, Weight
 from trimtab.quantize.grid import check, decode, encode, fit_grid, span
-from trimtab.quantize.rtn import CHUNK, RTN
+from trimtab.quantize.rtn import RTN
 from trimtab.quantize.threads import one_thread
 
 BLOCK = 128
 """Columns fixed before the rest of the row is brought up to date by one matrix product."""
+
+CHUNK = 4096
+"""Rows worked on at once, so that an embedding of 262,144 rows needs no second copy of itself."""
 
 log = logging.getLogger(__name__)
 
 
 def conditioned(h: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
     """H over the mean of its live diagonal; a column whose input was always 0 gets 1, and so is rounded to nearest.
-
-    Raises ValueError where H is not finite or has a negative diagonal.
-    """
+    Raises ValueError where H is not finite or has a negative diagonal."""
     diagonal = h.diagonal()
     if not h.isfinite().all() or (diagonal < 0).any():
         raise ValueError("the second moment of the input is not finite or has a negative diagonal")

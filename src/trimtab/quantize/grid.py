@@ -16,7 +16,7 @@ from trimtab.core.weight import check_grid
 STEP = 1 / 40
 """Distance between the shrunken ranges that the clip search tries."""
 
-PIECE = 2**19
+PIECE = 2**17
 """Numbers that the clip search holds at once: several ranges of a small group, one of a large group."""
 
 

@@ -17,8 +17,8 @@ from trimtab.core.pack import pack
 from trimtab.core.weight import Quantized, Weight
 from trimtab.quantize.grid import check, encode, fit_grid, span
 
-CHUNK = 4096
-"""Rows worked on at once, so that an embedding of a quarter of a million rows needs no second copy of itself."""
+NUMBERS = 2**18
+"""Weights worked on at once: they stay in a core's cache, and an embedding of 262,144 rows needs no second copy."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class RTN:
         self.check(w.shape[1])
         group = span(self.group_size, w.shape[1])
         packed, scales, zeros = [], [], []
-        for part in torch.split(w.dense().detach(), CHUNK):
+        for part in torch.split(w.dense().detach(), max(1, NUMBERS // w.shape[1])):
             groups = part.float().reshape(-1, group).T.contiguous()  # every group a row of its own
             scale, zero = fit_grid(groups, torch.ones(group), self.bits, self.symmetric, self.clip, w.dtype)
             codes = encode(groups, scale, zero, self.bits).T.reshape(part.shape).to(torch.uint8)
