@@ -21,7 +21,7 @@ def model_card(said: Manifest) -> str:
     parts = [
         _front(said),
         f"# {said.base.id}, trimmed\n",
-        f"Modified: {' '.join(said.modified) or 'nothing was changed.'}\n",
+        f"Modified: {'; '.join(said.modified) or 'nothing was changed.'}\n",
         f"- Base model: {said.base.id}, revision {said.base.revision}",
         f"- Licence: {license_line}",
         f"- Weights: {said.bytes:,} bytes; the base model in 16 bits takes {said.base.bytes16:,}",
