@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -128,3 +129,26 @@ def test_both_doors_of_the_package() -> None:
     assert callable(trimtab.run)
     assert callable(trimtab.load)
     assert trimtab.quantize.GPTQ(bits=4, group_size=64).bits == 4
+
+
+@pytest.mark.parametrize("at", [4, 11])
+def test_a_full_disk_loses_nothing(
+    at: int, model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The at-th write finds no space; with space again the run goes on and ends."""
+    _, recipe = resolve("quickstart", [*SMALL, f"model={model_folder}"])
+    left, sync = [at], os.fsync
+
+    def fsync(handle: int) -> None:
+        left[0] -= 1
+        if left[0] == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(handle)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(OSError, match="No space left"):
+            run(recipe, tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("*.part")), "nothing half-written is left"
+    result = resume(tmp_path / "run")
+    assert result.data["artifact"]["gate"]["passed"]

@@ -6,11 +6,12 @@ interrupted. With ``--json`` the last line of standard output is one JSON docume
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import typer
 
@@ -72,18 +73,26 @@ def main() -> None:
         sys.exit(leave.exit_code)
     except KeyboardInterrupt:
         _fail("interrupted", 130, as_json)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            _internal(error, arguments, as_json, debug)
+        _fail(f"disk full: {error}; free some space, then go on with: trimtab resume DIR", 2, as_json)
     except Exception as error:
         usage = getattr(error, "format_message", None)
         if usage is not None:  # click's own complaint about the command line
             _fail(f"{usage()}\nSee: trimtab --help", 2, as_json)
-        if debug:
-            raise
-        path = _log(error, arguments)
-        said = f"internal error: {type(error).__name__}: {error}"
-        _fail(f"{said}\nThe traceback is in {path} (or use --debug)", 1, as_json)
+        _internal(error, arguments, as_json, debug)
 
 
-def _fail(message: str, status: int, as_json: bool) -> None:
+def _internal(error: Exception, arguments: list[str], as_json: bool, debug: bool) -> None:
+    if debug:
+        raise error
+    path = _log(error, arguments)
+    said = f"internal error: {type(error).__name__}: {error}"
+    _fail(f"{said}\nThe traceback is in {path} (or use --debug)", 1, as_json)
+
+
+def _fail(message: str, status: int, as_json: bool) -> NoReturn:
     note(f"error: {message}")
     if as_json:
         say({"error": message, "exit_status": status})
