@@ -19,6 +19,7 @@ from trimtab.core.weight import Quantized
 from trimtab.load import Loaded, artifact, open_source, tensors
 from trimtab.load.hashing import content_hash
 from trimtab.load.manifest import read_manifest
+from trimtab.load.skeleton import skeleton
 from trimtab.quantize import RTN
 
 
@@ -88,6 +89,14 @@ def test_ties_outside_hosts_are_one_parameter_again() -> None:
     assert again["b"].weight is again["a"].weight
     with pytest.raises(BadInput, match=r"here: 1 tensors are missing \(b\.weight \(alias of c\)"):
         tensors.assign(again, stored, {"b.weight": "c"}, "here")
+
+
+def test_views_of_one_another_are_written_whole(tmp_path: Path) -> None:
+    whole = torch.randn(4, 6)
+    parts = {"a": whole[:, :3], "b": whole[1:], "c": whole.T}
+    tensors.save(tmp_path / "x", parts)
+    for name, value in tensors.load(tmp_path / "x").items():
+        assert torch.equal(value, parts[name])
 
 
 def test_kernels_are_put_in_place_again(llava_folder: Path, tmp_path: Path) -> None:
@@ -320,6 +329,19 @@ def test_truncated_tensors_are_named(trimmed_llava: tuple[Loaded, Path], tmp_pat
     with pytest.raises(BadInput, match=r"trimtab\.safetensors: truncated"):
         artifact.read(tmp_path / "out", verify=False)
     edit_header(path, lambda table: table.pop("lm_head.w.value"))
+
+
+@pytest.mark.parametrize("kind", ["llava", "gemma3", "clip", "bert"])
+def test_a_skeleton_has_all_buffers_and_no_weights(kind: str, tmp_path: Path) -> None:
+    model, _ = repository(tmp_path, kind, torch.bfloat16)
+    theirs = type(model).from_pretrained(tmp_path)
+    empty = skeleton(type(model), theirs.config, torch.bfloat16)
+    assert all(value.is_meta and value.dtype == torch.bfloat16 for value in empty.parameters())
+    assert {name: value.shape for name, value in empty.named_parameters()} == {
+        name: value.shape for name, value in theirs.named_parameters()
+    }
+    assert same(dict(empty.named_buffers()), dict(theirs.named_buffers()))
+    assert not torch.nn.Linear(2, 2).weight.is_meta  # outside, modules are made as ever
 
 
 def test_loading_leaves_the_random_generator_alone(trimmed_llava: tuple[Loaded, Path]) -> None:

@@ -219,6 +219,33 @@ def test_every_bit_of_every_answer_counts(tmp_path: Path) -> None:
     assert torch.equal(kept["greedy"], value.view(6, 500).argmax(-1).int())
 
 
+class Fixed(torch.nn.Module):
+    """Answers the same whatever it is asked."""
+
+    def __init__(self, logits: torch.Tensor) -> None:
+        super().__init__()
+        self.logits = logits
+
+    def forward(self, **_: torch.Tensor) -> Fixed:
+        return self
+
+
+def test_the_least_difference_anywhere_is_reported_with_its_size(tmp_path: Path) -> None:
+    logits = torch.randn(2, 3, 500)
+    logits[0, 0] = torch.nan
+    path = gate_samples.record(Fixed(logits.clone()), [{"input_ids": torch.ones(2, 3)}] * 2, tmp_path / "samples")
+    assert gate_samples.compare(Fixed(logits.clone()), path) == []
+    changed = logits.clone()
+    changed[1, 2, 5] = torch.nextafter(changed[1, 2, 5], torch.tensor(9.0))  # not one of the columns that are kept
+    found = gate_samples.compare(Fixed(changed), path)
+    assert [(row.batch, row.size, row.tokens) for row in found] == [(0, 0.0, 1.0), (1, 0.0, 1.0)]
+    changed[0, 1, 0] += 0.25
+    assert gate_samples.compare(Fixed(changed), path)[0].size == pytest.approx(0.25, rel=1e-5)
+    changed[1, 1] = torch.nan
+    assert "NaN" in gate_samples.compare(Fixed(changed), path)[0].reason
+    assert "shape" in gate_samples.compare(Fixed(logits[:, :2]), path)[0].reason
+
+
 PLAIN = """
 import sys
 from transformers import (AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForImageTextToText,

@@ -68,7 +68,7 @@ def record(model: Any, batches: Iterable[Batch], path: Path, *, private: bool = 
     count = 0
     for count, batch in enumerate(batches, 1):
         for name, value in batch.items():
-            stored[f"{count - 1}.in.{name}"] = value.contiguous()
+            stored[f"{count - 1}.in.{name}"] = value
         for name, value in answers(model, batch).items():
             unknown = value.isnan() if isinstance(model, PreTrainedModel) else value.isnan().flatten(1).all(1)
             if bool(value.isinf().any() | unknown.any()):

@@ -24,15 +24,24 @@ def collect(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
         address = value.data_ptr() if value.numel() else name
         owner = owners.setdefault((address, value.shape, value.stride(), value.dtype), name)
         if owner == name:
-            tensors[name] = value.contiguous()
+            tensors[name] = value
         else:
             aliases[name] = owner
     return tensors, aliases
 
 
 def save(path: Path, tensors: dict[str, Tensor], metadata: str = "") -> None:
-    """A safetensors file; the bytes depend on nothing but names, values and ``metadata``."""
-    save_file(tensors, path, metadata={"trimtab": metadata} if metadata else None)
+    """A safetensors file; the bytes depend on nothing but names, values and ``metadata``.
+
+    Tensors that share memory (views of one another) are written apart, each whole.
+    """
+    seen: set[int] = set()
+    apart = {}
+    for name, value in tensors.items():
+        memory = value.untyped_storage().data_ptr()
+        apart[name] = (value.clone() if memory in seen else value).contiguous()
+        seen.add(memory)
+    save_file(apart, path, metadata={"trimtab": metadata} if metadata else None)
 
 
 def load(path: Path) -> dict[str, Tensor]:
