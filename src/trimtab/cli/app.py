@@ -74,7 +74,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _fail("interrupted", 130, as_json)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
             _internal(error, arguments, as_json, debug)
         _fail(f"disk full: {error}; free some space, then go on with: trimtab resume DIR", 2, as_json)
     except Exception as error:
