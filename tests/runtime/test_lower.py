@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from trimtab.core.linear import Embedding, Linear
 from trimtab.core.weight import Dense, Quantized
 from trimtab.runtime import kernels
-from trimtab.runtime.kernels import INT4_ROWS, INT8_ROWS, dequantize4, pack4
+from trimtab.runtime.kernels import INT4_ROWS, INT8_ROWS, Packed4, dequantize4, pack4
 from trimtab.runtime.lower import LowerReport
 from trimtab.runtime.lower import lower as lower_for
 
@@ -146,6 +146,8 @@ def test_a_tied_embedding_keeps_its_codes_and_the_head_gets_a_kernel() -> None:
     assert report.kernels == {"head": "int4pack"}
     assert report.kept == {"head": "an embedding reads the same codes"}
     assert table.w is head.w is w
+    assert isinstance(head.kernel, Packed4)
+    assert head.kernel.w is w, "codes that stay serve many rows as well"
     assert torch.equal(table(torch.tensor([3, 9])), w.dense()[[3, 9]])
 
 
