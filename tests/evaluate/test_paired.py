@@ -56,6 +56,14 @@ def test_p_value_is_the_sum_over_outcomes_as_small(b: int, c: int, n: int, d: fl
     assert matched.p_below(b, c, n, d) == pytest.approx(total, abs=1e-9)
 
 
+def test_score_is_the_distance_in_standard_deviations() -> None:
+    """Of b - c, whose variance is n (p + q - (p - q)**2), at the most likely p and q with p - q = d."""
+    for b, c, n, d in ((5, 2, 60, 0.1), (9, 0, 30, 0.2), (7, 7, 50, -0.02)):
+        q = float(matched.nuisance(_double(b), _double(c), n, d))
+        spread = math.sqrt(n * (2 * q + d - d * d))
+        assert float(matched.score(_double(b), _double(c), n, d)) == pytest.approx((b - c - n * d) / spread)
+
+
 def test_score_is_mcnemars_at_no_drop() -> None:
     assert float(matched.score(_double(9), _double(4), 100, 0.0)) == pytest.approx((9 - 4) / math.sqrt(9 + 4))
 
