@@ -16,6 +16,7 @@ from trimtab.core.stats import Gram
 from trimtab.core.weight import Dense, Quantized
 from trimtab.quantize import GPTQ, METHODS, RTN
 from trimtab.quantize import gptq as module
+from trimtab.quantize import rtn as rounding
 from trimtab.quantize.gptq import conditioned, inverse_root
 from trimtab.quantize.threads import one_thread
 
@@ -82,14 +83,31 @@ def test_rows_are_independent_and_chunks_change_nothing(monkeypatch: pytest.Monk
     assert torch.equal(one.codes[0], whole.codes[7])
 
 
-def test_threads_change_no_code_and_are_given_back() -> None:
+def test_one_thread_gives_the_others_back() -> None:
     before = torch.get_num_threads()
-    with one_thread():
-        assert torch.get_num_threads() == 1
+    with one_thread() as found:
+        assert (found, torch.get_num_threads()) == (before, 1)
     assert torch.get_num_threads() == before
     with pytest.raises(RuntimeError), one_thread():
         raise RuntimeError
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize("fit", [GPTQ(3, 16), RTN(3, 16)])
+def test_threads_change_no_code(fit: GPTQ | RTN, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "CHUNK", 8)
+    monkeypatch.setattr(rounding, "NUMBERS", 256)
+    w, x, before = torch.randn(50, 32), inputs(200, 32), torch.get_num_threads()
+    site, found = Site("layer", lambda: w, gram_of(x)), []
+    try:
+        for threads in (1, 3):
+            torch.set_num_threads(threads)
+            found.append(fit(Dense(w), site).state_dict())
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    for key, value in found[0].items():
+        assert torch.equal(value, found[1][key]), key
 
 
 def test_the_size_of_the_statistics_does_not_matter() -> None:
@@ -181,7 +199,7 @@ def test_a_tall_matrix_is_worked_on_in_parts(fit: GPTQ | RTN) -> None:
     """The matrix has 4 MiB, its float32 copy 8 MiB, and codes as int32 another 8."""
     w, x = torch.randn(65536, 32).bfloat16(), inputs(512, 32)
     site = Site("tall", lambda: w, gram_of(x))
-    with Largest() as largest:
+    with one_thread(), Largest() as largest:
         q = fit(Dense(w), site)
     assert largest.bytes <= 4 * 2**20
     few = fit(Dense(w[-64:]), site)

@@ -22,7 +22,7 @@ from trimtab.core.pack import pack
 from trimtab.core.weight import Quantized, Weight
 from trimtab.quantize.grid import check, decode, encode, fit_grid, span
 from trimtab.quantize.rtn import RTN
-from trimtab.quantize.threads import one_thread
+from trimtab.quantize.threads import each
 
 BLOCK = 128
 """Columns fixed before the rest of the row is brought up to date by one matrix product."""
@@ -81,12 +81,11 @@ def solve(
         for a in range(start, end, BLOCK):
             b = min(a + BLOCK, end)
             errors = torch.empty_like(w[a:b])
-            with one_thread():
-                for i in range(a, b):
-                    column = torch.addmv(w[i], errors[: i - a].T, u[a:i, i], alpha=-1)
-                    code = encode(column, scale, zero, knobs.bits)
-                    codes[i] = code
-                    errors[i - a] = (column - decode(code, scale, zero, dtype)) / u[i, i]
+            for i in range(a, b):
+                column = torch.addmv(w[i], errors[: i - a].T, u[a:i, i], alpha=-1)
+                code = encode(column, scale, zero, knobs.bits)
+                codes[i] = code
+                errors[i - a] = (column - decode(code, scale, zero, dtype)) / u[i, i]
             w[b:].addmm_(u[a:b, b:].T, errors, alpha=-1)
     return codes, torch.stack(scales), torch.stack(zeros)
 
@@ -139,11 +138,11 @@ class GPTQ:
         except ValueError as error:
             raise Anomaly(f"{site.name}: {error}. Look at the calibration data of this layer") from error
         weight = h.diagonal() + self.damp_percent
-        packed, scales, zeros = [], [], []
-        for part in torch.split(w.dense().detach(), CHUNK):
-            codes, scale, zero = solve(part.float().T.contiguous(), u, weight, self, w.dtype)
-            packed.append(pack(codes.T.contiguous(), self.bits))
-            scales.append(scale.T)
-            zeros.append(zero.T)
-        stored = None if self.symmetric else torch.cat(zeros)
-        return Quantized(torch.cat(packed), torch.cat(scales), stored, self.bits, span(self.group_size, w.shape[1]))
+
+        def part(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            codes, scale, zero = solve(rows.float().T.contiguous(), u, weight, self, w.dtype)
+            return pack(codes.T.contiguous(), self.bits), scale.T, zero.T
+
+        packed, scale, zero = map(torch.cat, zip(*each(part, torch.split(w.dense().detach(), CHUNK)), strict=True))
+        stored = None if self.symmetric else zero
+        return Quantized(packed, scale, stored, self.bits, span(self.group_size, w.shape[1]))

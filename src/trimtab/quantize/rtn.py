@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from trimtab.core.card import Card
 from trimtab.core.fit import Site
 from trimtab.core.pack import pack
 from trimtab.core.weight import Quantized, Weight
 from trimtab.quantize.grid import check, encode, fit_grid, span
+from trimtab.quantize.threads import each
 
 NUMBERS = 2**18
 """Weights worked on at once: they stay in a core's cache, and an embedding of 262,144 rows needs no second copy."""
@@ -55,13 +57,13 @@ class RTN:
         """The nearest codes of ``w``, row by row; ``site`` is not looked at."""
         self.check(w.shape[1])
         group = span(self.group_size, w.shape[1])
-        packed, scales, zeros = [], [], []
-        for part in torch.split(w.dense().detach(), max(1, NUMBERS // w.shape[1])):
-            groups = part.float().reshape(-1, group).T.contiguous()  # every group a row of its own
+
+        def part(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            groups = rows.float().reshape(-1, group).T.contiguous()  # every group a row of its own
             scale, zero = fit_grid(groups, torch.ones(group), self.bits, self.symmetric, self.clip, w.dtype)
-            codes = encode(groups, scale, zero, self.bits).T.reshape(part.shape).to(torch.uint8)
-            packed.append(pack(codes, self.bits))
-            scales.append(scale.view(len(part), -1).to(w.dtype))
-            zeros.append(zero.view(len(part), -1).to(torch.uint8))
-        stored = None if self.symmetric else torch.cat(zeros)
-        return Quantized(torch.cat(packed), torch.cat(scales), stored, self.bits, group)
+            codes = encode(groups, scale, zero, self.bits).T.reshape(rows.shape).to(torch.uint8)
+            return pack(codes, self.bits), scale.view(len(rows), -1).to(w.dtype), zero.view(len(rows), -1).byte()
+
+        parts = torch.split(w.dense().detach(), max(1, NUMBERS // w.shape[1]))
+        packed, scale, zero = map(torch.cat, zip(*each(part, parts), strict=True))
+        return Quantized(packed, scale, None if self.symmetric else zero, self.bits, group)

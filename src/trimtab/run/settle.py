@@ -15,7 +15,7 @@ from trimtab.core.errors import BadInput, Refused
 from trimtab.core.fit import Fit, Site
 from trimtab.core.linear import Host, Linear
 from trimtab.core.stats import KINDS, PADDING, Gram
-from trimtab.core.weight import Weight, bits
+from trimtab.core.weight import Weight, bits, rows
 
 
 @dataclass(frozen=True)
@@ -119,11 +119,13 @@ class Bench:
                 host.kernel = None
 
 
-def relative_error(old: Weight, new: Weight, h: Tensor | None, rows: int = 4096) -> float:
-    """sqrt(tr(D H D^T) / tr(W H W^T)), D = W - W', the identity for H where it is None; 0 where W X is 0."""
+def relative_error(old: Weight, new: Weight, h: Tensor | None, at_once: int = 4096) -> float:
+    """sqrt(tr(D H D^T) / tr(W H W^T)), D = W - W', the identity for H where it is None; 0 where W X is 0. Rows are read
+    in parts: a dense copy of an embedding may be the largest thing in memory."""
     lost = whole = 0.0
-    for w, v in zip(torch.split(old.dense(), rows), torch.split(new.dense(), rows), strict=True):
-        w, d = w.float(), w.float() - v.float()
+    for index in torch.split(torch.arange(old.shape[0]), at_once):
+        w = rows(old, index).float()
+        d = w - rows(new, index).float()
         lost += float(((d if h is None else d @ h) * d).sum())
         whole += float(((w if h is None else w @ h) * w).sum())
     return (max(lost, 0.0) / whole) ** 0.5 if whole > 0 else 0.0
