@@ -4,7 +4,7 @@ A mutant is one replacement in one file of a temporary copy of src/ (never of th
 it run with PYTHONPATH at the copy. It is an error when the text to replace is not there exactly once, when no test
 fails, or when the tests fail without a mutant. tests/mutants.tsv keeps which test caught what.
 
-    python tests/mutants.py [--only TEXT]     only mutants whose file or description has TEXT; nothing is written
+    python tests/mutants.py [--only TEXT ...]     only mutants whose file or description has one of these
 """
 
 from __future__ import annotations
@@ -31,8 +31,9 @@ FIT = "tests/laws/test_fit.py"
 WEIGHT = "tests/laws/test_weight.py"
 STAT = "tests/laws/test_stat.py"
 ANATOMY = "tests/laws/test_anatomy.py"
-TRAPS = "tests/anatomy/test_traps.py"
+MASKS = "tests/anatomy/test_traps.py::test_causal_masks_element_by_element"
 TRIMMED = "tests/anatomy/test_trimmed.py"
+KERNELS = "tests/runtime/test_lower.py"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ MUTANTS = (
            "", (DIVPRUNE,)),
     Mutant("tokens/divprune.py", "choose a token twice", ".masked_fill(chosen, -torch.inf)", "", (DIVPRUNE,)),
     Mutant("tokens/divprune.py", "forget that a row has fewer tokens", "nearest.masked_fill_(~present, -torch.inf)",
-           "nearest.masked_fill_(~present, torch.inf)", (KEEP,)),
+           "nearest.masked_fill_(~present, torch.inf)", (DIVPRUNE,)),
     Mutant("tokens/divprune.py", "one too many", "chosen[rows, at] |= step < count",
            "chosen[rows, at] |= step <= count",
            (KEEP,)),
@@ -114,7 +115,7 @@ MUTANTS = (
            "2.0 ** (bits - 1) - 1 if zero is None", (WEIGHT,)),
     Mutant("core/weight.py", "count values in place of bytes", "t.numel() * t.element_size()", "t.numel()", (WEIGHT,)),
     Mutant("core/weight.py", "accept any group", "if group_size < 1 or width % group_size or", "if group_size < 1 or",
-           (WEIGHT,)),
+           (FIT,)),
     Mutant("core/linear.py", "drop the bias", "return y if self.bias is None else y + self.bias",
            "return y", (ANATOMY,)),
     Mutant("core/linear.py", "flatten patches in another order", ".permute(0, 2, 4, 1, 3, 5)",
@@ -136,9 +137,9 @@ MUTANTS = (
     Mutant("core/keep.py", "renumber positions", "positions=take(self.positions)",
            "positions=self.positions[:, : index.shape[1]]", (KEEP,)),
     # anatomy
-    Mutant("anatomy/masks.py", "see the future", "(gap >= 0) & valid", "(gap <= 0) & valid", (TRAPS,)),
-    Mutant("anatomy/masks.py", "attend to padding", "(gap >= 0) & valid[:, None, :]", "(gap >= 0)", (TRAPS,)),
-    Mutant("anatomy/masks.py", "a window one too wide", "gap < window", "gap <= window", (TRAPS,)),
+    Mutant("anatomy/masks.py", "see the future", "(gap >= 0) & valid", "(gap <= 0) & valid", (MASKS,)),
+    Mutant("anatomy/masks.py", "attend to padding", "(gap >= 0) & valid[:, None, :]", "(gap >= 0)", (MASKS,)),
+    Mutant("anatomy/masks.py", "a window one too wide", "gap < window", "gap <= window", (MASKS,)),
     Mutant("anatomy/loop.py", "keep the last tokens in place of the chosen",
            "chosen.long().argsort(dim=1, stable=True)",
            "stream.valid.long().argsort(dim=1, stable=True)", (KEEP,)),
@@ -146,9 +147,16 @@ MUTANTS = (
            "chosen = stream.valid & policy.chosen(sight)", (TRIMMED,)),
     Mutant("anatomy/slots.py", "count bytes of keys only", "for t in (slot.k, slot.v)", "for t in (slot.k,)", (KEEP,)),
     Mutant("anatomy/slots.py", "the next position is the newest one", "amax(1) + 1", "amax(1)", (ANATOMY,)),
+    # runtime
+    Mutant("runtime/kernels.py", "flip the sign of the offset", "(8 - w.zero.float()) * scale",
+           "(w.zero.float() - 8) * scale", (KERNELS,)),
+    Mutant("runtime/kernels.py", "swap the nibbles of a byte", "(wide | (wide << 4))", "((wide >> 4) | (wide << 8))",
+           (KERNELS,)),
+    Mutant("runtime/kernels.py", "drop the scale of int8", ".mul_(self.scale.to(dtype))", "", (KERNELS,)),
+    Mutant("runtime/kernels.py", "forget the sign of int8", "(w.codes ^ 128)", "w.codes", (KERNELS,)),
 )  # fmt: skip
 COVERED = ("core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py", "anatomy/masks.py",
-           "anatomy/loop.py", "anatomy/slots.py")  # fmt: skip
+           "anatomy/loop.py", "anatomy/slots.py", "runtime/kernels.py")  # fmt: skip
 
 
 def misfits(mutants: tuple[Mutant, ...] = MUTANTS) -> list[str]:
@@ -191,6 +199,17 @@ def caught(mutant: Mutant) -> str | None:
     return found[1]
 
 
+def keep(found: dict[Mutant, str | None]) -> None:
+    """Write the table anew: what was found now, and the rows of before for mutants that were not asked for."""
+    lines = TABLE.read_text(encoding="utf-8").splitlines()[1:] if TABLE.is_file() else []
+    before = {(file, what): test for file, what, test in (line.split("\t") for line in lines)}
+    now = before | {(m.file, m.what): test or "SURVIVED" for m, test in found.items()}
+    rows = [f"{m.file}\t{m.what}\t{now[m.file, m.what]}" for m in MUTANTS if (m.file, m.what) in now]
+    part = TABLE.with_suffix(".part")
+    part.write_text("\n".join(["file\tmutation\ttest that failed", *rows]) + "\n", encoding="utf-8")
+    part.replace(TABLE)
+
+
 def report(mutant: Mutant) -> str | None:
     found = caught(mutant)
     print(f"{mutant.file}: {mutant.what}: {found or 'SURVIVED'}", flush=True)
@@ -200,9 +219,9 @@ def report(mutant: Mutant) -> str | None:
 def main() -> int:
     """0 when every mutant was caught, 1 when one survived, 2 when one does not apply or the tests fail anyway."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="only mutants whose file or description has this text")
+    parser.add_argument("--only", nargs="+", default=[""], help="part of a file or description")
     only = parser.parse_args().only
-    chosen = tuple(m for m in MUTANTS if only in m.file or only in m.what)
+    chosen = tuple(m for m in MUTANTS if any(text in m.file or text in m.what for text in only))
     wrong = misfits(chosen)
     if wrong or not chosen:
         print("\n".join(wrong or [f"no mutant has {only!r}"]), file=sys.stderr)
@@ -213,11 +232,7 @@ def main() -> int:
             print(f"the tests fail without a mutant:\n{healthy.stdout[-3000:]}", file=sys.stderr)
             return 2
         tests = list(pool.map(report, chosen))
-    if not only:
-        rows = [f"{m.file}\t{m.what}\t{test or 'SURVIVED'}" for m, test in zip(chosen, tests, strict=True)]
-        part = TABLE.with_suffix(".part")
-        part.write_text("\n".join(["file\tmutation\ttest that failed", *rows]) + "\n", encoding="utf-8")
-        part.replace(TABLE)
+    keep(dict(zip(chosen, tests, strict=True)))
     print(f"{sum(test is not None for test in tests)} of {len(tests)} mutants were caught")
     return int(None in tests)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch.nn import functional as F
 
@@ -48,13 +46,6 @@ def _padded(t: torch.Tensor, longest: int, side: str, axis: int, value: float) -
     before, after = (gap, 0) if side == "left" else (0, gap)
     ends = [0, 0] * (t.dim() - 1 - axis) + [before, after]
     return F.pad(t, ends, value=value)
-
-
-def with_images(sight: Sight, x: torch.Tensor) -> Sight:
-    """The same sight with the image tokens of its first sample replaced by ``x`` (n, d)."""
-    hidden = sight.stream.x.clone()
-    hidden[sight.stream.kinds == IMAGE] = x
-    return replace(sight, stream=replace(sight.stream, x=hidden))
 
 
 def images_only(x: torch.Tensor) -> Sight:

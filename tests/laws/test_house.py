@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import mutants
 import trimtab
 from trimtab import docs, evidence, methods
 from trimtab.run.invariants import PREDICATES
@@ -190,7 +191,7 @@ def test_every_piece_of_evidence_is_there() -> None:
 
 
 def test_a_status_needs_every_kind_of_evidence_up_to_it() -> None:
-    fast, small = methods.get("fastv").CARD, methods.get("gptq").CARD
+    fast, small = methods.get("divprune").CARD, methods.get("rtn").CARD
 
     def status(card: object, *kinds: str) -> str:
         return evidence.status(card, tuple(evidence.Evidence(card.name, kind, "x", "", "") for kind in kinds))
@@ -204,4 +205,15 @@ def test_a_status_needs_every_kind_of_evidence_up_to_it() -> None:
     assert status(fast, "proof", "independent", *real, "kernel") == "proven"
     assert status(small, "proof", "independent", *real) == "proven"
     assert status(small, "proof", *real) == "reference"
-    assert evidence.status(small, (evidence.Evidence("fastv", "proof", "x", "", ""),)) == "unproven"
+    assert evidence.status(small, (evidence.Evidence("other", "proof", "x", "", ""),)) == "unproven"
+
+
+def test_every_mutant_still_applies_and_was_caught() -> None:
+    """The kept table of ``make mutants`` names, for each mutant of its list, a test that is still there."""
+    assert mutants.misfits() == []
+    header, *rows = [line.split("\t") for line in mutants.TABLE.read_text(encoding="utf-8").splitlines()]
+    assert header == ["file", "mutation", "test that failed"]
+    assert [(file, what) for file, what, _ in rows] == [(m.file, m.what) for m in mutants.MUTANTS]
+    for _, _, test in rows:
+        file, _, name = test.partition("::")
+        assert name in {n.name for n in parsed(ROOT / file).body if isinstance(n, ast.FunctionDef)}, test

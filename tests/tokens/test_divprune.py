@@ -80,6 +80,16 @@ def test_exact_duplicates_are_taken_last_and_never_twice() -> None:
     assert len(kept(x, 6)) == 6
 
 
+def test_a_short_row_of_duplicates_fills_its_budget_from_its_own_tokens() -> None:
+    """Rounding puts duplicates at a distance just below 0, less than the 0 that pads a row; padding is not taken."""
+    between = torch.zeros(2, 6, 6)
+    between[0, :4, :4] = -1e-7
+    between[1] = 1 - torch.eye(6)
+    present = torch.arange(6) < torch.tensor([[4], [6]])
+    got = traverse(between, present, torch.tensor([1, 0]), torch.tensor([3, 5]))
+    assert got.tolist() == [[True] * 3 + [False] * 3, [True] * 5 + [False]]
+
+
 def test_ties_go_to_the_earlier_token() -> None:
     between = 1 - torch.eye(5)[None]
     all_there = torch.ones(1, 5, dtype=torch.bool)
