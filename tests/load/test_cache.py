@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -59,4 +60,26 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         assert list(fresh.iterdir()) == []
         (fresh / "b").write_text("3")
     assert [path.name for path in target.iterdir()] == ["b"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_what_was_there_comes_back_where_the_last_step_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "out"
+    with cache.new_folder(target) as fresh:
+        (fresh / "a").write_text("1")
+    rename = os.replace
+
+    def refuse(source: Path, to: Path) -> None:
+        if Path(source).name == ".out.part":
+            raise OSError("the last step fails")
+        rename(source, to)
+
+    def write() -> None:
+        with cache.new_folder(target) as fresh:
+            (fresh / "a").write_text("2")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="last step"):
+        write()
+    assert (target / "a").read_text() == "1"
     assert [path.name for path in tmp_path.iterdir()] == ["out"]

@@ -124,6 +124,15 @@ def test_what_was_written_wrong_fails_though_its_hash_fits(
     assert not result.passed
 
 
+def test_the_claimed_bytes_are_those_on_disk(trimmed_llava: tuple[Loaded, Path], tmp_path: Path) -> None:
+    for number, much in enumerate((-1, 1)):
+        out = tmp_path / str(number)
+        shutil.copytree(trimmed_llava[1], out)
+        edit_json(out / "trimtab.json", bytes=(out / WEIGHTS).stat().st_size + much)
+        edit_json(out / "trimtab.json", content_hash=content_hash(out))
+        assert failed(gate.check(out)) == {"bytes on disk"}
+
+
 def test_a_good_artifact_passes_in_a_fresh_process(
     trimmed_llava: tuple[Loaded, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,7 +89,12 @@ def new_folder(path: Path) -> Iterator[Path]:
         sync_folder(temporary)
         if path.exists():
             os.replace(path, old)
-        os.replace(temporary, path)
+        try:
+            os.replace(temporary, path)
+        except OSError:
+            if old.exists():
+                os.replace(old, path)
+            raise
         sync_folder(path.parent)
         shutil.rmtree(old, ignore_errors=not old.exists())
     finally:
