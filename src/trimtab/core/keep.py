@@ -81,6 +81,11 @@ def share(keep: float) -> Budget:
     return lambda n: min(n, max(1, int(keep * n + 0.5)))
 
 
+def alike(sight: Sight) -> Float[Tensor, "b t"]:
+    """0 for every token: the score of methods whose pick looks at the set, not at one token."""
+    return torch.zeros(sight.stream.kinds.shape, device=sight.stream.kinds.device)
+
+
 def topk(sight: Sight, scores: Float[Tensor, "b t"], count: Integer[Tensor, " b"]) -> Bool[Tensor, "b t"]:
     """True at the ``count`` best-scored image tokens of each row; ties go to the earlier token."""
     image = sight.stream.kinds == IMAGE

@@ -18,6 +18,7 @@ from trimtab.core.weight import Dense, Weight, rows
 
 Tap = Callable[[Any, Tensor], None]
 Kernel = Callable[[Tensor], Tensor]
+"""Answers with a tensor of its own, which the host may write to."""
 
 
 class Host(nn.Module):
@@ -60,7 +61,10 @@ class Linear(Host):
     def forward(self, x: Float[Tensor, "*b in"]) -> Float[Tensor, "*b out"]:
         if self.tap is not None:
             self.tap(self, x)
-        y = self.w(x) if self.kernel is None else self.kernel(x)
+        if self.kernel is not None:
+            y = self.kernel(x)  # fresh from the product, so that the bias needs no second tensor
+            return y if self.bias is None else y.add_(self.bias)
+        y = self.w(x)
         return y if self.bias is None else y + self.bias
 
 

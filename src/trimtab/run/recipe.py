@@ -116,7 +116,7 @@ class Measure(Strict):
 
     dataset: str | None = None
     batch_size: int = Field(default=8, ge=1)
-    repeats: int = Field(default=9, ge=3)
+    repeats: int = Field(default=25, ge=3)
 
 
 class Recipe(Strict):
