@@ -30,7 +30,7 @@ PACK_ROWS = 4096
 def nibbles(codes: UInt8[Tensor, "out bytes"]) -> Int8[Tensor, "out in"]:
     """The 4-bit codes one by one: both nibbles of a byte spread over the two bytes of an int16."""
     wide = codes.to(torch.int16)
-    return (wide | (wide << 4)).bitwise_and_(0x0F0F).view(torch.int8)
+    return (wide << 4).bitwise_or_(wide).bitwise_and_(0x0F0F).view(torch.int8)
 
 
 def dequantize4(w: Quantized, dtype: torch.dtype) -> Float[Tensor, "out in"]:

@@ -55,46 +55,43 @@ class DivPrune:
         return Keep(score=alike, budget=share(self.keep), pick=farthest_first, at=Place(layer=0))
 
 
-def distances(x: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
-    """1 - cos between all pairs, in float32. One sample at a time, so that its batch cannot change a bit of it."""
-    unit = F.normalize(x.float(), dim=-1)
+def distances(unit: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
+    """1 - cos between all pairs of unit vectors. One sample at a time, so that its batch cannot change a bit of it."""
     return 1 - unit @ unit.T
 
 
 def farthest_first(sight: Sight, scores: Float[Tensor, "b t"], count: Integer[Tensor, " b"]) -> Bool[Tensor, "b t"]:
     """True at ``count`` image tokens of each row: the most isolated one, then always the farthest from those chosen."""
     image = sight.stream.kinds == IMAGE
-    size = image.sum(1)
-    n = int(size.max())
+    sizes = image.sum(1).tolist()
+    n = max(sizes)
     if n == 0:
         return image
-    present = torch.arange(n, device=image.device) < size[:, None]
-    between = torch.zeros(len(image), n, n, device=image.device)
-    start = torch.zeros(len(image), dtype=torch.int64, device=image.device)
-    for row, (where, m) in enumerate(zip(image, size.tolist(), strict=True)):
-        if m:
-            apart = distances(sight.stream.x[row, where].detach())
-            start[row] = apart.fill_diagonal_(torch.inf).amin(1).argmax()
-            between[row, :m, :m] = apart
+    unit = F.normalize(sight.stream.x[image].detach().float(), dim=-1)
+    between = unit.new_full((len(image), n, n), torch.inf)
+    for row, own in enumerate(unit.split(sizes)):
+        between[row, : len(own), : len(own)] = distances(own)
+    present = torch.arange(n, device=image.device) < torch.tensor(sizes, device=image.device)[:, None]
     picked = torch.zeros_like(image)
-    picked[image] = traverse(between, present, start, count.to(image.device))[present]
+    picked[image] = traverse(between, present, count.to(image.device))[present]
     return picked
 
 
 def traverse(
-    between: Float[Tensor, "b n n"],
-    present: Bool[Tensor, "b n"],
-    start: Integer[Tensor, " b"],
-    count: Integer[Tensor, " b"],
+    between: Float[Tensor, "b n n"], present: Bool[Tensor, "b n"], count: Integer[Tensor, " b"]
 ) -> Bool[Tensor, "b n"]:
-    """Farthest-first traversal of every row at once; ties go to the earlier token. Overwrites the diagonal.
+    """Farthest-first traversal of every row at once; ties go to the earlier token. ``between`` is inf where a token is
+    not ``present``; its diagonal is overwritten.
 
     A token is -inf from itself, so that one chosen is never the farthest again. A row that wants fewer than others is
     traversed as long and cut afterwards: four small operations for each step, which is what this costs.
     """
     rows, n, _ = between.shape
-    between.diagonal(dim1=1, dim2=2).fill_(-torch.inf)
-    flat, first = between.reshape(rows * n, n), torch.arange(rows, device=between.device) * n
+    itself = between.diagonal(dim1=1, dim2=2)
+    itself.fill_(torch.inf)
+    start = between.amin(2).masked_fill(~present, -torch.inf).argmax(1)
+    itself.fill_(-torch.inf)
+    flat, first = between.view(rows * n, n), torch.arange(rows, device=between.device) * n
     nearest = torch.where(present, torch.inf, -torch.inf).to(between)
     order = start.repeat(int(count.max()), 1)
     at, apart = first + start, torch.empty_like(nearest)
