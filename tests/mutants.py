@@ -107,8 +107,8 @@ MUTANTS = (
            "torch.linalg.inv(conditioned(site.gram.read().float()) + 0.01 * torch.eye(w.shape[1]))", (FIT,)),
     # core
     Mutant("core/pack.py", "shift by a byte too few", "(word >> (8 * i)) & 255", "(word >> (7 * i)) & 255", (WEIGHT,)),
-    Mutant("core/pack.py", "swap the halves of a byte", "torch.stack([packed & 15, packed >> 4], -1)",
-           "torch.stack([packed >> 4, packed & 15], -1)", (WEIGHT,)),
+    Mutant("core/pack.py", "swap the halves of a byte", "(wide << 4).bitwise_or_(wide)",
+           "(wide << 8).bitwise_or_(wide >> 4)", (WEIGHT,)),
     Mutant("core/pack.py", "lose the top bit", "& (2**bits - 1)", "& (2 ** (bits - 1) - 1)", (WEIGHT,)),
     Mutant("core/weight.py", "add the zero", "(grouped - origin)", "(grouped + origin)", (WEIGHT,)),
     Mutant("core/weight.py", "drop the scale", "* scale.float()[..., None]).flatten(-2)", ").flatten(-2)", (WEIGHT,)),
@@ -151,8 +151,8 @@ MUTANTS = (
     # runtime
     Mutant("runtime/kernels.py", "flip the sign of the offset", "(8 - w.zero.float()) * scale",
            "(w.zero.float() - 8) * scale", (KERNELS,)),
-    Mutant("runtime/kernels.py", "swap the nibbles of a byte", "(wide | (wide << 4))", "((wide >> 4) | (wide << 8))",
-           (KERNELS,)),
+    Mutant("runtime/kernels.py", "the first part of a matrix in place of each", "dense(slice(start, start + step))",
+           "dense(slice(0, step))[: out - start]", (KERNELS,)),
     Mutant("runtime/kernels.py", "drop the scale of int8", ".mul_(self.scale.to(dtype))", "", (KERNELS,)),
     Mutant("runtime/kernels.py", "forget the sign of int8", "(w.codes ^ 128)", "w.codes", (KERNELS,)),
 )  # fmt: skip

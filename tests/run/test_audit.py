@@ -66,11 +66,14 @@ def test_pictures_that_the_processor_dropped_are_refused() -> None:
             count(anatomy, [batch, broken])
 
 
-def test_what_is_expected_is_what_the_walk_sees() -> None:
-    anatomy, batch = llava()
-    names = select(anatomy, PARTS)
+@pytest.mark.parametrize(("name", "parts"), [("llava", PARTS), ("clip", PARTS), ("bert", ("language", "head"))])
+def test_what_is_expected_is_what_the_walk_sees(name: str, parts: tuple[str, ...]) -> None:
+    """Pooled linears (projections of CLIP, the pooler of BERT) see one row for each picture or text."""
+    model, batch = tiny.make(name)
+    anatomy = anatomies.of(model)
+    names = select(anatomy, parts)
     guess = {row["name"]: row for row in expected(anatomy, count(anatomy, [batch]), names)}
-    seen = measured(anatomy, walk(anatomy, [batch], GPTQ(4, 8), PARTS))
+    seen = measured(anatomy, walk(anatomy, [batch], GPTQ(4, 8), parts))
     assert {row["name"] for row in seen} == set(guess)
     for row in seen:
         other = guess[row["name"]]

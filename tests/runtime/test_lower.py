@@ -166,6 +166,17 @@ def test_dequantized_numbers_are_those_of_dense(symmetric: bool) -> None:
         assert torch.equal(dequantize4(w, dtype), w.dense())
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("out", [48, 80])
+def test_many_rows_in_parts_answer_as_at_once(bits: int, out: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A head of 80 rows goes in parts of 32, the last one shorter."""
+    w = quantized(out, 64, bits, 64, bits == 8, torch.float32)
+    host, x = Linear(w, None, "head"), torch.randn(INT4_ROWS + 5, 64)
+    lower(nn.Sequential(host))
+    monkeypatch.setattr(kernels, "WEIGHTS", 32 * 64)
+    assert far(host(x), expected(w, x)) < TOLERANCE[torch.float32]
+
+
 def test_packing_in_parts_is_packing_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     w = quantized(272, 64, 4, 32, False, torch.bfloat16)
     whole = pack4(w)

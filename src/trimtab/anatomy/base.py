@@ -51,13 +51,14 @@ class Anatomy(ABC):
     """A model as a sequence of blocks between ``start`` and ``head``. Names are the library's module paths.
 
     A family fills in: ``PARTS`` (module path prefix to part), ``NEEDS`` (module paths that must be there), ``LOAD_AS``
-    (the library's class, for the error), ``start``, ``build``, ``head_input``, ``head``; and, if it generates text,
-    ``decodes`` and ``words``.
+    (the library's class, for the error), ``start``, ``build``, ``head_input``, ``head``; if it generates text,
+    ``decodes`` and ``words``; and in ``POOLED`` the module paths whose linears see one row for each picture or text.
     """
 
     PARTS: ClassVar[dict[str, Part]]
     NEEDS: ClassVar[tuple[str, ...]]
     LOAD_AS: ClassVar[str]
+    POOLED: ClassVar[tuple[str, ...]] = ()
     decodes: ClassVar[bool] = False
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -135,6 +136,10 @@ class Anatomy(ABC):
         if not found:
             raise unknown("layer", name, [host.name for host in hosts(self.model)])
         return self.PARTS[max(found, key=len)]
+
+    def pooled(self, name: str) -> bool:
+        """Whether a linear sees one row for each picture (vision, projector) or text, not one for each token."""
+        return any(name == path or name.startswith(f"{path}.") for path in self.POOLED)
 
     def aliases(self) -> list[tuple[str, str]]:
         """Pairs of host names that share one weight: the one that comes first in the model, and the other."""

@@ -35,6 +35,7 @@ class Bert(Anatomy):
         "pooler": "head",
     }
     NEEDS: ClassVar[tuple[str, ...]] = ("embeddings.word_embeddings", "encoder.layer")
+    POOLED: ClassVar[tuple[str, ...]] = ("pooler",)
     LOAD_AS: ClassVar[str] = "AutoModel (the encoder without a task head)"
 
     def start(self, batch: Batch) -> Stream:
@@ -56,7 +57,8 @@ class Bert(Anatomy):
         return made
 
     def head_input(self, stream: Stream) -> Tensor:
-        return stream.x
+        """The pooler's: the first token of each text, whatever padding stands before it."""
+        return stream.x[torch.arange(len(stream.x), device=stream.x.device), stream.valid.int().argmax(1)]
 
     def head(self, stream: Stream) -> Tensor:
         return stream.x

@@ -48,6 +48,7 @@ class Clip(Anatomy):
         "text_projection": "head",
     }
     NEEDS: ClassVar[tuple[str, ...]] = ("vision_model.encoder", "text_model.encoder", "text_projection", "logit_scale")
+    POOLED: ClassVar[tuple[str, ...]] = ("visual_projection", "text_projection")
     LOAD_AS: ClassVar[str] = "CLIPModel (both towers)"
 
     @cached_property

@@ -36,7 +36,8 @@ def unpack(packed: UInt8[Tensor, "*rows bytes"], bits: int) -> UInt8[Tensor, "*r
     count = period(bits)
     width = count * bits // 8
     if bits == 4:
-        return torch.stack([packed & 15, packed >> 4], -1).flatten(-2)
+        wide = packed.contiguous().to(torch.int16)  # both nibbles of a byte go to the two bytes of an int16
+        return (wide << 4).bitwise_or_(wide).bitwise_and_(0x0F0F).view(torch.uint8)
     octets = packed.unflatten(-1, (-1, width)).to(torch.int32)
     word = sum(octets[..., i] << (8 * i) for i in range(width))
     assert isinstance(word, Tensor)

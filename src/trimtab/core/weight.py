@@ -17,6 +17,9 @@ from torch.nn import functional as F
 
 from trimtab.core.pack import BITS, pack, period, unpack
 
+ROWS = 4096
+"""Rows made dense at once."""
+
 
 class Weight(nn.Module, ABC):
     """A map from ``in`` to ``out`` numbers: ``forward(x) == x @ dense().T``."""
@@ -113,7 +116,13 @@ class Quantized(Weight):
         return self.scale.dtype
 
     def dense(self) -> Float[Tensor, "out in"]:
-        return _values(self.codes, self.scale, self.zero, self.bits)
+        """In parts of rows: the float32 steps on the way would be four times what an embedding takes in 16 bits."""
+        found = torch.empty(self.shape, dtype=self.dtype, device=self.codes.device)
+        for start in range(0, len(found), ROWS):
+            part = slice(start, start + ROWS)
+            zero = None if self.zero is None else self.zero[part]
+            found[part] = _values(self.codes[part], self.scale[part], zero, self.bits)
+        return found
 
     def spec(self) -> dict[str, Any]:
         return {

@@ -89,7 +89,7 @@ def _count(anatomy: Anatomy, batch: Batch, index: int) -> Counts:
     if ids is None:
         return Counts(len(pictures), 0, patches, 0, len(pictures), _blank(pictures), patches)
     valid = batch.get("attention_mask", torch.ones_like(ids)).bool()
-    placeholder = getattr(anatomy.model.config, "image_token_id", None)
+    placeholder = _placeholder(anatomy)
     if placeholder is None:
         image, text = patches, int(valid.sum())
     else:
@@ -97,6 +97,12 @@ def _count(anatomy: Anatomy, batch: Batch, index: int) -> Counts:
         text = int(valid.sum()) - image
         _dropped(image, len(pictures), index)
     return Counts(len(ids), text, image, int((~valid).sum()), len(pictures), _blank(pictures), patches)
+
+
+def _placeholder(anatomy: Anatomy) -> int | None:
+    """The id of the words that stand for pictures; None where the language side sees none (CLIP's two towers)."""
+    found: int | None = getattr(anatomy.model.config, "image_token_id", None)
+    return found
 
 
 def _blank(pictures: Tensor) -> int:
@@ -118,16 +124,21 @@ def expected(anatomy: Anatomy, counts: Counts, names: Sequence[str]) -> list[dic
     """What each linear of ``names`` will see, as far as counting can tell (linears that nothing runs are left out)."""
     idle, linears = set(anatomy.idle()), dict(anatomy.linears())
     return [
-        _layer(anatomy, linears[name], _by_part(anatomy.part_of(name), counts))
+        _layer(anatomy, linears[name], _rows(anatomy, name, counts))
         for name in names
         if name in linears and name not in idle
     ]
 
 
-def _by_part(part: str, counts: Counts) -> dict[str, int]:
-    if part in ("vision", "projector"):
-        return {"text": 0, "image": counts.patches, "video": 0, "padding": 0}
-    return {"text": counts.text, "image": counts.image, "video": 0, "padding": counts.padding}
+def _rows(anatomy: Anatomy, name: str, counts: Counts) -> dict[str, int]:
+    """Rows by kind at one linear: of patches, of tokens, or one for each picture or text where these are pooled."""
+    one = anatomy.pooled(name)
+    if anatomy.part_of(name) in ("vision", "projector"):
+        return {"text": 0, "image": counts.pictures if one else counts.patches, "video": 0, "padding": 0}
+    if one:
+        return {"text": counts.samples, "image": 0, "video": 0, "padding": 0}
+    image = 0 if _placeholder(anatomy) is None else counts.image
+    return {"text": counts.text, "image": image, "video": 0, "padding": counts.padding}
 
 
 def measured(anatomy: Anatomy, reports: Iterable[LayerReport]) -> list[dict[str, Any]]:

@@ -112,11 +112,13 @@ class Evaluate(Strict):
 
 
 class Measure(Strict):
-    """What is timed: language prefill on ``dataset`` at batch 1 and ``batch_size``, ``repeats`` times, in turn."""
+    """What is timed: language prefill on ``dataset`` at batch 1 and ``batch_size``, ``repeats`` times, in turn; after
+    ``max_minutes`` at one batch size no round is begun, but for the first five."""
 
     dataset: str | None = None
     batch_size: int = Field(default=8, ge=1)
     repeats: int = Field(default=25, ge=3)
+    max_minutes: float = Field(default=1.0, gt=0)
 
 
 class Recipe(Strict):

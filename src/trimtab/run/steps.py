@@ -50,7 +50,8 @@ def fit(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tup
         return None if found is None else found[0]
 
     targets = step.targets if step.targets is not None else ("all-linear",)
-    walk(context.loaded.anatomy, batches, method, targets, ignore=step.ignore, on_layer=ended, done=done)
+    walk(context.loaded.anatomy, batches, method, targets, ignore=step.ignore, on_layer=ended, done=done,
+         allow_unseen=context.recipe.calibrate.allow == "text_only")  # fmt: skip
     touched = {row["name"] for row in rows}
     changed = {path: host for path, host in hosts(context).items() if path in touched}
     return rows, invariants.on_grid(changed, label)

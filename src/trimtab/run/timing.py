@@ -6,6 +6,7 @@ policies included. One round times every part of both sides once; ratios are bou
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import torch
@@ -25,6 +26,7 @@ from trimtab.run.footprint import peak_of
 
 TOKENS = 8  # decoded for one repeat
 PROMPT = 256  # tokens of a timed text prompt
+LEAST = 5  # rounds, however long they take
 
 Times = dict[str, list[float]]
 
@@ -70,9 +72,14 @@ def _batch(context: Context, size: int) -> dict[str, Tensor]:
 
 
 def _rounds(context: Context, found: dict[str, Parts], times: dict[str, Times], size: int) -> None:
-    """One uncounted round, then as many as the recipe says, the two sides in turn."""
-    repeats = context.recipe.measure.repeats
+    """One uncounted round, then as many as the recipe says, the two sides in turn. The clock may end them early: it
+    sees how long both sides take together, not which is faster."""
+    repeats, most = context.recipe.measure.repeats, 60 * context.recipe.measure.max_minutes
+    begun = time.monotonic()
     for number in range(repeats + 1):
+        if number > LEAST and time.monotonic() - begun > most:
+            context.log.info("timing b%d: %d of %d rounds in %g s", size, number - 1, repeats, most)
+            return
         for when, side in found.items():
             for name, seconds in _once(side).items():
                 if number:

@@ -8,13 +8,16 @@ times slower than a plain product), so few rows are computed in bfloat16 whateve
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from jaxtyping import Float, Int8, UInt8
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from trimtab.core.pack import unpack
 from trimtab.core.weight import Quantized
 
 INT4_ROWS, INT8_ROWS = 48, 12
@@ -23,27 +26,39 @@ dequantizing takes about 1 ns (4 bits) or 0.2 ns (8 bits) a weight whatever the 
 kernel 0.034 ns a weight, a row through a bfloat16 product 0.002 to 0.01 ns, so the two ways cross near 40 rows (4 bits)
 and 10 (8 bits). Fixed here, since timings never decide what is computed."""
 INT4_GROUPS = (32, 64, 128, 256)
+ALL = slice(None)
+WEIGHTS = 1 << 22
+"""Made dense at once: 8 MB in bfloat16."""
 PACK_ROWS = 4096
 """Rows packed at once (the packer wants an int32 for each code); a multiple of its blocks of 64 rows."""
 
 
-def nibbles(codes: UInt8[Tensor, "out bytes"]) -> Int8[Tensor, "out in"]:
-    """The 4-bit codes one by one: both nibbles of a byte spread over the two bytes of an int16."""
-    wide = codes.to(torch.int16)
-    return (wide << 4).bitwise_or_(wide).bitwise_and_(0x0F0F).view(torch.int8)
+def dequantize4(w: Quantized, dtype: torch.dtype, part: slice = ALL) -> Float[Tensor, "part in"]:
+    """``w.dense()[part]`` of a 4-bit weight, multiplied in ``dtype``: the same numbers where that is the scale's."""
+    steps = unpack(w.codes[part], 4).view(torch.int8).unflatten(1, (w.scale.shape[1], -1))
+    steps.sub_(8 if w.zero is None else w.zero[part].view(torch.int8)[..., None])
+    return torch.mul(steps, w.scale[part].to(dtype)[..., None]).flatten(1)
 
 
-def dequantize4(w: Quantized, dtype: torch.dtype) -> Float[Tensor, "out in"]:
-    """``w.dense()`` of a 4-bit weight, multiplied in ``dtype``: the same numbers where that is the scale's dtype."""
-    steps = nibbles(w.codes).view(w.shape[0], w.scale.shape[1], -1)
-    steps.sub_(8 if w.zero is None else w.zero.view(torch.int8)[..., None])
-    return torch.mul(steps, w.scale.to(dtype)[..., None]).view(w.shape)
+def many_rows(
+    x: Float[Tensor, "n in"], shape: tuple[int, int], dense: Callable[[slice], Float[Tensor, "part in"]]
+) -> Float[Tensor, "n out"]:
+    """x @ W.T, W made ``dense`` in parts of at most ``WEIGHTS``: they stay in the cache, and a vocabulary's head needs
+    no dense copy of itself."""
+    out, width = shape
+    step = max(1, WEIGHTS // width)
+    if out <= step:
+        return F.linear(x, dense(ALL))
+    y = x.new_empty(len(x), out)
+    for start in range(0, out, step):
+        y[:, start : start + step] = F.linear(x, dense(slice(start, start + step)))
+    return y
 
 
 def pack4(w: Quantized) -> tuple[Tensor, Tensor]:
     """The codes in the kernel's layout, and (groups, out, 2) of scale and offset: w = (code - 8) * scale + offset."""
     parts = [
-        torch.ops.aten._convert_weight_to_int4pack_for_cpu(nibbles(rows).to(torch.int32), 1)
+        torch.ops.aten._convert_weight_to_int4pack_for_cpu(unpack(rows, 4).to(torch.int32), 1)
         for rows in torch.split(w.codes, PACK_ROWS)
     ]
     scale = w.scale.float()
@@ -70,7 +85,7 @@ class Packed4:
         flat, out = x.reshape(-1, x.shape[-1]), self.scales.shape[1]
         if self.w is not None and len(flat) > INT4_ROWS:
             dtype = self.dtype if x.dtype == torch.bfloat16 else x.dtype
-            y = F.linear(flat.to(dtype), dequantize4(self.w, dtype))
+            y = many_rows(flat.to(dtype), self.w.shape, partial(dequantize4, self.w, dtype))
         elif len(flat):
             rows = flat.bfloat16().contiguous()
             y = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.packed, self.group_size, self.scales)
@@ -99,7 +114,9 @@ class Packed8:
             y = torch.ops.aten._weight_int8pack_mm(rows, self.codes, self.scale.bfloat16())
         else:
             dtype = self.dtype if x.dtype == torch.bfloat16 else x.dtype
-            y = F.linear(flat.to(dtype), self.codes.to(dtype)).mul_(self.scale.to(dtype))
+            out, width = self.codes.shape
+            y = many_rows(flat.to(dtype), (out, width), lambda part: self.codes[part].to(dtype))
+            y.mul_(self.scale.to(dtype))
         return y.to(x.dtype).view(*x.shape[:-1], len(self.codes))
 
 
