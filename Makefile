@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # On Linux the registry's newest torch brings gigabytes of CUDA; this index has the CPU build. Empty: pip's own settings.
 TORCH_INDEX ?=
 
-.PHONY: demo test lint types docs mutants clean bench-quickstart
+.PHONY: demo test lint types docs mutants clean bench-kill bench-quickstart
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,9 @@ docs: $(VENV)/.installed
 
 mutants: $(VENV)/.installed
 	$(BIN)/python tests/mutants.py
+
+bench-kill: $(VENV)/.installed
+	$(BIN)/python -m pytest -q -m slow
 
 bench-quickstart: $(VENV)/.installed
 	$(BIN)/python benchmarks/quickstart.py

@@ -152,3 +152,18 @@ def test_a_full_disk_loses_nothing(
     assert not list((tmp_path / "run").rglob("*.part")), "nothing half-written is left"
     result = resume(tmp_path / "run")
     assert result.data["artifact"]["gate"]["passed"]
+
+
+def test_calibration_without_pictures_rounds_what_they_pass_through_where_that_is_allowed(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    settings = [*SMALL, f"model={model_folder}", "calibrate.dataset=text", "calibrate.allow=text_only",
+                "evaluate.limit=2", "evaluate.after_step=0", "evaluate.missing_image=0"]  # fmt: skip
+    _, recipe = resolve("quickstart", settings)
+    result = run(recipe, tmp_path / "blind")
+    assert result.data["audit"]["verdict"] == "overridden"
+    seen = {row["name"]: row["seen"] for row in result.data["layers"]}
+    assert set(seen["model.vision_tower.encoder.layers.0.mlp.fc1"].values()) == {0}
+    assert seen["model.language_model.layers.0.mlp.gate_proj"]["text"] > 0
+    with pytest.raises(Refused, match=r"image tokens are 0\.0%"):
+        run(resolve("quickstart", [one for one in settings if "allow" not in one])[1], tmp_path / "refused")
