@@ -15,7 +15,7 @@ KILLS, CHAINS = 20, 2
 """Two chains of runs at once, each with half of the kills; a run has one thread."""
 # The language model in a setting that ends in a minute; a table of 262,144 rows is a block like any other.
 GEMMA = [
-    "gemma-270m-w4", "task.limit=3", "calibrate.num_samples=2", "calibrate.max_seq_length=64", "measure.repeats=3",
+    "gemma-270m-w4", "task.limit=3", "evaluate.reuse=false", "calibrate.num_samples=2", "calibrate.max_seq_length=64", "measure.repeats=3",
     "measure.batch_size=2", "threads=1",
 ]  # fmt: skip
 
@@ -51,7 +51,7 @@ def killed(folder: Path, within: int, settings: list[str]) -> None:
 
 
 def test_killed_and_resumed_runs_end_in_the_same_artifact(model_folder: Path, tmp_path: Path) -> None:
-    killed(tmp_path, 25, ["quickstart", *SMALL, f"model={model_folder}"])
+    killed(tmp_path, 25, ["quickstart", *SMALL, "evaluate.reuse=false", f"model={model_folder}"])
 
 
 @pytest.mark.slow

@@ -27,6 +27,20 @@ def sample_hash(key: bytes, sample: Sample) -> str:
     return mac.hexdigest()
 
 
+def digest_of(samples: Iterable[Sample]) -> str:
+    """SHA-256 of samples in their order: ids, questions, answers and pixels, each picture read once."""
+    total, pictures = hashlib.sha256(), dict[str, str]()
+    for one in samples:
+        name = one.picture or one.id
+        if one.open is not None and name not in pictures:
+            with one.open() as image:
+                pictures[name] = hashlib.sha256(f"{image.mode} {image.size}".encode() + image.tobytes()).hexdigest()
+        said = [one.id, one.question, one.answer, *one.answers, pictures.get(name, "")]
+        for part in (text.encode() for text in said):
+            total.update(len(part).to_bytes(8, "big") + part)
+    return total.hexdigest()
+
+
 def sample_hashes(key: bytes, samples: Iterable[Sample]) -> list[str]:
     """The hash of each sample, in order."""
     return [sample_hash(key, sample) for sample in samples]

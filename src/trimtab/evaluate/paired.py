@@ -33,10 +33,11 @@ class Drop:
     n: int
 
 
-def drop(before: Sequence[Prediction], after: Sequence[Prediction]) -> Drop:
+def drop(before: Sequence[Prediction], after: Sequence[Prediction], alpha: float = ALPHA) -> Drop:
     """The paired drop. Scores of 0 and 1 are bounded as in ``matched``, others by Student's t on the differences.
 
-    Raises Anomaly where the two are not of the same samples in the same order, ValueError without samples.
+    ``alpha``: the level of each bound, where several looks share the 5 % (``sequential``). Raises Anomaly where the two
+    are not of the same samples in the same order, ValueError without samples.
     """
     if [one.id for one in before] != [one.id for one in after]:
         raise Anomaly("paired difference: the two sides are not predictions of the same samples in the same order")
@@ -46,19 +47,19 @@ def drop(before: Sequence[Prediction], after: Sequence[Prediction]) -> Drop:
     gained = sum(other.correct and not one.correct for one, other in zip(before, after, strict=True))
     n = len(before)
     if all(one.score in (0, 1) for one in (*before, *after)):
-        return Drop((lost - gained) / n, *bounds(lost, gained, n), lost, gained, n)
+        return Drop((lost - gained) / n, *bounds(lost, gained, n, alpha), lost, gained, n)
     differences = [one.score - other.score for one, other in zip(before, after, strict=True)]
     mean = math.fsum(differences) / n
     spread = math.sqrt(math.fsum((x - mean) ** 2 for x in differences) / max(1, n - 1) / n)
-    reach = t_quantile(1 - ALPHA, n - 1) * spread if n > 1 else 2.0
+    reach = t_quantile(1 - alpha, n - 1) * spread if n > 1 else 2.0
     return Drop(mean, max(-1.0, mean - reach), min(1.0, mean + reach), lost, gained, n)
 
 
-def bounds(lost: float, gained: float, n: int) -> tuple[float, float]:
-    """One-sided 95 % bounds of the drop: the smallest and largest D whose p-value is above 5 %."""
+def bounds(lost: float, gained: float, n: int, alpha: float = ALPHA) -> tuple[float, float]:
+    """One-sided bounds of the drop, of 95 % each: the smallest and largest D whose p-value is above ``alpha``."""
     value = (lost - gained) / n
-    high = _edge(lambda d: p_below(lost, gained, n, d) > ALPHA, value, 1.0)
-    low = _edge(lambda d: p_above(lost, gained, n, d) > ALPHA, value, -1.0)
+    high = _edge(lambda d: p_below(lost, gained, n, d) > alpha, value, 1.0)
+    low = _edge(lambda d: p_above(lost, gained, n, d) > alpha, value, -1.0)
     return low, high
 
 
@@ -76,11 +77,11 @@ def _edge(inside: Callable[[float], bool], start: float, end: float) -> float:
     return end
 
 
-def decide(lost: float, gained: float, n: int, max_drop: float) -> Decision:
-    """Met when a drop above ``max_drop`` is refuted at 5 %, regression when one of at most that much is."""
-    if p_below(lost, gained, n, max_drop) <= ALPHA:
+def decide(lost: float, gained: float, n: int, max_drop: float, alpha: float = ALPHA) -> Decision:
+    """Met when a drop above ``max_drop`` is refuted at ``alpha``, regression when one of at most that much is."""
+    if p_below(lost, gained, n, max_drop) <= alpha:
         return "met"
-    return "regression" if p_above(lost, gained, n, max_drop) <= ALPHA else "inconclusive"
+    return "regression" if p_above(lost, gained, n, max_drop) <= alpha else "inconclusive"
 
 
 def decision(found: Drop, max_drop: float) -> Decision:

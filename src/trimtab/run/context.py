@@ -23,7 +23,8 @@ def silent(what: str, done: int, total: int) -> None:
 
 @dataclass
 class Context:
-    """A run under way. ``loaded`` is the model as it is now, with the policies that token steps added."""
+    """A run under way. ``loaded`` is the model as it is now, with the policies that token steps added; ``reused`` names
+    the evaluations that an earlier run has made."""
 
     recipe: Recipe
     name: str
@@ -31,6 +32,7 @@ class Context:
     journal: Journal
     progress: Progress = silent
     loaded: Any = None
+    reused: list[str] = field(default_factory=list)
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("trimtab.run"))
 
     def read(self, when: str, readings: Sequence[Reading]) -> None:

@@ -10,13 +10,15 @@ from trimtab.core.reading import Reading
 from trimtab.data.task import Task
 from trimtab.data.tasks import samples
 from trimtab.evaluate.blind import predict_blind
-from trimtab.evaluate.paired import drop, more_samples
+from trimtab.evaluate.paired import ALPHA, drop, more_samples
+from trimtab.evaluate.perplexity import perplexity
 from trimtab.evaluate.prediction import Prediction
 from trimtab.evaluate.ratio import of_windows
+from trimtab.evaluate.sequential import level
 from trimtab.evaluate.shares import accuracy
 from trimtab.measure import params
 from trimtab.measure.vlm import operations, parts
-from trimtab.run import calibration, quality
+from trimtab.run import calibration, enough, quality
 from trimtab.run.context import Context
 
 
@@ -34,7 +36,8 @@ def before(context: Context) -> dict[str, Any]:
     context.read("before", readings)
     source = context.loaded.source
     return {"model": {"id": source.id, "license": source.license, "kind": source.kind, "revision": source.revision,
-                      "parameters": params.parameters(context.loaded.library)}}  # fmt: skip
+                      "parameters": params.parameters(context.loaded.library)},
+            "reused": context.reused}  # fmt: skip
 
 
 def controls(context: Context, when: str) -> list[Reading]:
@@ -82,16 +85,30 @@ def after(context: Context) -> dict[str, Any]:
     readings += [quality.measure(context, "after", task) for task in quality.tasks(context)]
     readings += controls(context, "after")
     context.read("after", readings)
+    _as_many(context)
     quality.publish(context)
     found = {task.name: compared(context, task) for task in quality.tasks(context)}
     main = found[context.recipe.task.name]
     return {"quality": {row["figure"]: row for row in found.values()}, "flips": main["flips"]}
 
 
+def _as_many(context: Context) -> None:
+    """Take the figure before on the samples that were also asked after, where that ended earlier."""
+    for task in quality.tasks(context):
+        old, new = quality.stored(context, "before", task), quality.stored(context, "after", task)
+        if len(new) == len(old):
+            continue
+        if task.type == "text":
+            reading = perplexity(f"perplexity.{task.name}", [row["loss"] for row in old[: len(new)]])
+        else:
+            reading = accuracy(f"accuracy.{task.name}", _answers(old[: len(new)]))
+        context.read("before", [reading])
+
+
 def compared(context: Context, task: Task) -> dict[str, Any]:
     """The change of a task's quality with its one-sided bounds: a drop of accuracy, or a ratio of perplexities."""
     old, new = quality.stored(context, "before", task), quality.stored(context, "after", task)
-    main = task is context.recipe.task
+    old, main = old[: len(new)], task is context.recipe.task
     limits = context.recipe.budget.amounts()
     if task.type == "text":
         ratio = of_windows([row["loss"] for row in old], [row["loss"] for row in new])
@@ -99,7 +116,8 @@ def compared(context: Context, task: Task) -> dict[str, Any]:
         row = {"unit": "x", "change": ratio.value, "low": ratio.low, "high": ratio.high, "same": 1.0,
                "more_samples": None, "flips": None}  # fmt: skip
     else:
-        lost = drop(_answers(old), _answers(new))
+        due = enough.plan(context, task, len(quality.stored(context, "before", task)))
+        lost = drop(_answers(old), _answers(new), level(due, len(new)) if due else ALPHA)
         name = f"accuracy.{task.name}"
         limit = limits.get("accuracy")
         more = more_samples(lost, limit.value) if limit and main else None

@@ -35,6 +35,9 @@ def judge(context: Context) -> dict[str, Any]:
     ineffective = _ineffective(context, budget, axes)
     verdict = overall(axes, bool(ineffective), bool(broken) or not gate["passed"])
     notes = ineffective + [f"invariant {row['name']} of {row['step']}: {row['detail']}" for row in broken]
+    if context.journal.ended["before"]["result"]["reused"]:
+        notes.append("Answers before were taken from an earlier run with the same model, data, versions and threads; "
+                     "evaluate.reuse: false asks again.")  # fmt: skip
     return {"verdict": verdict, "exit_status": EXIT[verdict], "axes": [axis.row() for axis in axes], "notes": notes}
 
 

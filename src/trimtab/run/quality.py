@@ -6,7 +6,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import islice
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 from trimtab.core.files import replacing
 from trimtab.core.reading import Reading
@@ -18,7 +19,9 @@ from trimtab.evaluate.perplexity import losses, perplexity
 from trimtab.evaluate.prediction import Prediction
 from trimtab.evaluate.shares import accuracy
 from trimtab.evaluate.vqa import longest, predict
+from trimtab.run import baseline
 from trimtab.run.context import Context
+from trimtab.run.enough import Enough, clock, decided, never
 from trimtab.run.journal import append, whole_lines
 
 Answers = list[Prediction]
@@ -35,39 +38,74 @@ def asked(context: Context, task: Task, limit: int | None = None) -> list[Sample
     return samples(task, task.split, most, context.recipe.seed)
 
 
-def answers(context: Context, task: Task, chosen: Sequence[Sample], label: str, missing: bool = False) -> Answers:
-    """The model's answers, synced to ``state/answers`` batch by batch; those that are there are not asked again."""
-    path = context.folder.state / "answers" / f"{label.replace(' ', '-')}.jsonl"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    done = {row["id"]: Prediction(**row) for row in whole_lines(path)}
-    given = context.recipe.evaluate
+def answers(
+    context: Context, task: Task, chosen: Sequence[Sample], label: str, missing: bool = False, enough: Enough = never
+) -> Answers:
+    """The model's answers, synced to ``state/answers`` batch by batch; those that are there are not asked again. They
+    end early where ``enough`` says so, or the recipe's minutes are over."""
+    path, given = _journal(context, label), context.recipe.evaluate
     tokens = min(given.max_new_tokens, longest(context.loaded.processor, chosen))
+    entry = None
+    if _shared(context, label):
+        entry = baseline.of_samples(context, task, chosen, tokens, missing)
+        _take(context, entry, path, label)
+    done = {row["id"]: Prediction(**row) for row in whole_lines(path)}
+    over = clock(context)
     found = predict(
         context.loaded.model, context.loaded.processor, chosen, batch_size=given.batch_size, max_new_tokens=tokens,
         prompt=task.prompt, metric_name=task.metric, done=done, missing_image=missing,
     )  # fmt: skip
     every: Answers = []
-    for at in range(0, len(chosen), given.batch_size):
-        part = list(islice(found, given.batch_size))
+    while part := list(islice(found, given.batch_size)):
         append(path, [asdict(one) for one in part if one.id not in done])
         every += part
-        context.progress(label, min(at + given.batch_size, len(chosen)), len(chosen))
+        context.progress(label, len(every), len(chosen))
+        if len(every) < len(chosen) and (enough(every) or over()):
+            context.log.info("%s: ended after %d of %d", label, len(every), len(chosen))
+            return every
+    if entry is not None:
+        baseline.keep(entry, path)
     return every
+
+
+def _journal(context: Context, label: str) -> Path:
+    path = context.folder.state / "answers" / f"{label.replace(' ', '-')}.jsonl"
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path
+
+
+def _shared(context: Context, label: str) -> bool:
+    """Whether other runs may use it: it is of the untouched model."""
+    return context.recipe.evaluate.reuse and label.startswith("before ")
+
+
+def _take(context: Context, entry: Path, path: Path, label: str) -> None:
+    if baseline.take(entry, path):
+        context.reused.append(label)
+        context.log.info("%s: taken from an earlier run (trimtab cache: baseline/%s)", label, entry.name)
 
 
 def windows(context: Context, task: Task, label: str, limit: int | None = None) -> list[float]:
     """The loss of each evaluation window, synced as it is done."""
-    path = context.folder.state / "answers" / f"{label.replace(' ', '-')}.jsonl"
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    done = {int(row["window"]): float(row["loss"]) for row in whole_lines(path)}
+    path, text = _journal(context, label), texts.text_of(task, task.split)
     count = min(texts.WINDOWS, limit or task.limit or texts.WINDOWS)
-    rows = texts.windows(texts.text_of(task, task.split), context.loaded.tokenizer, count)
+    entry = baseline.of_text(context, texts.digest(text), count) if _shared(context, label) else None
+    if entry is not None:
+        _take(context, entry, path, label)
+    done = {int(row["window"]): float(row["loss"]) for row in whole_lines(path)}
+    over = clock(context)
+    rows = texts.windows(text, context.loaded.tokenizer, count)
     every: list[float] = []
     for index, loss in enumerate(losses(context.loaded.model, rows, done=done)):
         if index not in done:
             append(path, [{"window": index, "loss": loss}])
         every.append(loss)
         context.progress(label, index + 1, count)
+        if index + 1 < count and over():
+            context.log.info("%s: ended after %d of %d windows", label, index + 1, count)
+            return every
+    if entry is not None:
+        baseline.keep(entry, path)
     return every
 
 
@@ -76,7 +114,11 @@ def measure(context: Context, when: str, task: Task, limit: int | None = None) -
     label = f"{when} {task.name}"
     if task.type == "text":
         return perplexity(f"perplexity.{task.name}", windows(context, task, label, limit))
-    return accuracy(f"accuracy.{task.name}", answers(context, task, asked(context, task, limit), label))
+    chosen, enough = asked(context, task, limit), cast(Enough, never)
+    if when == "after":  # as many as before, where the clock ended that
+        old = [Prediction(**row) for row in stored(context, "before", task)]
+        chosen, enough = chosen[: len(old)], decided(context, task, old)
+    return accuracy(f"accuracy.{task.name}", answers(context, task, chosen, label, enough=enough))
 
 
 def stored(context: Context, when: str, task: Task) -> list[dict[str, Any]]:
@@ -94,7 +136,7 @@ def publish(context: Context) -> None:
     rows = [
         {"id": one["id"], "before": one["text"], "after": other["text"], "was_correct": one["correct"],
          "correct": other["correct"]}
-        for one, other in zip(old, new, strict=True)
+        for one, other in zip(old[: len(new)], new, strict=True)
     ]  # fmt: skip
     path = context.folder.predictions
     with replacing(path) as temporary:

@@ -102,13 +102,20 @@ class Budget(Strict):
 
 
 class Evaluate(Strict):
-    """How much is measured. ``limit`` questions before and after, ``after_step`` after each step."""
+    """How much is measured. ``limit`` questions before and after, ``after_step`` after each step.
+
+    ``until: decided`` stops asking the artifact at the first of a few set looks that decides on ``budget.accuracy``;
+    ``max_minutes`` ends each evaluation; ``reuse`` takes the untouched model's answers from an earlier run's.
+    """
 
     limit: int = Field(default=2000, ge=1)
     after_step: int = Field(default=500, ge=0)
     missing_image: int = Field(default=300, ge=0)
     batch_size: int = Field(default=64, ge=1)
     max_new_tokens: int = Field(default=32, ge=1)
+    until: Literal["decided"] | None = None
+    max_minutes: float | None = Field(default=None, gt=0)
+    reuse: bool = True
 
 
 class Measure(Strict):
@@ -147,7 +154,8 @@ class Recipe(Strict):
             recipe = cls.model_validate(value)
         except ValidationError as error:
             raise BadInput("\n".join(_explain(row) for row in error.errors())) from error
-        recipe.budget.amounts()
+        if "accuracy" not in recipe.budget.amounts() and recipe.evaluate.until is not None:
+            raise BadInput("evaluate.until: 'decided' needs what is to be decided; set budget.accuracy.max_drop")
         from trimtab import methods
 
         for step in recipe.steps:
