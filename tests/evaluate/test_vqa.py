@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -44,6 +45,17 @@ def test_batches_answer_as_one_at_a_time_and_in_order(model: Any, processor: Any
     wanted = [_alone(model, processor, one, 2) for one in asked]
     assert [one.text for one in found] == wanted
     assert len(set(wanted)) > 3  # the random model does not say the same to everything
+
+
+def test_arranged_lays_questions_of_a_picture_together_and_a_part_of_it_stays(asked: list[Sample]) -> None:
+    found = vqa.arranged(asked, 1)
+    assert sorted(one.id for one in found) == sorted(one.id for one in asked)
+    assert {one.id for one in found[:8]} == {one.id for one in asked[:8]}
+    for window in (found[:8], found[8:16]):
+        names = [one.picture for one in window]
+        assert sum(a != b for a, b in pairwise(names)) == len(set(names)) - 1
+    for part in range(len(found) + 1):
+        assert vqa.arranged(found[:part], 1) == found[:part]
 
 
 def test_features_of_a_picture_are_shared(model: Any, processor: Any, asked: list[Sample]) -> None:

@@ -1,4 +1,4 @@
-"""Answers of a model that generates: greedy, in batches, resumable, always in the order of the samples."""
+"""Answers of a model that generates: greedy, in batches, resumable, in the order of the samples."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trimtab.evaluate.prediction import Prediction, graded
 from trimtab.evaluate.prompt import encode, mean_picture, render, tokenizer_of
 from trimtab.evaluate.shared import share
 
-BATCHES_AHEAD = 8  # samples are sorted within so many batches, and answered in their order after each such window
+BATCHES_AHEAD = 8  # ``arranged`` sorts samples within so many batches
 SPARE_TOKENS = 2  # beyond the longest reference answer: its end, and one more that makes a longer answer a wrong one
 
 
@@ -32,29 +32,32 @@ def predict(
 ) -> Iterator[Prediction]:
     """The greedy answer to each sample, in order; those in ``done`` (by id) are handed on and not asked again.
 
-    Which samples share a batch depends on ``samples`` alone, so a resumed evaluation repeats an unbroken one bit for
-    bit. ``max_new_tokens``: at most so many; None: as the longest reference answer needs. ``missing_image`` shows the
-    processor's mean picture in place of each: what a deployed system sees when the camera fails. Raises BadInput for a
-    model that takes no pictures, an unreadable picture (with its row) or an unknown metric.
+    A batch is so many samples in a row (see ``arranged``), done or not, so a resumed evaluation repeats an unbroken one
+    bit for bit. ``max_new_tokens``: at most so many; None: as the longest reference answer needs. ``missing_image``
+    shows the processor's mean picture in place of each: what a deployed system sees when the camera fails. Raises
+    BadInput for a model that takes no pictures, an unreadable picture (with its row) or an unknown metric.
     """
     score, known = metric(metric_name), done or {}
     limit = max_new_tokens if max_new_tokens is not None else longest(processor, samples)
-    for begin in range(0, len(samples), BATCHES_AHEAD * batch_size):
-        window = samples[begin : begin + BATCHES_AHEAD * batch_size]
-        order = sorted(range(len(window)), key=lambda i: _cost(window[i], window))
-        found: dict[int, Prediction] = {i: known[one.id] for i, one in enumerate(window) if one.id in known}
-        for at in range(0, len(order), batch_size):
-            rows = order[at : at + batch_size]
-            if any(i not in found for i in rows):
-                batch = [window[i] for i in rows]
-                texts = answer(model, processor, batch, limit, prompt, missing_image)
-                made = {i: graded(window[i], text, score) for i, text in zip(rows, texts, strict=True)}
-                found = made | found
-        yield from (found[i] for i in range(len(window)))
+    for at in range(0, len(samples), batch_size):
+        batch = samples[at : at + batch_size]
+        if all(one.id in known for one in batch):
+            yield from (known[one.id] for one in batch)
+            continue
+        texts = answer(model, processor, batch, limit, prompt, missing_image)
+        made = (graded(one, text, score) for one, text in zip(batch, texts, strict=True))
+        yield from (known.get(one.id, one) for one in made)
 
 
-def _cost(sample: Sample, window: Sequence[Sample]) -> tuple[str, int]:
-    """Questions of one picture lie together (their batch sees it once), then those of similar length."""
+def arranged(samples: Sequence[Sample], batch_size: int) -> list[Sample]:
+    """Samples in an order that costs least: within ``BATCHES_AHEAD`` batches those of one picture lie together (their
+    batch sees it once), then those of similar length. The order of a part that begins the result is that same part."""
+    size = BATCHES_AHEAD * batch_size
+    windows = (samples[at : at + size] for at in range(0, len(samples), size))
+    return [one for window in windows for one in sorted(window, key=_cost)]
+
+
+def _cost(sample: Sample) -> tuple[str, int]:
     return sample.picture or "", len(sample.question)
 
 

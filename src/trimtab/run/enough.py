@@ -9,7 +9,6 @@ from trimtab.data.task import Task
 from trimtab.evaluate.paired import decision, drop
 from trimtab.evaluate.prediction import Prediction
 from trimtab.evaluate.sequential import Look, looks
-from trimtab.evaluate.vqa import BATCHES_AHEAD
 from trimtab.run.context import Context
 
 Enough = Callable[[Sequence[Prediction]], bool]
@@ -30,7 +29,7 @@ def plan(context: Context, task: Task, n: int) -> tuple[Look, ...]:
     """The looks at ``n`` samples of the run's own task, none where the recipe does not ask for them."""
     if context.recipe.evaluate.until is None or task is not context.recipe.task:
         return ()
-    return looks(n, BATCHES_AHEAD * context.recipe.evaluate.batch_size)
+    return looks(n, context.recipe.evaluate.batch_size)
 
 
 def decided(context: Context, task: Task, old: Sequence[Prediction]) -> Enough:

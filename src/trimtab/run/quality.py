@@ -18,7 +18,7 @@ from trimtab.data.tasks import samples
 from trimtab.evaluate.perplexity import losses, perplexity
 from trimtab.evaluate.prediction import Prediction
 from trimtab.evaluate.shares import accuracy
-from trimtab.evaluate.vqa import longest, predict
+from trimtab.evaluate.vqa import arranged, longest, predict
 from trimtab.run import baseline
 from trimtab.run.context import Context
 from trimtab.run.enough import Enough, clock, decided, never
@@ -35,7 +35,7 @@ def tasks(context: Context) -> tuple[Task, ...]:
 def asked(context: Context, task: Task, limit: int | None = None) -> list[Sample]:
     """``limit`` of the task's test samples, by default as many as the recipe says; a smaller number is a subset."""
     most = limit if limit is not None else task.limit or context.recipe.evaluate.limit
-    return samples(task, task.split, most, context.recipe.seed)
+    return arranged(samples(task, task.split, most, context.recipe.seed), context.recipe.evaluate.batch_size)
 
 
 def answers(

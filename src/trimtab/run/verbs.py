@@ -18,11 +18,12 @@ from trimtab.data.tasks import samples
 from trimtab.evaluate.perplexity import losses, perplexity
 from trimtab.evaluate.prompt import encode, render
 from trimtab.evaluate.shares import accuracy
-from trimtab.evaluate.vqa import predict
+from trimtab.evaluate.vqa import arranged, predict
 from trimtab.load.loaded import Loaded
 from trimtab.load.sources import open_source
 from trimtab.measure.vlm import latencies, parts
 
+BATCH = 64  # questions
 T = TypeVar("T")
 Told = Callable[[str, int, int], None]
 
@@ -35,8 +36,9 @@ def quality(model: str, dataset: str | None, data: Path | None, limit: int, prog
         count = min(limit, texts.WINDOWS)
         rows = texts.windows(texts.text_of(task, task.split), loaded.tokenizer, count)
         return perplexity(f"perplexity.{task.name}", _told(losses(loaded.model, rows), progress, count))
-    chosen = samples(task, task.split, limit)
-    found = predict(loaded.model, loaded.processor, chosen, prompt=task.prompt, metric_name=task.metric)
+    chosen = arranged(samples(task, task.split, limit), BATCH)
+    found = predict(loaded.model, loaded.processor, chosen, batch_size=BATCH, prompt=task.prompt,
+                    metric_name=task.metric)  # fmt: skip
     return accuracy(f"accuracy.{task.name}", _told(found, progress, len(chosen)))
 
 
