@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 import transformers
 from torch import nn
 from transformers import AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.utils import logging
 
 from trimtab.core.errors import BadInput, Refused, nearest
 from trimtab.load.checkpoint import check_folder, read_json
@@ -31,10 +34,11 @@ def open_library(
     if (folder / "adapter_config.json").exists():
         raise BadInput(f"{folder}: an adapter beside a model; accepted: a whole model (merge the adapter first)")
     try:
-        model, info = kind.from_pretrained(
-            folder, dtype=dtype or "auto", use_safetensors=True, local_files_only=True,
-            output_loading_info=True, trust_remote_code=code,
-        )  # fmt: skip
+        with _no_bars():
+            model, info = kind.from_pretrained(
+                folder, dtype=dtype or "auto", use_safetensors=True, local_files_only=True,
+                output_loading_info=True, trust_remote_code=code,
+            )  # fmt: skip
     except (OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError, AttributeError) as error:
         raise BadInput(f"{folder}: {kind.__name__} cannot be loaded from it: {error}") from error
     missing = sorted(info["missing_keys"]) + list(info["error_msgs"])
@@ -44,6 +48,18 @@ def open_library(
     align(model)
     unused = sorted(info["unexpected_keys"])
     return model, [f"{len(unused)} tensors are not used by {kind.__name__}: {', '.join(unused[:8])}"] if unused else []
+
+
+@contextmanager
+def _no_bars() -> Iterator[None]:
+    """Without the library's own progress bars, which would stand among ours; as they were afterwards."""
+    shown = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            logging.enable_progress_bar()
 
 
 def _refuse(folder: Path, raw: dict[str, Any]) -> None:
