@@ -82,6 +82,17 @@ def test_doctor_says_what_there_is() -> None:
     assert facts["cores"] >= 1
 
 
+def test_doctor_writes_units() -> None:
+    from trimtab.cli.look import SHOWN
+
+    assert SHOWN["memory"](25_276_514_304) == "25.3 GB"
+    assert (
+        SHOWN["bandwidth"]({1 << 18: 107.9e9, 1 << 30: 19.6e9})
+        == "reading 256 KiB: 107.9 GB/s\nreading 1024 MiB: 19.6 GB/s"
+    )
+    assert SHOWN["arithmetic"]({"float32": 2e11, "int8": 4.4e11}) == "float32: 200 GFLOP/s\nint8: 440 GOP/s"
+
+
 def test_plan_names_weights_and_shape_problems() -> None:
     good = json.loads(trimtab("plan", "quickstart", "--json").stdout.splitlines()[-1])
     assert 0.25 < good["ratio"] < 0.31

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import typer
@@ -89,7 +90,8 @@ def doctor(as_json: bool = JSON) -> None:
     if as_json:
         say(facts)
     else:
-        _table("doctor", ["fact", "value"], [[key, _short(value)] for key, value in facts.items()])
+        shown = {key: SHOWN.get(key, _short)(value) for key, value in facts.items()}
+        _table("doctor", ["fact", "value"], [[key, value] for key, value in shown.items()])
 
 
 def _short(value: Any) -> str:
@@ -97,7 +99,29 @@ def _short(value: Any) -> str:
         return "\n".join(f"{key}: {_short(one)}" for key, one in value.items())
     if isinstance(value, list | tuple):
         return ", ".join(_short(one) for one in value)
-    return f"{value:,.1f}" if isinstance(value, float) else str(value)
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _gigabytes(value: int) -> str:
+    return f"{value / 1e9:.1f} GB"
+
+
+def _bandwidth(found: dict[int, float]) -> str:
+    return "\n".join(f"reading {_size(size)}: {rate / 1e9:.1f} GB/s" for size, rate in found.items())
+
+
+def _size(count: int) -> str:
+    return f"{count >> 10} KiB" if count < 1 << 20 else f"{count >> 20} MiB"
+
+
+def _arithmetic(found: dict[str, float]) -> str:
+    return "\n".join(f"{name}: {rate / 1e9:.0f} G{'' if name == 'int8' else 'FL'}OP/s" for name, rate in found.items())
+
+
+SHOWN: dict[str, Callable[[Any], str]] = {
+    "memory": _gigabytes, "available": _gigabytes, "bandwidth": _bandwidth, "arithmetic": _arithmetic,
+}  # fmt: skip
+"""How ``doctor`` writes a fact that is no plain word."""
 
 
 def cache(
