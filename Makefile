@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # On Linux the registry's newest torch brings gigabytes of CUDA; this index has the CPU build. Empty: pip's own settings.
 TORCH_INDEX ?=
 
-.PHONY: demo test lint types docs mutants clean bench-kill bench-quickstart
+.PHONY: demo test lint types docs mutants clean bench-kill bench-quickstart bench-gemma
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -36,7 +36,10 @@ bench-kill: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -m slow
 
 bench-quickstart: $(VENV)/.installed
-	$(BIN)/python benchmarks/quickstart.py
+	$(BIN)/python benchmarks/kept.py quickstart
+
+bench-gemma: $(VENV)/.installed
+	$(BIN)/python benchmarks/kept.py gemma-270m-w4
 
 clean:
 	rm -rf $(VENV) build dist runs .mypy_cache .ruff_cache .pytest_cache
