@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors import SafetensorError
 
+from trimtab.core import tensorfile
 from trimtab.core.errors import BadInput
 from trimtab.load import cache
 
@@ -26,10 +30,10 @@ def test_entries_are_listed_and_removed() -> None:
     (cache.place("gguf", "abc")).mkdir()
     (cache.place("gguf", "abc") / "inner").mkdir()
     (cache.place("gguf", "abc") / "inner/a").write_bytes(bytes(700))
-    (cache.place("predictions", "k.jsonl")).write_bytes(bytes(30))
+    (cache.place("baseline", "k.jsonl")).write_bytes(bytes(30))
     (cache.place("gguf", ".def.part")).mkdir()
     assert [(e.name, e.bytes) for e in cache.entries()] == [
-        ("gguf/.def.part", 0), ("gguf/abc", 700), ("predictions/k.jsonl", 30)
+        ("baseline/k.jsonl", 30), ("gguf/.def.part", 0), ("gguf/abc", 700)
     ]  # fmt: skip
     with pytest.raises(BadInput, match="nearest: 'gguf/abc'"):
         cache.remove("gguf/abd")
@@ -37,6 +41,27 @@ def test_entries_are_listed_and_removed() -> None:
     assert not cache.place("gguf", "abc").exists()
     assert len(cache.remove()) == 2
     assert cache.entries() == []
+
+
+def test_what_is_not_trimtabs_is_left_alone() -> None:
+    mine = cache.root() / "photos" / "cat.png"
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(bytes(9))
+    cache.place("gguf", "abc").mkdir()
+    assert [entry.name for entry in cache.remove()] == ["gguf/abc"]
+    assert mine.exists()
+    with pytest.raises(ValueError, match="'photos'; accepted: gguf, baseline"):
+        cache.place("photos", "dog.png")
+
+
+def test_a_full_disk_is_an_error_of_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(tensorfile, "save_file", full)
+    with pytest.raises(OSError, match="No space left") as caught:
+        tensorfile.save_tensors(tmp_path / "a", {"x": torch.ones(1)})
+    assert caught.value.errno == errno.ENOSPC
 
 
 def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:

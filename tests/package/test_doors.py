@@ -42,6 +42,39 @@ def test_help_needs_no_torch() -> None:
         assert verb in done.stdout
 
 
+LEAVING = """
+import errno, sys
+import typer
+from trimtab.cli import app as door
+from trimtab.core.errors import Anomaly, BadInput
+
+@door.app.command()
+def leave(how: str) -> None:
+    if how == "interrupted":
+        raise KeyboardInterrupt
+    if how in ("3", "4", "5"):
+        raise typer.Exit(int(how))
+    kinds = {"bad": BadInput("no"), "anomaly": Anomaly("no"), "broken": RuntimeError("no"),
+             "full": OSError(errno.ENOSPC, "no")}
+    if how in kinds:
+        raise kinds[how]
+
+sys.argv = ["trimtab", *sys.argv[1:]]
+door.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("how", "status"),
+    [("well", 0), ("3", 3), ("4", 4), ("5", 5), ("interrupted", 130), ("bad", 2), ("anomaly", 3), ("broken", 1),
+     ("full", 2)],
+)  # fmt: skip
+def test_what_a_command_ends_with_is_the_exit_status(how: str, status: int, tmp_path: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", LEAVING, "leave", how], cwd=tmp_path, capture_output=True, text=True,
+                          check=False)  # fmt: skip
+    assert done.returncode == status, done.stderr
+
+
 @pytest.mark.parametrize("what", ["methods", "models", "data", "recipes"])
 def test_lists(what: str) -> None:
     done = trimtab("list", what, "--json")
@@ -98,6 +131,7 @@ def test_plan_names_weights_and_shape_problems() -> None:
     assert 0.25 < good["ratio"] < 0.31
     assert good["feasible"]
     bad = trimtab("plan", "quickstart", "--set", "steps.0.gptq.group_size=128", "--json")
+    assert bad.returncode == 5
     assert not json.loads(bad.stdout.splitlines()[-1])["feasible"]
     assert "nearest" in bad.stdout
 
@@ -125,8 +159,8 @@ def test_the_wheel_works_in_an_empty_environment(tmp_path: Path) -> None:
     command = [str(python), "-I", "-m", "trimtab.cli", "run", "quickstart", "--out", "out", "--json"]
     command += [part for setting in settings for part in ("--set", setting)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode in (0, 3, 4), done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == result["exit_status"], done.stderr
     assert result["artifact"]["gate"]["passed"]
     assert (tmp_path / "out" / "report.html").is_file()
     inside = subprocess.run(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from trimtab.run import figures, quality
 from trimtab.run.context import Context
 from trimtab.run.folder import Folder
 from trimtab.run.journal import Journal
+from trimtab.run.recipe import Evaluate
 from trimtab.run.start import resolve
 
 
@@ -79,6 +82,35 @@ def test_other_weights_and_the_trimmed_model_are_asked(model_folder: Path, tmp_p
     silenced(other)
     with pytest.raises(AssertionError, match="was asked"):
         quality.measure(other, "before", other.recipe.task)
+
+
+def test_another_chat_template_is_another_model(model_folder: Path, tmp_path: Path) -> None:
+    own = tmp_path / "model"
+    shutil.copytree(model_folder, own)
+    first = context(own, tmp_path / "first")
+    quality.measure(first, "before", first.recipe.task)
+    with (own / "chat_template.jinja").open("a") as file:
+        file.write("{# another #}")
+    second = context(own, tmp_path / "second")
+    silenced(second)
+    with pytest.raises(AssertionError, match="was asked"):
+        quality.measure(second, "before", second.recipe.task)
+
+
+def test_windows_end_when_their_minutes_are_over_at_two_or_more_and_both_sides_have_as_many(
+    model_folder: Path, tmp_path: Path
+) -> None:
+    settings = (
+        "task={dataset: text, split: test}",
+        "calibrate={dataset: text}",
+        "budget={}",
+        "evaluate={reuse: false}",
+    )
+    at = context(model_folder, tmp_path / "run", *settings, "evaluate.max_minutes=1e-9")
+    assert quality.measure(at, "before", at.recipe.task).n == 2
+    slow = replace(at, recipe=at.recipe.model_copy(update={"evaluate": Evaluate(max_minutes=60, reuse=False)}))
+    assert quality.measure(slow, "after", at.recipe.task).n == 2
+    assert figures.compared(at, at.recipe.task)["change"] == pytest.approx(1.0)
 
 
 def test_asking_ends_at_the_first_look_that_decides(model_folder: Path, tmp_path: Path) -> None:

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import yaml
 from PIL import Image
 from small import SMALL
 
+from trimtab.core.errors import BadInput
 from trimtab.data import easyvqa
 from trimtab.run.start import resolve
 
@@ -58,19 +60,26 @@ def test_init_then_run(tmp_path: Path, model_folder: Path) -> None:
     settings = [one for one in SMALL if not one.startswith(("also", "calibrate"))]
     sets = [part for one in settings for part in ("--set", one)]
     done = trimtab("run", "recipe.yaml", "--out", "run", "--json", *sets, cwd=tmp_path)
-    assert done.returncode in (0, 3, 4), done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
+    assert done.returncode == result["exit_status"], done.stderr
     assert result["artifact"]["gate"]["passed"]
-    private(tmp_path / "run", data)
+    assert result["artifact"]["gate"]["samples"] == 16
+    private(tmp_path / "run", data, str(model_folder.parent))
 
 
-def private(run: Path, data: Path) -> None:
-    """No file name, question or answer of the user's in anything that may be handed on."""
+def private(run: Path, data: Path, *more: str) -> None:
+    """No file name, question or answer of the user's in anything that may be handed on, nor ``more``."""
     names = ("report.html", "report.md", "result.json", "readings.jsonl", "journal.jsonl", "run.log")
     public = [run / name for name in names] + [path for path in (run / "artifact").rglob("*") if path.is_file()]
     for path in public:
         content = path.read_bytes()
-        for word in (b"secret-name", b"what color is the shape?", data.name.encode(), b"patient-1"):
+        for word in (
+            b"secret-name",
+            b"what color is the shape?",
+            data.name.encode(),
+            b"patient-1",
+            *(one.encode() for one in more),
+        ):
             assert word not in content, f"{word!r} stands in {path.name}"
 
 
@@ -83,3 +92,49 @@ def test_no_patient_is_on_both_sides(tmp_path: Path, model_folder: Path) -> None
     sides = [{one.group for one in samples(recipe.task, part)} for part in ("train", "test")]
     assert all(sides)
     assert not sides[0] & sides[1]
+
+
+def test_a_test_set_smaller_than_a_batch_is_gone_through_again(tmp_path: Path, model_folder: Path) -> None:
+    from trimtab.data.tasks import samples
+    from trimtab.load.sources import open_source
+    from trimtab.run import calibration, timing
+    from trimtab.run.context import Context
+    from trimtab.run.folder import Folder
+    from trimtab.run.init import write as init
+    from trimtab.run.journal import Journal
+
+    path, _ = init(str(model_folder), write(tmp_path), tmp_path / "recipe.yaml")
+    _, recipe = resolve(path)
+    context = Context(recipe, "r", Folder(tmp_path), Journal(tmp_path), loaded=open_source(str(model_folder)))
+    count = len(samples(recipe.task, "test"))
+    assert calibration.task_batch(context, recipe.task, 4, "test", first=count) == {}
+    assert len(calibration.task_batch(context, recipe.task, 4, "test", first=count - 1)["input_ids"]) == 1
+    batch = timing._batch(context, count + 3)
+    assert {len(value) for value in batch.values()} == {count + 3}
+    assert bool((batch["input_ids"][:3] == batch["input_ids"][count:]).all())
+
+
+def test_init_looks_at_the_model_and_at_texts(tmp_path: Path) -> None:
+    from trimtab.anatomy import of, tiny
+    from trimtab.load.blank import blank
+    from trimtab.run.init import guessed, steps
+
+    made = steps(of(tiny.make("llava")[0]))
+    assert [next(iter(one)) for one in made] == ["gptq", "divprune"]
+    assert made[0]["gptq"]["targets"] == ["vision", "projector", "language", "embedding", "head"]
+    assert made[0]["gptq"]["group_size"] == -1, "its rows of 24 have no usual group"
+    assert steps(blank("builtin:easyvqa-llava"))[0]["gptq"]["group_size"] == 64
+    (only,) = steps(of(tiny.make("llama")[0]))
+    assert only["gptq"]["targets"] == ["language", "embedding", "head"]
+    with pytest.raises(BadInput, match="'bert' does not generate"):
+        steps(of(tiny.make("bert")[0]))
+    (tmp_path / "prose.txt").write_text("one two three\n" * 99)
+    task, _ = guessed(tmp_path / "prose.txt")
+    assert (task.type, task.data) == ("text", str(tmp_path / "prose.txt"))
+
+
+def test_eval_reads_the_columns_of_ones_own_table(tmp_path: Path, model_folder: Path) -> None:
+    from trimtab.run.verbs import quality
+
+    reading = quality(str(model_folder), None, write(tmp_path), 4, lambda *_: None)
+    assert (reading.name, reading.n) == ("accuracy.task", 4)

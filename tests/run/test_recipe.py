@@ -68,6 +68,36 @@ def test_a_bad_recipe_is_told_what_is_wrong(bad: dict, words: list[str]) -> None
         assert word in str(caught.value)
 
 
+INCOHERENT = [
+    ({"budget": {"perplexity": {"max": "1.1x"}}}, r"budget\.perplexity: .*'vqa' is judged by accuracy"),
+    (
+        {"task": {"dataset": "text"}, "budget": {"accuracy": {"max_drop": "1pt"}}},
+        r"budget\.accuracy: .*judged by perplexity",
+    ),
+    ({"calibrate": {"split": "test"}}, r"calibrate\.split: got 'test', which the task is measured on"),
+    ({"task": {"dataset": "easyvqa", "split": "train"}}, r"calibrate\.split: got 'train'"),
+    ({"also": [{"dataset": "easyvqa", "split": "train"}]}, r"also\.0: .*'easyvqa' like an earlier task.*figure"),
+    ({"also": [{"data": "a.csv"}, {"data": "b.csv"}]}, r"also\.1: .*'task' like an earlier"),
+    (
+        {"task": {"type": "caption", "data": "a.csv"}},
+        r"task\.type: 'caption' is not measured yet; accepted in a run: vqa",
+    ),
+]
+
+
+@pytest.mark.parametrize(("changed", "said"), INCOHERENT, ids=[said for _, said in INCOHERENT])
+def test_keys_that_contradict_each_other(changed: dict, said: str) -> None:
+    plain = yaml.safe_load(yaml.safe_dump(GOOD)) | {"budget": {}} | changed
+    with pytest.raises(BadInput, match=said):
+        Recipe.parse(plain)
+
+
+def test_two_files_of_ones_own_with_names() -> None:
+    also = [{"data": "a.csv"}, {"data": "b.csv", "figure": "abroad"}]
+    recipe = Recipe.parse(yaml.safe_load(yaml.safe_dump(GOOD)) | {"also": also})
+    assert [task.name for task in recipe.also] == ["task", "abroad"]
+
+
 def test_no_yaml_and_no_mapping() -> None:
     with pytest.raises(BadInput, match="not YAML"):
         Recipe.read("a: [1")

@@ -14,7 +14,7 @@ import torch
 from small import SMALL
 
 import trimtab
-from trimtab.core.errors import BadInput, Refused
+from trimtab.core.errors import Anomaly, BadInput, Refused
 from trimtab.core.weight import Quantized
 from trimtab.load.artifact import read
 from trimtab.run.start import resolve, resume, run
@@ -123,6 +123,68 @@ def test_blind_calibration_is_refused(model_folder: Path, tmp_path: Path) -> Non
 def test_a_task_that_does_not_fit_the_model(model_folder: Path, tmp_path: Path) -> None:
     said = refused(model_folder, tmp_path, "task={type: vqa, dataset: easyvqa-grid, split: validation}")
     assert "task.split" in said
+
+
+def fitting(name: str, **given: object) -> None:
+    """``check.fits`` of a recipe on a tiny model."""
+    from types import SimpleNamespace
+
+    from trimtab import anatomy
+    from trimtab.anatomy import tiny
+    from trimtab.run.check import fits
+    from trimtab.run.recipe import Recipe
+
+    plain = {"model": "x", "task": {"dataset": "easyvqa"}, "steps": [{"rtn": {"group_size": 8}}]} | given
+    loaded = SimpleNamespace(anatomy=anatomy.of(tiny.make(name)[0]))
+    fits(SimpleNamespace(recipe=Recipe.parse(plain), loaded=loaded))  # type: ignore[arg-type]
+
+
+def test_a_task_needs_a_model_that_can_do_it() -> None:
+    fitting("llava")
+    fitting("llama", task={"dataset": "text"})
+    with pytest.raises(BadInput, match=r"task\.type: 'vqa' shows pictures, and 'llama' takes none"):
+        fitting("llama")
+    with pytest.raises(BadInput, match=r"model: .* 'bert' does not"):
+        fitting("bert", task={"dataset": "text"})
+
+
+def test_token_steps_are_looked_at_before_the_work() -> None:
+    with pytest.raises(BadInput, match=r"steps\.0\.divprune: 'llama' has no image tokens"):
+        fitting("llama", task={"dataset": "text"}, steps=[{"divprune": {"keep": 0.5}}])
+    with pytest.raises(BadInput, match="layer: got 99; accepted: 0 to"):
+        fitting("llava", steps=[{"fastv": {"keep": 0.5, "layer": 99}}])
+    with pytest.raises(Refused, match="two token policies at layer 0"):
+        fitting("llava", steps=[{"divprune": {"keep": 0.5}}, {"divprune": {"keep": 0.5}}])
+
+
+def test_the_report_says_how_to_load_and_that_is_how(finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    from trimtab.data.grid import collage
+    from trimtab.evaluate.ask import ask
+
+    monkeypatch.chdir(finished.folder)
+    picture = Path("picture.png")
+    collage("test", 0).open().save(picture)
+    code = finished.folder.joinpath("report.md").read_text().partition("```python\n")[2].partition("```")[0]
+    assert "trimtab.load" in code
+    space: dict[str, object] = {}
+    exec(code.replace("FILE", str(picture)), space)
+    assert space["answer"] == ask(read(finished.artifact), "question", [picture])
+    picture.unlink()
+
+
+def test_a_budget_at_batch_one_is_judged_and_none_is_dropped(finished, monkeypatch: pytest.MonkeyPatch) -> None:
+    from types import SimpleNamespace
+
+    from trimtab.run import judge
+
+    assert judge._named(1)["latency.prefill.b1"] == ("speed", "prefill")
+    assert judge._named(8)["latency.prefill.b1"] == ("speed", None)
+    assert judge._named(8)["latency.prefill.b8"] == ("speed", "prefill")
+    monkeypatch.setattr(judge, "_quality", lambda *_: [])
+    monkeypatch.setattr(judge, "_costs", lambda *_: [])
+    _, recipe = resolve("quickstart")
+    with pytest.raises(Anomaly, match="accuracy, weights, prefill were asked for, but only these were measured: none"):
+        judge.judge(SimpleNamespace(recipe=recipe))  # type: ignore[arg-type]
 
 
 def test_both_doors_of_the_package() -> None:

@@ -61,7 +61,7 @@ def prefill(
     """Run a batch of prompts. ``slots``, empty ones, are filled. ``logits_to_keep``: only for the last n tokens of the
     original sequence, 0 for all. Raises BadInput for a policy at a layer that is not there, Refused for what cannot be
     done faithfully."""
-    chosen = _by_layer(anatomy, policies)
+    chosen = by_layer(anatomy, policies)
     if slots is not None and slots.length:
         raise Refused("slots: got a cache that is not empty; accepted: an empty one, or step() for the next tokens")
     stream = anatomy.embed(batch)
@@ -128,7 +128,8 @@ def _witness(stream: Stream, layer: int, found: list[Sight]) -> Any:
     return see
 
 
-def _by_layer(anatomy: Anatomy, policies: Sequence[Policy]) -> dict[int, Policy]:
+def by_layer(anatomy: Anatomy, policies: Sequence[Policy]) -> dict[int, Policy]:
+    """The policy of each layer that has one. Raises BadInput for a layer that is not there, Refused for two at one."""
     chosen: dict[int, Policy] = {}
     for policy in policies:
         layer, count = policy.at.layer, len(anatomy.layers())

@@ -66,22 +66,26 @@ def main() -> None:
     arguments = sys.argv[1:]
     as_json, debug = "--json" in arguments, "--debug" in arguments
     try:
-        app([one for one in arguments if one != "--debug"], standalone_mode=False)
+        status = app([one for one in arguments if one != "--debug"], standalone_mode=False)
     except TrimtabError as error:
         _fail(str(error), error.exit_status, as_json)
-    except typer.Exit as leave:
-        sys.exit(leave.exit_code)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         _fail("interrupted", 130, as_json)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC)):
+        if not full(error):
             _internal(error, arguments, as_json, debug)
-        _fail(f"disk full: {error}; free some space, then go on with: trimtab resume DIR", 2, as_json)
+        _fail(f"disk full: {error}; free some space, and go on", 2, as_json)
     except Exception as error:
         usage = getattr(error, "format_message", None)
         if usage is not None:  # click's own complaint about the command line
             _fail(f"{usage()}\nSee: trimtab --help", 2, as_json)
         _internal(error, arguments, as_json, debug)
+    sys.exit(status if isinstance(status, int) else 0)  # what a command leaves with by typer.Exit is handed back
+
+
+def full(error: BaseException | None) -> bool:
+    """Whether the disk, or the user's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 def _internal(error: Exception, arguments: list[str], as_json: bool, debug: bool) -> None:

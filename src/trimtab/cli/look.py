@@ -25,11 +25,12 @@ def _table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 
 def _methods() -> list[dict[str, Any]]:
-    from trimtab import methods
+    from trimtab import evidence, methods
 
+    stored = evidence.stored()
     return [
         {"name": name, "family": card.family, "saves": card.saves, "needs": card.needs, "year": card.year,
-         "paper": card.title, "where": card.where}
+         "status": evidence.status(card, stored), "paper": card.title, "where": card.where}
         for name, card in methods.cards().items()
     ]  # fmt: skip
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import typer
 
-from trimtab.cli.app import note, say
+from trimtab.cli.app import full, note, say
 from trimtab.cli.progress import shown
+from trimtab.core.errors import Infeasible
 
 OUT = typer.Option(None, "--out", help="The run's folder (default: runs/<recipe>-<time>).")
 SET = typer.Option([], "--set", help="Override a recipe key: --set calibrate.num_samples=64 (repeatable).")
@@ -38,15 +39,15 @@ def resume(folder: Path, as_json: bool = JSON, with_samples: bool = SAMPLES) -> 
 
 
 class _resumable:
-    """On Ctrl-C, print the line that goes on with the run."""
+    """On Ctrl-C and on a full disk, print the line that goes on with the run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def __enter__(self) -> None: ...
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is KeyboardInterrupt:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, *_: object) -> None:
+        if kind is KeyboardInterrupt or full(error):
             note(f"\nStopped. Go on with: trimtab resume {self.folder}")
 
 
@@ -84,7 +85,7 @@ def init(
 
 
 def plan(recipe: str, settings: list[str] = SET, as_json: bool = JSON) -> None:
-    """Say what RECIPE needs and whether its shapes fit, without doing it."""
+    """Say what RECIPE needs and whether its shapes fit, without doing it; exit status 5 where they do not."""
     from trimtab.run import start
     from trimtab.run.plan import plan as make
     from trimtab.run.plan import show
@@ -95,6 +96,8 @@ def plan(recipe: str, settings: list[str] = SET, as_json: bool = JSON) -> None:
         say(found.row())
     else:
         typer.echo(show(found))
+    if found.problems:
+        raise typer.Exit(Infeasible.exit_status)
 
 
 def report(folder: Path, with_samples: bool = SAMPLES, as_json: bool = JSON) -> None:

@@ -69,6 +69,7 @@ class Task(BaseModel):
     ``prompt`` is a template with ``{question}``: with the model's image placeholder in it, it is taken as it stands,
     else it is what the user says in the model's chat template. Without a question column it may be a fixed text.
     ``limit`` samples of ``split`` are chosen by ``seed``, so that a smaller limit takes a subset of a larger one's.
+    ``figure`` is what its figures are called after, which stands in reports.
     Raises BadInput that names the key, what it was, what is accepted and the nearest valid name.
     """
 
@@ -83,6 +84,7 @@ class Task(BaseModel):
     split: Literal["train", "test", "validation"] = "test"
     limit: int | None = Field(None, ge=1)
     seed: int = 0
+    figure: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
 
     @model_validator(mode="before")
     @classmethod
@@ -122,8 +124,8 @@ class Task(BaseModel):
 
     @property
     def name(self) -> str:
-        """What figures are called after: the data set's name, ``task`` for a user's own data."""
-        return self.dataset or "task"
+        """What figures are called after: ``figure``, else the data set's name, ``task`` for a user's own data."""
+        return self.figure or self.dataset or "task"
 
 
 def _not_an_option(key: str, got: str, options: Any) -> BadInput:

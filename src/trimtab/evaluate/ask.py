@@ -14,7 +14,7 @@ from trimtab.evaluate.prompt import render, tokenizer_of
 
 
 @torch.no_grad()
-def ask(loaded: Any, question: str, images: Sequence[Path | Image.Image] = (), max_new_tokens: int = 64) -> str:
+def ask(loaded: Any, question: str, images: Sequence[str | Path | Image.Image] = (), max_new_tokens: int = 64) -> str:
     """The greedy answer of ``loaded`` (what ``trimtab.load`` gives). Raises BadInput for a file that is no picture, or
     pictures where the model has no eyes."""
     shown = [one if isinstance(one, Image.Image) else open_image(Path(one)) for one in images]

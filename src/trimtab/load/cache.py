@@ -13,6 +13,9 @@ from pathlib import Path
 from trimtab.core.errors import unknown
 from trimtab.core.files import sync_folder
 
+KINDS = ("gguf", "baseline")
+"""What is kept: converted GGUF files, answers of untouched models."""
+
 
 @dataclass(frozen=True)
 class Cached:
@@ -35,18 +38,22 @@ def root(environment: Mapping[str, str] = os.environ, platform: str = sys.platfo
 
 
 def place(kind: str, key: str) -> Path:
-    """Where an entry lies; its parent is made, readable by the user only."""
+    """Where an entry lies; its parent is made, readable by the user only. Raises ValueError for an unknown kind."""
+    if kind not in KINDS:
+        raise ValueError(f"cache: got the kind {kind!r}; accepted: {', '.join(KINDS)}")
     path = root() / kind / key
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     return path
 
 
 def entries() -> list[Cached]:
-    """Everything in the cache, half-written folders of killed processes included."""
+    """Everything that Trimtab has in the cache, half-written folders of killed processes included. What else lies in
+    the folder that ``TRIMTAB_CACHE`` names is the user's, and neither listed nor removed."""
     if not root().is_dir():
         return []
     return [Cached(f"{kind.name}/{path.name}", path, size(path))
-            for kind in sorted(root().iterdir()) if kind.is_dir() for path in sorted(kind.iterdir())]  # fmt: skip
+            for kind in sorted(root().iterdir()) if kind.is_dir() and kind.name in KINDS
+            for path in sorted(kind.iterdir())]  # fmt: skip
 
 
 def remove(name: str | None = None) -> list[Cached]:

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 
 from trimtab.core.errors import Refused
 from trimtab.core.linear import Embedding, Linear, Patches
+from trimtab.core.tensorfile import save_tensors
 from trimtab.load.artifact import read
 from trimtab.load.cache import new_folder
 from trimtab.load.checkpoint import SINGLE
@@ -29,7 +29,7 @@ def export(artifact: Path, out: Path) -> int:
         raise Refused(f"export: {artifact} has the token policies {names}, which a plain folder cannot carry")
     tensors = dense_state(loaded.library)
     with new_folder(out) as fresh:
-        save_file(tensors, fresh / SINGLE, {"format": "pt"})
+        save_tensors(fresh / SINGLE, tensors, {"format": "pt"})
         for path in sorted((artifact / "source").iterdir()):
             (fresh / path.name).write_bytes(path.read_bytes())
         (fresh / "trimtab-export.json").write_text(

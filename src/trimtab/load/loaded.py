@@ -75,6 +75,13 @@ class Loaded:
 
         return Trimmed(self.anatomy, [method.policy() for method in self.policies])
 
+    def ask(self, question: str, images: Sequence[Any] = (), max_new_tokens: int = 64) -> str:
+        """The greedy answer, the prompt made as the model was taught it; ``images`` are files or PIL images. Raises
+        BadInput for a file that is no picture, or pictures where the model takes none."""
+        from trimtab.evaluate.ask import ask
+
+        return ask(self, question, images, max_new_tokens)
+
     def lower(self) -> Any:
         """Put the runtime's kernels in place of the reference where they fit; returns the runtime's report."""
         from trimtab.runtime.lower import lower

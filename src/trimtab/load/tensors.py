@@ -7,10 +7,10 @@ from pathlib import Path
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from trimtab.core.errors import Anomaly, BadInput
+from trimtab.core.tensorfile import save_tensors
 from trimtab.load.checkpoint import read_header
 
 
@@ -41,7 +41,7 @@ def save(path: Path, tensors: dict[str, Tensor], metadata: str = "") -> None:
         memory = value.untyped_storage().data_ptr()
         apart[name] = (value.clone() if memory in seen else value).contiguous()
         seen.add(memory)
-    save_file(apart, path, metadata={"trimtab": metadata} if metadata else None)
+    save_tensors(path, apart, {"trimtab": metadata} if metadata else None)
 
 
 def load(path: Path) -> dict[str, Tensor]:

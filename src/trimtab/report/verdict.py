@@ -62,6 +62,10 @@ def verdict(run: Run) -> Verdict:
     return Verdict(word, TONES.get(word, "warn"), sentence, override(run), axes)
 
 
+COUNTED = {"speed": "timed rounds", "memory": "measurements"}
+"""What there would have to be more of, by axis; samples elsewhere."""
+
+
 def override(run: Run) -> str:
     """The line that must come first where calibration was allowed to see no images."""
     if (run.result.get("audit") or {}).get("verdict") != "overridden":
@@ -81,7 +85,8 @@ def _entry(run: Run, row: dict[str, Any]) -> Entry:
     return Entry(
         label(name), status, TONES.get(status, "warn"), str(said), _end(run, "before", row), _end(run, "after", row),
         str(row.get("budget") or ""), text.replace(name, label(name)),
-        f"{more:,} more samples would decide it" if more and "more samples" not in text else "",
+        f"{more:,} more {COUNTED.get(str(row.get('axis')), 'samples')} would decide it"
+        if more and "would decide" not in text else "",
     )  # fmt: skip
 
 

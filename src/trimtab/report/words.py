@@ -68,12 +68,11 @@ def loading(run: Run) -> tuple[str, str]:
     if not path:
         return "", ""
     sees = any(".vision" in name for name in run.names())
-    inputs = 'text="<image>question", images=picture' if sees else '"Once upon a time"'
-    maker = "processor" if sees else "tokenizer"
+    asked = '"question", ["FILE"]' if sees else '"Once upon a time"'
     python = (
         f'import trimtab\n\ntrimmed = trimtab.load("{path}")\n'
-        f'batch = trimmed.{maker}({inputs}, return_tensors="pt")\n'
-        f"answer = trimmed.model.generate(**batch, max_new_tokens=32)\n"
+        f"answer = trimmed.ask({asked})\n"
+        "trimmed.model  # called and generating like the Hugging Face model; trimmed.processor goes with it\n"
     )
     image = "--image FILE " if sees else ""
     words = '"question"' if sees else '"Once upon a time"'

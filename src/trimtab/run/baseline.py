@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from trimtab.data.task import Task
 from trimtab.load.cache import place
 from trimtab.run import machine
 from trimtab.run.context import Context
+
+BESIDE = (".json", ".jinja", ".txt", ".model")
+"""What configures a tokenizer or a processor."""
 
 
 def of_samples(context: Context, task: Task, chosen: Sequence[Sample], tokens: int, missing: bool) -> Path:
@@ -36,9 +40,20 @@ def of_text(context: Context, digest: str, windows: int) -> Path:
 
 def _entry(context: Context, given: dict[str, Any]) -> Path:
     source = context.loaded.source
-    model = {"id": source.id, "revision": source.revision, "dtype": str(context.loaded.library.dtype)}
+    model = {"id": source.id, "revision": source.revision, "dtype": str(context.loaded.library.dtype),
+             "words": _words(source.folder), **{name: version(name) for name in ("tokenizers", "pillow")}}  # fmt: skip
     said = json.dumps([model, machine.conditions(), given], sort_keys=True)
     return place("baseline", hashlib.sha256(said.encode()).hexdigest()[:32] + ".jsonl")
+
+
+def _words(folder: Path | None) -> str:
+    """A hash of the files beside the weights: configurations, tokenizer, chat template, image processor."""
+    files = sorted(path for path in folder.iterdir() if path.suffix in BESIDE) if folder is not None else []
+    total = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            total.update(path.name.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
 
 
 def take(entry: Path, journal: Path) -> bool:

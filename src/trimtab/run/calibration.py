@@ -80,11 +80,13 @@ def sample_batch(context: Context, count: int, part: str | None = None, first: i
 
 
 def task_batch(context: Context, task: Task, count: int, part: str, first: int = 0, length: int = 64) -> Batch:
-    """Samples ``first`` to ``first + count`` of a task with their answers; windows of ``length`` tokens for a text."""
+    """Samples ``first`` to ``first + count`` of a task with their answers, as many as there are, empty for none;
+    windows of ``length`` tokens for a text."""
     if task.type == "text":
         rows = texts.windows(texts.text_of(task, part), context.loaded.tokenizer, first + count, length)[first:]
         return _text(rows)
-    return _vqa(context, task, samples(task, part, first + count, context.recipe.seed)[first:], 1 << 30)
+    chosen = samples(task, part, first + count, context.recipe.seed)[first:]
+    return _vqa(context, task, chosen, 1 << 30) if chosen else {}
 
 
 def audit(context: Context, made: Sequence[Batch]) -> dict[str, Any]:

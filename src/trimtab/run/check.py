@@ -38,15 +38,29 @@ def loop_equals_library(context: Context) -> dict[str, Any]:
 
 
 def fits(context: Context) -> None:
-    """Every step's targets and shapes, before the work. Raises BadInput that names the layer and the nearest value."""
+    """The task, and every step's targets, shapes and places, before the work. Raises BadInput that names the key, the
+    layer and the nearest value."""
     anatomy = context.loaded.anatomy
+    sees = any(block.part == "projector" for block in anatomy.blocks())
+    kind = anatomy.model.config.model_type
+    if not anatomy.decodes:
+        raise BadInput(f"model: a run measures models that generate text; {kind!r} does not (its layers can be trimmed "
+                       "by trimtab.run.walk)")  # fmt: skip
+    for task in (context.recipe.task, *context.recipe.also):
+        if task.type != "text" and not sees:
+            raise BadInput(f"task.type: {task.type!r} shows pictures, and {kind!r} takes none; accepted: text")
+    policies = []
     hosts = dict(anatomy.linears()) | dict(anatomy.embeddings())
     for index, step in enumerate(context.recipe.steps):
         method = methods.make(step.method, step.knobs)
-        if methods.get(step.method).CARD.family != "quantize":
+        if methods.get(step.method).CARD.family == "tokens":
+            if not sees:
+                raise BadInput(f"steps.{index}.{step.method}: {kind!r} has no image tokens to keep or drop")
+            policies.append(method.policy())
             continue
         for name in select(anatomy, step.targets or ("all-linear",), step.ignore):
             try:
                 method.check(hosts[name].w.shape[1])
             except ValueError as error:
                 raise BadInput(f"steps.{index}.{step.method}: {name}: {error}") from error
+    loop.by_layer(anatomy, policies)

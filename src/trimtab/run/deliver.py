@@ -17,10 +17,11 @@ GATE_BATCHES, GATE_ROWS = 4, 4
 
 
 def redacted(context: Context) -> dict[str, Any]:
-    """The recipe without the names of the user's files, as it may stand in an artifact."""
+    """The recipe without paths, names of the user's files and prompts, as it may stand in an artifact."""
     plain = context.recipe.model_dump(mode="json", exclude_none=True)
+    plain["model"] = context.loaded.source.id  # of a local model the last part of its path
     for task in (plain["task"], *plain.get("also", ())):
-        for key in ("data", "image_root"):
+        for key in ("data", "image_root", "prompt"):
             if key in task:
                 task[key] = "(the user's own)"
     return plain
@@ -32,7 +33,9 @@ def artifact(context: Context, standing: Sequence[Invariant]) -> dict[str, Any]:
     loaded.lower()
     private = context.recipe.task.data is not None
     samples = context.folder.state / "gate.safetensors"
-    batches = [calibration.sample_batch(context, GATE_ROWS, "test", GATE_ROWS * at) for at in range(GATE_BATCHES)]
+    split = context.recipe.task.split
+    found = (calibration.sample_batch(context, GATE_ROWS, split, GATE_ROWS * at) for at in range(GATE_BATCHES))
+    batches = [batch for batch in found if batch]
     gate_samples.record(loaded.model, batches, samples, private=private)
     ended = context.journal.ended
     about = {
@@ -43,7 +46,8 @@ def artifact(context: Context, standing: Sequence[Invariant]) -> dict[str, Any]:
         "timings": {},
     }
     info = artifacts.write(context.folder.artifact, loaded, about, samples)
-    return {"path": "artifact", "bytes": info.bytes, "content_hash": info.content_hash}
+    rows = sum(len(batch["input_ids"]) for batch in batches)
+    return {"path": "artifact", "bytes": info.bytes, "content_hash": info.content_hash, "gate_samples": rows}
 
 
 def methods_line(step: Any) -> str:
@@ -62,8 +66,11 @@ def gate(context: Context) -> dict[str, Any]:
     found = run_gate(context.folder.artifact, context.folder.state / "gate.safetensors")
     context.progress("gate", 1, 1)
     if not found.passed:
-        raise Anomaly(f"gate: the artifact does not reload as it was: {'; '.join(found.reasons)}")
-    return found.row() | {"samples": GATE_BATCHES * GATE_ROWS}
+        refused = context.folder.artifact.with_name("artifact.refused")
+        context.folder.artifact.rename(refused)
+        raise Anomaly(f"gate: the artifact does not reload as it was: {'; '.join(found.reasons)}. What was "
+                      f"written is in {refused.name}")  # fmt: skip
+    return found.row() | {"samples": context.journal.ended["artifact"]["result"]["gate_samples"]}
 
 
 def reload(context: Context) -> None:

@@ -13,7 +13,7 @@ from trimtab.evaluate.blind import predict_blind
 from trimtab.evaluate.paired import ALPHA, drop, more_samples
 from trimtab.evaluate.perplexity import perplexity
 from trimtab.evaluate.prediction import Prediction
-from trimtab.evaluate.ratio import of_windows
+from trimtab.evaluate.ratio import more_repeats, of_windows
 from trimtab.evaluate.sequential import level
 from trimtab.evaluate.shares import accuracy
 from trimtab.measure import params
@@ -51,7 +51,7 @@ def controls(context: Context, when: str) -> list[Reading]:
         rows = quality.answers(context, task, chosen, f"{when} missing image", missing=True)
         readings.append(accuracy(f"accuracy.{task.name}.missing_image", rows))
     if when == "before":
-        train = samples(task, "train", 1 << 30, context.recipe.seed)
+        train = samples(task, context.recipe.calibrate.split, 1 << 30, context.recipe.seed)
         rows = predict_blind(train, quality.asked(context, task), task.metric)
         readings.append(accuracy(f"accuracy.{task.name}.blind_table", rows))
     return readings
@@ -112,14 +112,14 @@ def compared(context: Context, task: Task) -> dict[str, Any]:
     limits = context.recipe.budget.amounts()
     if task.type == "text":
         ratio = of_windows([row["loss"] for row in old], [row["loss"] for row in new])
-        name = f"perplexity.{task.name}"
+        name, limit = f"perplexity.{task.name}", limits.get("perplexity")
+        more = more_repeats(ratio, limit.value, len(new)) if limit and main else None
         row = {"unit": "x", "change": ratio.value, "low": ratio.low, "high": ratio.high, "same": 1.0,
-               "more_samples": None, "flips": None}  # fmt: skip
+               "more_samples": more, "flips": None}  # fmt: skip
     else:
         due = enough.plan(context, task, len(quality.stored(context, "before", task)))
         lost = drop(_answers(old), _answers(new), level(due, len(new)) if due else ALPHA)
-        name = f"accuracy.{task.name}"
-        limit = limits.get("accuracy")
+        name, limit = f"accuracy.{task.name}", limits.get("accuracy")
         more = more_samples(lost, limit.value) if limit and main else None
         row = {"unit": "share", "change": lost.value, "low": lost.low, "high": lost.high, "same": 0.0,
                "more_samples": more, "flips": {"lost": lost.lost, "gained": lost.gained, "n": lost.n}}  # fmt: skip

@@ -6,7 +6,9 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from trimtab.core.errors import Anomaly
 from trimtab.core.files import write_atomic
+from trimtab.evaluate.ratio import Ratio, more_repeats
 from trimtab.run import steps
 from trimtab.run.amounts import Amount
 from trimtab.run.context import Context
@@ -30,11 +32,14 @@ def judge(context: Context) -> dict[str, Any]:
     """The axes, the run's verdict and its exit status."""
     budget = context.recipe.budget.amounts()
     axes = [*_quality(context, budget), *_costs(context, budget)]
+    if sum(axis.budget is not None for axis in axes) != len(budget):
+        judged = ", ".join(f"{axis.figure} ({axis.budget})" for axis in axes if axis.budget is not None)
+        raise Anomaly(f"budget: {', '.join(budget)} were asked for, but only these were measured: {judged or 'none'}")
     broken = [row for step in _steps(context) for row in step["invariants"] if not row["holds"]]
     gate = context.journal.ended["gate"]["result"]
-    ineffective = _ineffective(context, budget, axes)
+    ineffective, notes = _ineffective(context, budget, axes)
     verdict = overall(axes, bool(ineffective), bool(broken) or not gate["passed"])
-    notes = ineffective + [f"invariant {row['name']} of {row['step']}: {row['detail']}" for row in broken]
+    notes = ineffective + notes + [f"invariant {row['name']} of {row['step']}: {row['detail']}" for row in broken]
     if context.journal.ended["before"]["result"]["reused"]:
         notes.append("Answers before were taken from an earlier run with the same model, data, versions and threads; "
                      "evaluate.reuse: false asks again.")  # fmt: skip
@@ -74,11 +79,10 @@ def _budget(key: str, amount: Amount | None) -> str | None:
 
 def _costs(context: Context, budget: dict[str, Amount]) -> list[Axis]:
     rows: list[Axis] = []
-    for axis, pattern, key in COSTS:
-        name = pattern.format(b=context.recipe.measure.batch_size)
+    for name, (axis, key) in _named(context.recipe.measure.batch_size).items():
         base_name = "bytes.weights16" if name == "bytes.weights" else name
         before, after = context.figure("before", base_name), context.figure("after", name)
-        if before is None or after is None or any(row[1] == name for row in _seen(rows)):
+        if before is None or after is None:
             continue
         amount = budget.get(key) if key else None
         low, high = _ratio_bounds(context, name, before, after)
@@ -88,8 +92,11 @@ def _costs(context: Context, budget: dict[str, Amount]) -> list[Axis]:
         state = status(figure, amount.value if amount else None)
         change = f"{ratio:.2f}x{_worse(axis) if ratio > 1 and state not in ('same', 'ACCEPTED') else ''}"
         text = f"{name}: {change} of what it was{_times(axis, ratio)}."
+        more = None
+        if amount is not None and state == "INCONCLUSIVE":
+            more = more_repeats(Ratio(ratio, low, high), amount.value / base, before["n"])
         rows.append(Axis(axis, name, state, _budget("max", amount), before["value"], after["value"], change,  # type: ignore[arg-type]
-                         figure.high, None, text))  # fmt: skip
+                         figure.high, more, text))  # fmt: skip
     return rows
 
 
@@ -104,8 +111,13 @@ def _times(axis: str, ratio: float) -> str:
     return f" ({1 / ratio:.2f}x {'faster' if axis == 'speed' else 'smaller'})"
 
 
-def _seen(rows: list[Axis]) -> list[tuple[str, str]]:
-    return [(row.axis, row.figure) for row in rows]
+def _named(batch_size: int) -> dict[str, tuple[str, str | None]]:
+    """Figure -> (axis, budget key); at batch 1 two rows of ``COSTS`` are one figure, which has the key of either."""
+    found: dict[str, tuple[str, str | None]] = {}
+    for axis, pattern, key in COSTS:
+        name = pattern.format(b=batch_size)
+        found[name] = axis, key or found.get(name, (axis, None))[1]
+    return found
 
 
 def _ratio_bounds(context: Context, name: str, before: Any, after: Any) -> tuple[float, float]:
@@ -118,18 +130,21 @@ def _ratio_bounds(context: Context, name: str, before: Any, after: Any) -> tuple
     return pairs["low"], pairs["high"]
 
 
-def _ineffective(context: Context, budget: dict[str, Amount], axes: list[Axis]) -> list[str]:
-    """Steps that claim a saving which the budget names and which was not measured."""
-    found = []
+def _ineffective(context: Context, budget: dict[str, Amount], axes: list[Axis]) -> tuple[list[str], list[str]]:
+    """Steps that claim a saving which was not measured: those whose saving the budget names, and the others, for whom
+    it is a note."""
+    found: list[str] = []
+    notes: list[str] = []
     for index, step in enumerate(context.recipe.steps, 1):
         key = SAVES.get(steps.card(step).saves)
-        if key not in budget:
+        if key is None:
             continue
         names = [pattern.format(b=context.recipe.measure.batch_size) for _, pattern, k in COSTS if k == key]
         rows = [axis for axis in axes if axis.figure in names]
         if rows and all(row.before is not None and row.after is not None and row.after >= row.before for row in rows):
-            found.append(f"{steps.key(index, step)} claims to save {key}, and nothing was saved there: INEFFECTIVE")
-    return found
+            said = f"{steps.key(index, step)} claims to save {key}, and nothing was saved there: INEFFECTIVE"
+            (found if key in budget else notes).append(said)
+    return found, notes
 
 
 def _steps(context: Context) -> list[dict[str, Any]]:

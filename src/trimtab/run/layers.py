@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import safe_open
-from safetensors.torch import save_file
 
 from trimtab.core.files import replacing
+from trimtab.core.tensorfile import save_tensors
 from trimtab.core.weight import Weight, build
 
 
@@ -31,7 +31,7 @@ class Layers:
         }
         about = {"specs": json.dumps({path: w.spec() for path, w in weights.items()}), "report": json.dumps(report)}
         with replacing(self.path(index)) as temporary:
-            save_file(tensors, temporary, about)
+            save_tensors(temporary, tensors, about)
 
     def has(self, index: int) -> bool:
         return self.path(index).exists()

@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from trimtab import methods
-from trimtab.core.errors import BadInput
 from trimtab.load.blank import blank
 from trimtab.run.recipe import Recipe
 from trimtab.run.targets import select
@@ -65,9 +64,3 @@ def show(found: Plan) -> str:
         "not planned yet: time, peak memory, the two-sample rehearsal",
     ]
     return "\n".join(lines)
-
-
-def refuse(found: Plan) -> None:
-    """Raises BadInput where the plan has problems."""
-    if found.problems:
-        raise BadInput("\n".join(found.problems))

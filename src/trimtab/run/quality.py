@@ -101,7 +101,7 @@ def windows(context: Context, task: Task, label: str, limit: int | None = None) 
             append(path, [{"window": index, "loss": loss}])
         every.append(loss)
         context.progress(label, index + 1, count)
-        if index + 1 < count and over():
+        if 1 < len(every) < count and over():  # one window bounds nothing
             context.log.info("%s: ended after %d of %d windows", label, index + 1, count)
             return every
     if entry is not None:
@@ -113,7 +113,8 @@ def measure(context: Context, when: str, task: Task, limit: int | None = None) -
     """The quality reading of one task; what it is made of stays in ``state/answers`` under ``<when> <task>``."""
     label = f"{when} {task.name}"
     if task.type == "text":
-        return perplexity(f"perplexity.{task.name}", windows(context, task, label, limit))
+        most = len(stored(context, "before", task)) if when == "after" else limit
+        return perplexity(f"perplexity.{task.name}", windows(context, task, label, most))
     chosen, enough = asked(context, task, limit), cast(Enough, never)
     if when == "after":  # as many as before, where the clock ended that
         old = [Prediction(**row) for row in stored(context, "before", task)]

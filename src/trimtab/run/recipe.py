@@ -13,8 +13,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
 from trimtab.core.errors import BadInput, nearest, unknown
-from trimtab.data.task import Task
+from trimtab.data.task import SPLITS, Task
 from trimtab.run.amounts import Amount, amount
+
+MEASURED = ("vqa", "classify", "text")
+"""Types of tasks that a run can measure."""
 
 # What other tools and older habits call things -> what a recipe calls them.
 FOREIGN = {
@@ -154,8 +157,7 @@ class Recipe(Strict):
             recipe = cls.model_validate(value)
         except ValidationError as error:
             raise BadInput("\n".join(_explain(row) for row in error.errors())) from error
-        if "accuracy" not in recipe.budget.amounts() and recipe.evaluate.until is not None:
-            raise BadInput("evaluate.until: 'decided' needs what is to be decided; set budget.accuracy.max_drop")
+        coherent(recipe)
         from trimtab import methods
 
         for step in recipe.steps:
@@ -233,3 +235,24 @@ def find(name: str, ready: dict[str, Path]) -> Path:
     if name not in ready:
         raise unknown("recipe", name, ready)
     return ready[name]
+
+
+def coherent(recipe: Recipe) -> None:
+    """What no key can know alone. Raises BadInput that names the keys which contradict each other."""
+    budget, main = recipe.budget.amounts(), recipe.task
+    for index, task in enumerate((main, *recipe.also)):
+        where = "task" if index == 0 else f"also.{index - 1}"
+        if task.type not in MEASURED:
+            raise BadInput(f"{where}.type: {task.type!r} is not measured yet; accepted in a run: {', '.join(MEASURED)}")
+        if any(task.name == other.name for other in (main, *recipe.also)[:index]):
+            raise BadInput(f"{where}: its figures would be called {task.name!r} like an earlier task's; give it a name "
+                           "of its own with 'figure'")  # fmt: skip
+    right, wrong = ("perplexity", "accuracy") if main.type == "text" else ("accuracy", "perplexity")
+    if wrong in budget:
+        raise BadInput(f"budget.{wrong}: a task of type {main.type!r} is judged by {right}")
+    if recipe.evaluate.until is not None and "accuracy" not in budget:
+        raise BadInput("evaluate.until: 'decided' needs what is to be decided; set budget.accuracy.max_drop")
+    given = recipe.calibrate
+    if given.dataset in (None, main.dataset) and given.split == main.split:
+        raise BadInput(f"calibrate.split: got {given.split!r}, which the task is measured on; accepted: another of "
+                       f"{', '.join(SPLITS)} (or task.split)")  # fmt: skip

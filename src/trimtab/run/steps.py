@@ -7,7 +7,6 @@ from typing import Any
 
 from trimtab import methods
 from trimtab.core.card import Card
-from trimtab.core.errors import BadInput
 from trimtab.core.linear import Host
 from trimtab.run import invariants
 from trimtab.run.context import Context
@@ -63,9 +62,7 @@ def _row(report: LayerReport, label: str) -> dict[str, Any]:
 
 
 def tokens(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tuple[Rows, list[Invariant]]:
-    """A token method: its policy joins the loop. Refused where the model has no image tokens to keep."""
-    if not any(block.part == "projector" for block in context.loaded.anatomy.blocks()):
-        raise BadInput(f"steps.{index - 1}.{step.method}: this model has no image tokens to keep or drop")
+    """A token method: its policy joins the loop."""
     method = methods.make(step.method, step.knobs)
     policy = method.policy()
     place = len(context.loaded.policies)

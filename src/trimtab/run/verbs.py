@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
@@ -22,6 +21,7 @@ from trimtab.evaluate.vqa import arranged, predict
 from trimtab.load.loaded import Loaded
 from trimtab.load.sources import open_source
 from trimtab.measure.vlm import latencies, parts
+from trimtab.run.init import guessed
 
 BATCH = 64  # questions
 T = TypeVar("T")
@@ -29,8 +29,9 @@ Told = Callable[[str, int, int], None]
 
 
 def quality(model: str, dataset: str | None, data: Path | None, limit: int, progress: Told) -> Reading:
-    """Accuracy or perplexity of ``model`` on ``limit`` test samples (windows) of a built-in data set or a file."""
-    task = Task.parse({"dataset": dataset} if dataset is not None else {"data": os.fspath(data or "")})
+    """Accuracy or perplexity of ``model`` on ``limit`` test samples (windows) of a built-in data set or a file, whose
+    columns are guessed as ``trimtab init`` does."""
+    task = Task.parse({"dataset": dataset}) if dataset is not None else guessed(data or Path())[0]
     loaded = open_source(model)
     if task.type == "text":
         count = min(limit, texts.WINDOWS)

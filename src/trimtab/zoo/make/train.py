@@ -23,11 +23,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
+from trimtab.core.tensorfile import save_tensors
 from trimtab.data import easyvqa, grid
 from trimtab.zoo.make import batch, build, pictures
 
@@ -201,7 +202,7 @@ class Trainer:
                     tensors[f"{title}.{key}.{name}"] = torch.as_tensor(state)
         temporary = self.out / "state.safetensors.part"
         where = {"stage": str(self.stage), "step": str(self.step), "plan": json.dumps(asdict(self.plan))}
-        save_file({name: value.contiguous() for name, value in tensors.items()}, temporary, where)
+        save_tensors(temporary, {name: value.contiguous() for name, value in tensors.items()}, where)
         os.replace(temporary, self.out / "state.safetensors")
 
     @torch.no_grad()
