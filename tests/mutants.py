@@ -148,6 +148,16 @@ MUTANTS = (
            "chosen = stream.valid & policy.chosen(sight)", (TRIMMED,)),
     Mutant("anatomy/slots.py", "count bytes of keys only", "for t in (slot.k, slot.v)", "for t in (slot.k,)", (KEEP,)),
     Mutant("anatomy/slots.py", "the next position is the newest one", "amax(1) + 1", "amax(1)", (ANATOMY,)),
+    # prune
+    Mutant("prune/wanda.py", "forget the inputs", "dense.float().abs() * norms", "dense.float().abs()", (FIT,)),
+    Mutant("prune/wanda.py", "the square of the norm", ".diagonal().sqrt()", ".diagonal()", (FIT,)),
+    Mutant("prune/magnitude.py", "keep the largest with their sign", "dense.float().abs()", "dense.float()", (FIT,)),
+    Mutant("prune/pattern.py", "keep the least", "descending=True", "descending=False", (FIT,)),
+    Mutant("prune/pattern.py", "compare whole rows in place of neighbours", "groups = score.unflatten(1, (-1, size))",
+           "groups, count = score[:, None], count * score.shape[1] // size", (FIT,)),
+    Mutant("core/sparse.py", "values in another order", "self.kept(), self.values", "self.kept(), self.values.flip(0)",
+           (WEIGHT,)),
+    Mutant("core/sparse.py", "rows begin one too late", "counts.cumsum(0) - counts", "counts.cumsum(0)", (WEIGHT,)),
     # runtime
     Mutant("runtime/kernels.py", "flip the sign of the offset", "(8 - w.zero.float()) * scale",
            "(w.zero.float() - 8) * scale", (KERNELS,)),

@@ -12,12 +12,14 @@ import pytest
 import torch
 from torch import Tensor
 
+import trimtab.prune
 import trimtab.quantize
 from trimtab.core.fit import Fit, Site
+from trimtab.core.sparse import Masked
 from trimtab.core.stats import Gram
 from trimtab.core.weight import Dense, Quantized, Weight, bits
 
-FAMILIES = [trimtab.quantize]
+FAMILIES = [trimtab.quantize, trimtab.prune]
 METHODS = {name: place for family in FAMILIES for name, place in family.METHODS.items()}
 SEEDS = range(20)
 
@@ -29,8 +31,17 @@ GRIDS = [
     {"bits": 8, "group_size": -1, "clip": False},
     {"bits": 3, "group_size": -1},
 ]
-KNOBS = {"rtn": GRIDS, "gptq": GRIDS}
-CASES = [pytest.param(name, knobs, id=f"{name}-{i}") for name in KNOBS for i, knobs in enumerate(KNOBS[name])]
+MASKS = [{"keep": 0.5}, {"keep": 0.3}, {"keep": 0.5, "pattern": "2:4"}, {"keep": 0.25, "pattern": "2:8"}]
+KNOBS = {"rtn": GRIDS, "gptq": GRIDS, "magnitude": MASKS, "wanda": MASKS}
+
+
+def cases(knobs: list[dict] | None = None) -> list:
+    """Every method with each of its knobs, or only those that take ``knobs``."""
+    chosen = [name for name in KNOBS if knobs in (None, KNOBS[name])]
+    return [pytest.param(name, one, id=f"{name}-{i}") for name in chosen for i, one in enumerate(KNOBS[name])]
+
+
+CASES = cases()
 
 
 def method(name: str) -> type:
@@ -101,7 +112,34 @@ def slow_gptq(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
     return codes
 
 
-REFERENCES: dict[str, Callable[[np.ndarray, np.ndarray, dict], np.ndarray]] = {"rtn": slow_rtn, "gptq": slow_gptq}
+def slow_mask(score: np.ndarray, knobs: dict) -> np.ndarray:
+    """Entry by entry: True where fewer than so many of the row, or of the neighbours, are worth more."""
+    mask, width = np.zeros(score.shape, dtype=bool), score.shape[1]
+    n, m = map(int, knobs["pattern"].split(":")) if "pattern" in knobs else (round(knobs["keep"] * width), width)
+    for r, row in enumerate(score):
+        for j, value in enumerate(row):
+            others = row[j // m * m : j // m * m + m]
+            mask[r, j] = (others > value).sum() < n
+    return mask
+
+
+def slow_magnitude(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
+    return slow_mask(np.abs(w), knobs)
+
+
+def slow_wanda(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
+    """What leaving out one weight alone changes of its row's output, measured by leaving it out."""
+    score = np.zeros(w.shape)
+    for r, j in np.ndindex(*w.shape):
+        without = w[r].copy()
+        without[j] = 0
+        score[r, j] = np.linalg.norm(x @ w[r] - x @ without)
+    return slow_mask(score, knobs)
+
+
+REFERENCES: dict[str, Callable[[np.ndarray, np.ndarray, dict], np.ndarray]] = {
+    "rtn": slow_rtn, "gptq": slow_gptq, "magnitude": slow_magnitude, "wanda": slow_wanda,
+}  # fmt: skip
 
 
 def test_every_method_is_seen() -> None:
@@ -139,7 +177,7 @@ def test_it_is_deterministic_and_leaves_its_input_alone(name: str, knobs: dict) 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize(("name", "knobs"), CASES)
+@pytest.mark.parametrize(("name", "knobs"), cases(GRIDS))
 def test_the_result_lies_on_the_declared_grid(name: str, knobs: dict, dtype: torch.dtype) -> None:
     w, x, _ = layer(8, 32, 128, 4)
     q = method(name)(**knobs)(Dense(w.to(dtype)), site(w, x))
@@ -162,10 +200,27 @@ def test_the_result_lies_on_the_declared_grid(name: str, knobs: dict, dtype: tor
 def test_a_slow_reference_gives_the_same_codes(name: str, knobs: dict, out: int, width: int) -> None:
     w, x, _ = layer(out, width, 3 * width, out)
     fitted = method(name)(**knobs)(Dense(w), site(w, x))
-    assert isinstance(fitted, Quantized)
     expected = REFERENCES[name](w.double().numpy(), x.double().numpy(), knobs)
+    if isinstance(fitted, Masked):
+        assert torch.equal(fitted.kept(), torch.tensor(expected))
+        return
+    assert isinstance(fitted, Quantized)
     plain = Quantized.of(torch.tensor(expected).to(torch.uint8), fitted.scale, fitted.zero, fitted.bits)
     assert torch.equal(plain.codes, fitted.codes)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("name", "knobs"), cases(MASKS))
+def test_what_stays_is_as_it_was_and_as_many_as_was_said(name: str, knobs: dict, dtype: torch.dtype) -> None:
+    w, x, _ = layer(8, 32, 128, 4)
+    pruned = method(name)(**knobs)(Dense(w.to(dtype)), site(w, x))
+    assert isinstance(pruned, Masked)
+    mask = pruned.kept()
+    assert (pruned.shape, pruned.dtype) == ((8, 32), dtype)
+    assert torch.equal(pruned.dense(), w.to(dtype) * mask)
+    n, m = map(int, knobs["pattern"].split(":")) if "pattern" in knobs else (round(knobs["keep"] * 32), 32)
+    assert (mask.unflatten(1, (-1, m)).sum(2) == n).all()
+    assert bits(pruned) == 8 * 32 + mask.sum() * 8 * w.to(dtype).element_size()
 
 
 @pytest.mark.parametrize(("name", "knobs"), [case for case in CASES if method(case.values[0]).CARD.baseline])
@@ -183,7 +238,26 @@ def test_it_beats_its_baseline_at_equal_bytes(name: str, knobs: dict) -> None:
         assert sum(ratio < 1 for ratio in ratios) >= (len(SEEDS) if card.guarantee == "always" else 18), ratios
 
 
-@pytest.mark.parametrize("name", KNOBS)
+@pytest.mark.parametrize("name", ["magnitude", "wanda"])
+@pytest.mark.parametrize(
+    ("knobs", "width", "says"),
+    [
+        ({"keep": 0.0}, 64, "keep: got 0.0; accepted: above 0"),
+        ({"keep": 0.5}, 12, "8 must divide it"),
+        ({"keep": 0.5, "pattern": "2:12"}, 64, "12 does not divide"),
+        ({"keep": 0.6, "pattern": "2:4"}, 64, "keep: got 0.6 .* it keeps 0.5"),
+        ({"keep": 0.5, "pattern": "4:2"}, 64, "pattern: got '4:2'"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused_before_work(name: str, knobs: dict, width: int, says: str) -> None:
+    fit = method(name)(**knobs)
+    with pytest.raises(ValueError, match=says):
+        fit.check(width)
+    with pytest.raises(ValueError, match=says):
+        fit(Dense(torch.randn(4, width)), site(torch.randn(4, width), torch.randn(8, width)))
+
+
+@pytest.mark.parametrize("name", ["rtn", "gptq"])
 @pytest.mark.parametrize(
     ("knobs", "width", "says"),
     [

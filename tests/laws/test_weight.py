@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 from torch import Tensor
 
+from trimtab.core.build import build
 from trimtab.core.pack import BITS, pack, period, unpack
-from trimtab.core.weight import Dense, Quantized, Weight, bits, build, check_grid, rows
+from trimtab.core.sparse import Masked
+from trimtab.core.weight import Dense, Quantized, Weight, bits, check_grid, rows
 
 OUT, IN, GROUP = 6, 48, 24
 
@@ -25,6 +27,13 @@ def quantized(width: int, symmetric: bool, dtype: torch.dtype) -> Quantized:
 
 CASES: dict[str, Callable[[], Weight]] = {
     "dense-float32": lambda: Dense(torch.randn(OUT, IN)),
+    **{
+        f"masked-{share}-{str(dtype)[6:]}": (
+            lambda share=share, dtype=dtype: Masked.of(torch.randn(OUT, IN).to(dtype), torch.rand(OUT, IN) < share)
+        )
+        for share in (0.0, 0.4, 1.0)
+        for dtype in (torch.float32, torch.bfloat16)
+    },
     "dense-bfloat16": lambda: Dense(torch.randn(OUT, IN).bfloat16()),
     **{
         f"quantized-{width}-{'symmetric' if symmetric else 'asymmetric'}-{str(dtype)[6:]}": (

@@ -187,6 +187,31 @@ def test_a_budget_at_batch_one_is_judged_and_none_is_dropped(finished, monkeypat
         judge.judge(SimpleNamespace(recipe=recipe))  # type: ignore[arg-type]
 
 
+def test_a_pruned_model_reloads_and_its_mask_is_watched(model_folder: Path, tmp_path: Path) -> None:
+    from trimtab.core.sparse import Masked
+    from trimtab.run.invariants import State, check, masked
+
+    steps = "steps=[{wanda: {keep: 0.5, pattern: '2:4'}}, {divprune: {keep: 0.5}}]"
+    settings = [*SMALL, f"model={model_folder}", steps, "evaluate.limit=2", "evaluate.after_step=0",
+                "evaluate.missing_image=0", "budget={weights: {max: 0.7x}}"]  # fmt: skip
+    result = run(resolve("quickstart", settings)[1], tmp_path / "run")
+    assert result.data["artifact"]["gate"]["passed"]
+    last = result.data["steps"][-1]["invariants"]
+    assert [(row["name"], row["holds"]) for row in last] == [("masked", True), ("tokens_kept", True)]
+    loaded = read(result.artifact)
+    hosts = {name: host for name, host in loaded.anatomy.linears() if isinstance(host.w, Masked)}
+    assert len(hosts) > 50
+    standing = masked(hosts, "step 1 wanda")
+    assert {tuple(one.expect["pattern"]) for one in standing} == {(2, 4)}
+    name, host = next(iter(hosts.items()))
+    moved = host.w.kept()
+    moved[0, :4] = True
+    host.w = Masked.of(torch.ones(host.w.shape), moved)
+    (row,) = check(State(hosts, []), standing)
+    assert not row["holds"]
+    assert name in row["detail"]
+
+
 def test_both_doors_of_the_package() -> None:
     assert callable(trimtab.run)
     assert callable(trimtab.load)

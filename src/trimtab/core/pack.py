@@ -1,4 +1,4 @@
-"""Integer codes of 2, 3, 4 or 8 bits in bytes, without a wasted bit."""
+"""Integer codes of 2, 3, 4 or 8 bits, and masks of 1, in bytes, without a wasted bit."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ BITS = (2, 3, 4, 8)
 
 
 def period(bits: int) -> int:
-    """How many codes fill whole bytes: 4, 8, 2 and 1 for 2, 3, 4 and 8 bits."""
-    return {2: 4, 3: 8, 4: 2, 8: 1}[bits]
+    """How many codes fill whole bytes: 8, 4, 8, 2 and 1 for 1 (masks), 2, 3, 4 and 8 bits."""
+    return {1: 8, 2: 4, 3: 8, 4: 2, 8: 1}[bits]
 
 
 def pack(codes: UInt8[Tensor, "out in"], bits: int) -> UInt8[Tensor, "out bytes"]:

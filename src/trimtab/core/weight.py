@@ -7,8 +7,9 @@ class is final; what varies over nodes without belonging to them is an open func
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import singledispatch
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 import torch
 from jaxtyping import Float, Integer, UInt8
@@ -22,7 +23,14 @@ ROWS = 4096
 
 
 class Weight(nn.Module, ABC):
-    """A map from ``in`` to ``out`` numbers: ``forward(x) == x @ dense().T``."""
+    """A map from ``in`` to ``out`` numbers: ``forward(x) == x @ dense().T``. ``VERSION`` of the form that is stored."""
+
+    VERSION: ClassVar[int] = 1
+
+    @classmethod
+    @abstractmethod
+    def empty(cls, spec: Mapping[str, Any]) -> Weight:
+        """A node of ``spec`` whose tensors have no values yet, on the default device."""
 
     @property
     @abstractmethod
@@ -63,11 +71,16 @@ class Dense(Weight):
     def dtype(self) -> torch.dtype:
         return self.value.dtype
 
+    @classmethod
+    def empty(cls, spec: Mapping[str, Any]) -> Dense:
+        rows, width = spec["shape"]
+        return cls(torch.empty(rows, width, dtype=dtype_of(spec["dtype"])))
+
     def dense(self) -> Float[Tensor, "out in"]:
         return self.value
 
     def spec(self) -> dict[str, Any]:
-        return {"kind": "dense", "version": 1, "shape": list(self.shape), "dtype": _name(self.dtype)}
+        return {"kind": "dense", "version": self.VERSION, "shape": list(self.shape), "dtype": name_of(self.dtype)}
 
 
 @final
@@ -107,6 +120,15 @@ class Quantized(Weight):
         """From codes one to a byte. Raises ValueError where the row does not fill whole bytes."""
         return cls(pack(codes, bits), scale, zero, bits, codes.shape[1] // scale.shape[1])
 
+    @classmethod
+    def empty(cls, spec: Mapping[str, Any]) -> Quantized:
+        (rows, width), bits = spec["shape"], spec["bits"]
+        groups = width // spec["group_size"]
+        zero = None if spec["symmetric"] else torch.empty(rows, groups, dtype=torch.uint8)
+        codes = torch.empty(rows, width * bits // 8, dtype=torch.uint8)
+        scale = torch.empty(rows, groups, dtype=dtype_of(spec["dtype"]))
+        return cls(codes, scale, zero, bits, spec["group_size"])
+
     @property
     def shape(self) -> tuple[int, int]:
         return self.codes.shape[0], self.codes.shape[1] * 8 // self.bits
@@ -126,7 +148,7 @@ class Quantized(Weight):
 
     def spec(self) -> dict[str, Any]:
         return {
-            "kind": "quantized", "version": 1, "shape": list(self.shape), "dtype": _name(self.dtype),
+            "kind": "quantized", "version": self.VERSION, "shape": list(self.shape), "dtype": name_of(self.dtype),
             "bits": self.bits, "group_size": self.group_size, "symmetric": self.zero is None,
         }  # fmt: skip
 
@@ -142,26 +164,17 @@ def _values(
     return ((grouped - origin) * scale.float()[..., None]).flatten(-2).to(scale.dtype)
 
 
-def _name(dtype: torch.dtype) -> str:
+def name_of(dtype: torch.dtype) -> str:
+    """How a spec writes a dtype."""
     return str(dtype).removeprefix("torch.")
 
 
-def build(spec: dict[str, Any]) -> Weight:
-    """An empty node of ``spec`` (tensors on the default device) for ``load_state_dict`` to fill.
-
-    Raises ValueError on a kind or version that this Trimtab does not know.
-    """
-    kind, version = spec.get("kind"), spec.get("version")
-    if (kind, version) not in {("dense", 1), ("quantized", 1)}:
-        raise ValueError(f"weight spec: got kind {kind!r} version {version!r}; known: 'dense' 1, 'quantized' 1")
-    rows, width = spec["shape"]
-    dtype = getattr(torch, spec["dtype"])
-    if kind == "dense":
-        return Dense(torch.empty(rows, width, dtype=dtype))
-    bits, groups = spec["bits"], width // spec["group_size"]
-    zero = None if spec["symmetric"] else torch.empty(rows, groups, dtype=torch.uint8)
-    codes = torch.empty(rows, width * bits // 8, dtype=torch.uint8)
-    return Quantized(codes, torch.empty(rows, groups, dtype=dtype), zero, bits, spec["group_size"])
+def dtype_of(name: str) -> torch.dtype:
+    """The dtype of a spec's word. Raises ValueError for a word that is none."""
+    found = getattr(torch, name, None)
+    if not isinstance(found, torch.dtype):
+        raise ValueError(f"weight spec: got the dtype {name!r}; known: those of torch, as 'bfloat16'")
+    return found
 
 
 @singledispatch

@@ -17,11 +17,12 @@ from transformers import GenerationConfig, PreTrainedModel
 
 import trimtab
 from trimtab import methods
+from trimtab.core.build import build
 from trimtab.core.errors import BadInput, Refused
 from trimtab.core.files import write_atomic
 from trimtab.core.linear import Host
 from trimtab.core.reading import Reading
-from trimtab.core.weight import Weight, build
+from trimtab.core.weight import Weight
 from trimtab.load import synthetic, tensors
 from trimtab.load.cache import new_folder, size
 from trimtab.load.gate_samples import conditions, is_lowered, record

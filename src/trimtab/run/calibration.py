@@ -24,7 +24,7 @@ from trimtab.run.context import Context
 from trimtab.run.targets import select
 
 Batch = dict[str, Tensor]
-LAYERWISE = ("quantize",)
+LAYERWISE = ("quantize", "prune")
 TASK_SAMPLES = 32  # of the task's own, to know its share of image tokens
 
 

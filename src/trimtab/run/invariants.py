@@ -11,10 +11,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from trimtab.core.keep import Keep
 from trimtab.core.linear import Host
 from trimtab.core.pack import unpack
+from trimtab.core.sparse import Masked
 from trimtab.core.weight import Quantized, bits
 
 
@@ -63,7 +65,28 @@ def _tokens_kept(state: State, one: Invariant) -> str | None:
     return None if count == one.expect["kept"] else f"keeps {count} of {one.expect['of']}, not {one.expect['kept']}"
 
 
-PREDICATES: dict[str, Callable[[State, Invariant], str | None]] = {"on_grid": _on_grid, "tokens_kept": _tokens_kept}
+def _masked(state: State, one: Invariant) -> str | None:
+    host = state.hosts.get(one.address)
+    if host is None:
+        return "the layer is gone"
+    w = host.w
+    if not isinstance(w, Masked):
+        return f"stored as {type(w).__name__}, with nothing left out"
+    mask = w.kept()
+    if w.values.numel() != one.expect["kept"] or int(mask.sum()) != one.expect["kept"]:
+        return f"keeps {int(mask.sum())} weights of {w.values.numel()} values, {one.expect['kept']} were claimed"
+    if bits(w) > one.expect["stored_bits"]:
+        return f"takes {bits(w)} bits where {one.expect['stored_bits']} were claimed"
+    if one.expect["pattern"] is not None:
+        most, size = one.expect["pattern"]
+        if int(mask.unflatten(1, (-1, size)).sum(2).max()) > most:
+            return f"more than {most} of {size} neighbours stay somewhere"
+    return None if bool(torch.isfinite(w.values).all()) else "values that are no numbers"
+
+
+PREDICATES: dict[str, Callable[[State, Invariant], str | None]] = {
+    "on_grid": _on_grid, "masked": _masked, "tokens_kept": _tokens_kept,
+}  # fmt: skip
 
 
 def on_grid(hosts: Mapping[str, Host], step: str) -> list[Invariant]:
@@ -74,6 +97,26 @@ def on_grid(hosts: Mapping[str, Host], step: str) -> list[Invariant]:
             expect = {"bits": host.w.bits, "group_size": host.w.group_size, "stored_bits": bits(host.w)}
             found.append(Invariant("on_grid", path, expect, step))
     return found
+
+
+def masked(hosts: Mapping[str, Host], step: str) -> list[Invariant]:
+    """The mask of every pruned host among ``hosts``, as it is now, with its pattern n of m where it has one."""
+    found = []
+    for path, host in hosts.items():
+        if isinstance(host.w, Masked):
+            expect = {"kept": host.w.values.numel(), "stored_bits": bits(host.w), "pattern": _pattern(host.w.kept())}
+            found.append(Invariant("masked", path, expect, step))
+    return found
+
+
+def _pattern(mask: Tensor) -> list[int] | None:
+    """[n, m] where in every row n of every m neighbours stay, for the m that hardware knows."""
+    for size in (4, 8, 16, 32):
+        if mask.shape[1] % size == 0:
+            counts = mask.unflatten(1, (-1, size)).sum(2)
+            if int(counts.min()) == int(counts.max()) < size:
+                return [int(counts.max()), size]
+    return None
 
 
 def check(state: State, standing: Sequence[Invariant]) -> list[dict[str, Any]]:

@@ -9,9 +9,10 @@ from typing import Any
 
 from safetensors import safe_open
 
+from trimtab.core.build import build
 from trimtab.core.files import replacing
 from trimtab.core.tensorfile import save_tensors
-from trimtab.core.weight import Weight, build
+from trimtab.core.weight import Weight
 
 
 class Layers:

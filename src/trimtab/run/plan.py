@@ -5,6 +5,7 @@ It predicts the weight file's bytes and names shape problems. It does not yet pr
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,6 +13,19 @@ from trimtab import methods
 from trimtab.load.blank import blank
 from trimtab.run.recipe import Recipe
 from trimtab.run.targets import select
+
+
+def _quantized(method: Any, width: int) -> int:
+    groups = 1 if method.group_size == -1 else width // method.group_size
+    return int(width * method.bits + groups * (16 if method.symmetric else 24))
+
+
+def _masked(method: Any, width: int) -> int:
+    return width + 16 * max(1, int(method.keep * width + 0.5))
+
+
+STORED: dict[str, Callable[[Any, int], int]] = {"quantize": _quantized, "prune": _masked}
+"""Bits of a row of so many weights after a method of this family."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +51,8 @@ def plan(recipe: Recipe) -> Plan:
     problems: list[str] = []
     for index, step in enumerate(recipe.steps):
         method = methods.make(step.method, step.knobs)
-        if methods.get(step.method).CARD.family != "quantize":
+        family = methods.get(step.method).CARD.family
+        if family not in STORED:
             continue
         for name in select(anatomy, step.targets or ("all-linear",), step.ignore):
             rows, width = hosts[name].w.shape
@@ -46,8 +61,7 @@ def plan(recipe: Recipe) -> Plan:
             except ValueError as error:
                 problems.append(f"steps.{index}.{step.method}: {name}: {error}")
                 continue
-            groups = 1 if method.group_size == -1 else width // method.group_size
-            sizes[name] = rows * (width * method.bits + groups * (16 if method.symmetric else 24))
+            sizes[name] = rows * STORED[family](method, width)
     inside = sum(16 * h.w.shape[0] * h.w.shape[1] for name, h in hosts.items() if name not in tied)
     whole = 16 * sum(p.numel() for p in anatomy.model.parameters())
     trimmed = whole - inside + sum(size for name, size in sizes.items() if name not in tied)

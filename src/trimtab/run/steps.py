@@ -53,7 +53,7 @@ def fit(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tup
          allow_unseen=context.recipe.calibrate.allow == "text_only")  # fmt: skip
     touched = {row["name"] for row in rows}
     changed = {path: host for path, host in hosts(context).items() if path in touched}
-    return rows, invariants.on_grid(changed, label)
+    return rows, [*invariants.on_grid(changed, label), *invariants.masked(changed, label)]
 
 
 def _row(report: LayerReport, label: str) -> dict[str, Any]:
@@ -74,6 +74,7 @@ def tokens(context: Context, index: int, step: Step, batches: Sequence[Any]) -> 
 
 APPLY: dict[str, Callable[[Context, int, Step, Sequence[Any]], tuple[Rows, list[Invariant]]]] = {
     "quantize": fit,
+    "prune": fit,
     "tokens": tokens,
 }
 

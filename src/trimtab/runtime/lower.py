@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from trimtab.core.build import build
 from trimtab.core.linear import Embedding, Kernel, Linear
-from trimtab.core.weight import Quantized, Weight, build
+from trimtab.core.weight import Quantized, Weight
 from trimtab.runtime.dtype import compute_dtype
 from trimtab.runtime.kernels import Packed4, Packed8, unfit
 

@@ -1,0 +1,45 @@
+"""Which entries of a matrix stay, given a score for each: the best of every row, or n of every m in a row."""
+
+from __future__ import annotations
+
+import re
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+PATTERN = re.compile(r"([1-9]\d*):([1-9]\d*)")
+
+
+def parse(pattern: str) -> tuple[int, int]:
+    """(n, m) of "n:m". Raises ValueError for anything else, and where n is not below m."""
+    found = PATTERN.fullmatch(pattern)
+    if found is None or int(found[1]) >= int(found[2]):
+        raise ValueError(f"pattern: got {pattern!r}; accepted: 'n:m', n of every m weights stay (2:4, 4:8)")
+    return int(found[1]), int(found[2])
+
+
+def check(keep: float, pattern: str | None, width: int) -> None:
+    """Raises ValueError, with the nearest legal value, where the knobs do not fit a row of ``width``."""
+    if width % 8:
+        raise ValueError(f"keep: a row of {width}; 8 must divide it, since the mask is stored in bytes")
+    if pattern is not None:
+        n, m = parse(pattern)
+        if width % m:
+            raise ValueError(f"pattern: got {pattern!r} for a row of {width}, which {m} does not divide")
+        if keep != n / m:
+            raise ValueError(f"keep: got {keep} with pattern {pattern!r}; it keeps {n / m}")
+    elif not 0 < keep <= 1:
+        raise ValueError(f"keep: got {keep}; accepted: above 0, at most 1 (the share of each row's weights that stays)")
+
+
+def kept(score: Float[Tensor, "rows in"], keep: float, pattern: str | None) -> Bool[Tensor, "rows in"]:
+    """True at the best-scored entries: keep x in of every row (rounded half up, at least one), or n of every m in a
+    row. Ties go to the earlier entry."""
+    if pattern is None:
+        count, groups = min(score.shape[1], max(1, int(keep * score.shape[1] + 0.5))), score[:, None]
+    else:
+        count, size = parse(pattern)
+        groups = score.unflatten(1, (-1, size))
+    best = groups.argsort(dim=-1, descending=True, stable=True)[..., :count]
+    return torch.zeros(groups.shape, dtype=torch.bool).scatter_(-1, best, True).flatten(1)

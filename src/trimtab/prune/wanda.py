@@ -1,0 +1,62 @@
+"""Wanda: a weight is worth its size times the size of what it multiplies (Sun et al. 2023).
+
+    S_ij = |W_ij| * ||X_j||_2
+
+over the calibration tokens, compared within each row: setting w_ij to 0 alone changes the row's output on them by just
+S_ij (arXiv 2306.11695, section 3). Nothing is updated.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from trimtab.core.card import Card
+from trimtab.core.errors import BadInput
+from trimtab.core.fit import Site
+from trimtab.core.sparse import Masked
+from trimtab.core.weight import Weight
+from trimtab.prune.magnitude import Magnitude
+from trimtab.prune.pattern import check, kept
+
+
+@dataclass(frozen=True)
+class Wanda:
+    """``keep``: the share of each row's weights that stays; ``pattern`` "n:m": n of every m in a row (``keep`` is n / m
+    then)."""
+
+    keep: float = 0.5
+    pattern: str | None = None
+
+    CARD: ClassVar[Card] = Card(
+        name="wanda",
+        family="prune",
+        title="A Simple and Effective Pruning Approach for Large Language Models",
+        year=2023,
+        where="arXiv 2306.11695",
+        saves="bytes",
+        needs="data",
+        baseline="magnitude",
+        guarantee="usual",
+        establishes=("masked",),
+        preserves=("tokens_kept",),
+        departures="An embedding, of which no input is seen, is pruned by magnitude. A layer's stages are pruned in "
+        "running order, each on what the already pruned ones show it; the authors' code gathers once for a layer.",
+    )
+
+    def check(self, width: int) -> None:
+        """Raises ValueError, with the nearest legal value, where the knobs do not fit a row of ``width``."""
+        check(self.keep, self.pattern, width)
+
+    def without_data(self) -> Magnitude:
+        """The method where nothing is known of the input: all of it is taken to be of one size."""
+        return Magnitude(self.keep, self.pattern)
+
+    def __call__(self, w: Weight, site: Site) -> Weight:
+        """``w`` without its least entries. Raises BadInput without ``site.gram``."""
+        self.check(w.shape[1])
+        if site.gram is None:
+            raise BadInput(f"{site.name}: wanda needs calibration data, and no input was seen (accepted: site.gram)")
+        dense = w.dense().detach()
+        norms = site.gram.read().float().diagonal().sqrt()
+        return Masked.of(dense, kept(dense.float().abs() * norms, self.keep, self.pattern))
