@@ -5,8 +5,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+from trimtab.core.room import fetch
 
 if TYPE_CHECKING:
     from trimtab.tokens.divprune import DivPrune
@@ -23,8 +24,4 @@ CONTROLS = {"random_tokens": "trimtab.tokens.random:RandomTokens"}
 
 
 def __getattr__(name: str) -> Any:
-    for place in (METHODS | CONTROLS).values():
-        module, _, found = place.partition(":")
-        if found == name:
-            return getattr(import_module(module), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+    return fetch(__name__, METHODS | CONTROLS, name)
