@@ -12,10 +12,10 @@ from trimtab.evaluate.ratio import Ratio, more_repeats
 from trimtab.run import steps
 from trimtab.run.amounts import Amount
 from trimtab.run.context import Context
-from trimtab.run.verdict import EXIT, Axis, Figure, overall, status
+from trimtab.run.verdict import EXIT, Axis, AxisName, Figure, overall, status
 
 # Figures that are costs: their ratio to what they were decides. (axis of the verdict, name of the figure, budget key)
-COSTS = (
+COSTS: tuple[tuple[AxisName, str, str | None], ...] = (
     ("size", "bytes.weights", "weights"),
     ("speed", "latency.vision.b1", None),
     ("speed", "latency.prefill.b1", None),
@@ -95,7 +95,7 @@ def _costs(context: Context, budget: dict[str, Amount]) -> list[Axis]:
         more = None
         if amount is not None and state == "INCONCLUSIVE":
             more = more_repeats(Ratio(ratio, low, high), amount.value / base, before["n"])
-        rows.append(Axis(axis, name, state, _budget("max", amount), before["value"], after["value"], change,  # type: ignore[arg-type]
+        rows.append(Axis(axis, name, state, _budget("max", amount), before["value"], after["value"], change,
                          figure.high, more, text))  # fmt: skip
     return rows
 
@@ -111,9 +111,9 @@ def _times(axis: str, ratio: float) -> str:
     return f" ({1 / ratio:.2f}x {'faster' if axis == 'speed' else 'smaller'})"
 
 
-def _named(batch_size: int) -> dict[str, tuple[str, str | None]]:
+def _named(batch_size: int) -> dict[str, tuple[AxisName, str | None]]:
     """Figure -> (axis, budget key); at batch 1 two rows of ``COSTS`` are one figure, which has the key of either."""
-    found: dict[str, tuple[str, str | None]] = {}
+    found: dict[str, tuple[AxisName, str | None]] = {}
     for axis, pattern, key in COSTS:
         name = pattern.format(b=batch_size)
         found[name] = axis, key or found.get(name, (axis, None))[1]

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+AxisName = Literal["quality", "size", "speed", "memory"]
 Status = Literal["ACCEPTED", "REGRESSION", "INCONCLUSIVE", "INEFFECTIVE", "ANOMALOUS", "better", "same", "worse"]
 EXIT = {"ACCEPTED": 0, "ANOMALOUS": 3, "REGRESSION": 3, "INCONCLUSIVE": 4, "INEFFECTIVE": 4, "INFEASIBLE": 5}
 # The worst of these among the axes with a budget is the run's verdict.
@@ -33,7 +34,7 @@ class Figure:
 class Axis:
     """One row of the verdict. ``figure`` names the reading; ``change`` is how a person says it."""
 
-    axis: Literal["quality", "size", "speed", "memory"]
+    axis: AxisName
     figure: str
     status: Status
     budget: str | None
