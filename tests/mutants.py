@@ -32,8 +32,10 @@ WEIGHT = "tests/laws/test_weight.py"
 STAT = "tests/laws/test_stat.py"
 ANATOMY = "tests/laws/test_anatomy.py"
 MASKS = "tests/anatomy/test_traps.py::test_causal_masks_element_by_element"
+NEEDED = "tests/anatomy/test_traps.py::test_no_mask_only_where_it_would_say_nothing"
 TRIMMED = "tests/anatomy/test_trimmed.py"
 KERNELS = "tests/runtime/test_lower.py"
+HELD = "tests/runtime/test_held.py"
 
 
 @dataclass(frozen=True)
@@ -49,22 +51,22 @@ class Mutant:
 
 MUTANTS = (
     # tokens
-    Mutant("tokens/divprune.py", "flip the sign of the cosine", "return 1 - unit @ unit.T", "return 1 + unit @ unit.T",
+    Mutant("tokens/divprune.py", "flip the sign of the cosine", "torch.mm(unit, unit.T", "torch.mm(-unit, unit.T",
            (DIVPRUNE,)),
     Mutant("tokens/divprune.py", "do not normalize", "F.normalize(sight.stream.x[image].detach().float(), dim=-1)",
            "sight.stream.x[image].float()", (DIVPRUNE,)),
-    Mutant("tokens/divprune.py", "farthest from any in place of all chosen", "torch.minimum(nearest",
-           "torch.maximum(nearest",
+    Mutant("tokens/divprune.py", "farthest from any in place of all chosen", "np.maximum(nearest",
+           "np.minimum(nearest",
            (DIVPRUNE,)),
-    Mutant("tokens/divprune.py", "start from the least isolated", "-torch.inf).argmax(1)",
-           "torch.inf).argmin(1)", (DIVPRUNE,)),
-    Mutant("tokens/divprune.py", "start from the first token", "start = between", "start = 0 * between",
+    Mutant("tokens/divprune.py", "start from the least isolated", "torch.inf).argmin(1)",
+           "-torch.inf).argmax(1)", (DIVPRUNE,)),
+    Mutant("tokens/divprune.py", "start from the first token", "start = like.amax", "start = 0 * like.amax",
            (DIVPRUNE,)),
-    Mutant("tokens/divprune.py", "count the token itself as its neighbour", "itself.fill_(torch.inf)",
-           "itself.fill_(0)", (DIVPRUNE,)),
-    Mutant("tokens/divprune.py", "choose a token twice", "itself.fill_(-torch.inf)", "itself.fill_(0)", (DIVPRUNE,)),
-    Mutant("tokens/divprune.py", "forget that a row has fewer tokens", "torch.where(present, torch.inf, -torch.inf)",
-           "torch.full(present.shape, torch.inf)", (DIVPRUNE,)),
+    Mutant("tokens/divprune.py", "count the token itself as its neighbour", "itself.fill_(-torch.inf)",
+           "itself.fill_(1)", (DIVPRUNE,)),
+    Mutant("tokens/divprune.py", "choose a token twice", "itself.fill_(torch.inf)", "itself.fill_(1)", (DIVPRUNE,)),
+    Mutant("tokens/divprune.py", "forget that a row has fewer tokens", "torch.where(present, -torch.inf, torch.inf)",
+           "torch.full(present.shape, -torch.inf)", (DIVPRUNE,)),
     Mutant("tokens/divprune.py", "one too many", "[:, None] < count",
            "[:, None] <= count",
            (KEEP,)),
@@ -117,8 +119,7 @@ MUTANTS = (
     Mutant("core/weight.py", "count values in place of bytes", "t.numel() * t.element_size()", "t.numel()", (WEIGHT,)),
     Mutant("core/weight.py", "accept any group", "if group_size < 1 or width % group_size or", "if group_size < 1 or",
            (FIT,)),
-    Mutant("core/linear.py", "drop the bias", "return y if self.bias is None else y + self.bias",
-           "return y", (ANATOMY,)),
+    Mutant("core/linear.py", "drop the bias", "(x, self.bias)", "(x)", (ANATOMY,)),
     Mutant("core/linear.py", "flatten patches in another order", ".permute(0, 2, 4, 1, 3, 5)",
            ".permute(0, 2, 4, 3, 1, 5)",
            (ANATOMY,)),
@@ -141,12 +142,16 @@ MUTANTS = (
     Mutant("anatomy/masks.py", "see the future", "(gap >= 0) & valid", "(gap <= 0) & valid", (MASKS,)),
     Mutant("anatomy/masks.py", "attend to padding", "(gap >= 0) & valid[:, None, :]", "(gap >= 0)", (MASKS,)),
     Mutant("anatomy/masks.py", "a window one too wide", "gap < window", "gap <= window", (MASKS,)),
+    Mutant("anatomy/masks.py", "no mask where one is needed", "torch.equal(seen, plain.expand_as(seen))", "True",
+           (NEEDED,)),
     Mutant("anatomy/loop.py", "keep the last tokens in place of the chosen",
            "chosen.long().argsort(dim=1, stable=True)",
            "stream.valid.long().argsort(dim=1, stable=True)", (KEEP,)),
     Mutant("anatomy/loop.py", "let the last token go", "chosen = stream.valid & (policy.chosen(sight) | last)",
            "chosen = stream.valid & policy.chosen(sight)", (TRIMMED,)),
     Mutant("anatomy/slots.py", "count bytes of keys only", "for t in (slot.k, slot.v)", "for t in (slot.k,)", (KEEP,)),
+    Mutant("anatomy/slots.py", "keep what rounds a stream up",
+           "self._cut(slot, self._recent(_padding, slot.valid))", "pass", (KEEP,)),
     Mutant("anatomy/slots.py", "the next position is the newest one", "amax(1) + 1", "amax(1)", (ANATOMY,)),
     # prune
     Mutant("prune/wanda.py", "forget the inputs", "dense.float().abs() * norms", "dense.float().abs()", (FIT,)),
@@ -163,11 +168,15 @@ MUTANTS = (
            "(w.zero.float() - 8) * scale", (KERNELS,)),
     Mutant("runtime/kernels.py", "the first part of a matrix in place of each", "dense(slice(start, start + step))",
            "dense(slice(0, step))[: out - start]", (KERNELS,)),
+    Mutant("runtime/kernels.py", "drop the bias", "y if bias is None else y.add_(bias)", "y", (KERNELS,)),
+    Mutant("runtime/held.py", "forget who else is held", "for w in weights if",
+           "for w in list(weights)[:1] if", (HELD,)),
+    Mutant("runtime/held.py", "drop the bias", "None if bias is None else bias.to(dtype)", "None", (HELD,)),
     Mutant("runtime/kernels.py", "drop the scale of int8", ".mul_(self.scale.to(dtype))", "", (KERNELS,)),
     Mutant("runtime/kernels.py", "forget the sign of int8", "(w.codes ^ 128)", "w.codes", (KERNELS,)),
 )  # fmt: skip
 COVERED = ("core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py", "anatomy/masks.py",
-           "anatomy/loop.py", "anatomy/slots.py", "runtime/kernels.py")  # fmt: skip
+           "anatomy/loop.py", "anatomy/slots.py", "runtime/kernels.py", "runtime/held.py")  # fmt: skip
 
 
 def misfits(mutants: tuple[Mutant, ...] = MUTANTS) -> list[str]:

@@ -117,6 +117,31 @@ def test_causal_masks_element_by_element(window: int | None) -> None:
                     assert bool(found[row, 0, i, key]) == ((near and bool(valid[row, key])) or key == at)
 
 
+def test_no_mask_only_where_it_would_say_nothing() -> None:
+    """Without one SDPA lets a query see the keys up to its own place, and a single query all keys."""
+    where, there = torch.arange(5).expand(2, 5), torch.ones(2, 5, dtype=torch.bool)
+    padded = there.clone()
+    padded[1, 0] = False
+    assert masks.needed(where, where, there, None) is None
+    assert masks.needed(where, where, there, 5) is None
+    assert masks.needed(where + 3 * torch.arange(5), where + 3 * torch.arange(5), there, None) is None, (
+        "gaps are no matter"
+    )
+    assert masks.needed(where[:, -1:], where, there, None) is None
+    for queries, valid, window in (
+        (5, padded, None),
+        (1, padded, None),
+        (5, there, 4),
+        (1, there, 4),
+        (2, there, None),
+    ):
+        found = masks.needed(where[:, -queries:], where, valid, window)
+        assert found is not None
+        assert torch.equal(found, masks.causal(where[:, -queries:], where, valid, window))
+    unordered = where.flip(1)
+    assert masks.needed(unordered, unordered, there, None) is not None
+
+
 def test_the_mask_of_encoders_and_the_additive_form() -> None:
     valid = torch.tensor([[1, 1, 0], [0, 1, 1]]).bool()
     found = masks.everywhere(valid)[:, 0]

@@ -10,7 +10,7 @@ import torch
 from sights import batch, images_only, sample
 from trimtab.core.stats import IMAGE
 from trimtab.tokens import DivPrune
-from trimtab.tokens.divprune import distances, traverse
+from trimtab.tokens.divprune import likeness, traverse
 
 
 def unit(x: torch.Tensor) -> torch.Tensor:
@@ -81,20 +81,20 @@ def test_exact_duplicates_are_taken_last_and_never_twice() -> None:
 
 
 def test_a_short_row_of_duplicates_fills_its_budget_from_its_own_tokens() -> None:
-    """Rounding puts duplicates at a distance just below 0; padding is taken neither then nor as the first."""
-    between = torch.full((2, 6, 6), torch.inf)
-    between[0, :4, :4] = -1e-7
-    between[1] = 1 - torch.eye(6)
+    """Rounding puts duplicates at a likeness just above 1; padding is taken neither then nor as the first."""
+    like = torch.full((2, 6, 6), -torch.inf)
+    like[0, :4, :4] = 1 + 1e-7
+    like[1] = torch.eye(6)
     present = torch.arange(6) < torch.tensor([[4], [6]])
-    got = traverse(between, present, torch.tensor([3, 5]))
+    got = traverse(like, present, torch.tensor([3, 5]))
     assert got.tolist() == [[True] * 3 + [False] * 3, [True] * 5 + [False]]
 
 
 def test_ties_go_to_the_earlier_token() -> None:
-    between = torch.ones(1, 5, 5)
-    between[0, 2] = between[0, :, 2] = 1.5  # the start
+    like = torch.zeros(1, 5, 5)
+    like[0, 2] = like[0, :, 2] = -0.5  # the start
     all_there = torch.ones(1, 5, dtype=torch.bool)
-    got = traverse(between, all_there, torch.tensor([3]))
+    got = traverse(like, all_there, torch.tensor([3]))
     assert got[0].tolist() == [True, True, True, False, False]
     assert kept(torch.eye(5), 2) == [0, 1]
 
@@ -104,9 +104,10 @@ def test_the_start_is_the_most_isolated_token() -> None:
     assert kept(torch.stack([angle.cos(), angle.sin()], 1), 1) == [3]
 
 
-def test_distance_is_one_minus_cosine() -> None:
-    u = unit(torch.randn(7, 5) * 4)
-    assert torch.allclose(distances(u.float()).double(), 1 - u @ u.T, atol=1e-6)
+def test_likeness_is_the_cosine() -> None:
+    u, found = unit(torch.randn(7, 5) * 4), torch.empty(7, 7)
+    likeness(u.float(), found)
+    assert torch.allclose(found.double(), u @ u.T, atol=1e-6)
 
 
 def test_several_images_of_a_sample_are_one_set() -> None:

@@ -59,7 +59,7 @@ class Decoder:
             keys, valid = slots.extend(index, stream.positions, stream.valid, window)
         x = layer(
             stream.x,
-            attention_mask=self.seen(masks.causal, stream.positions, keys, valid, window),
+            attention_mask=self.seen(masks.needed, stream.positions, keys, valid, window),
             position_embeddings=self.turned(self.rotary, stream.positions, stream.x.dtype, self.kinds[index]),
             position_ids=stream.positions,
             past_key_values=slots,

@@ -25,6 +25,19 @@ def causal(
     return _itself(seen)[:, None]
 
 
+def needed(
+    queries: Integer[Tensor, "b t"], keys: Integer[Tensor, "b s"], valid: Bool[Tensor, "b s"], window: int | None
+) -> Bool[Tensor, "b 1 t s"] | None:
+    """``causal``, or None where that says no more than SDPA's own rule without a mask (every key up to the query's own
+    place; all of them for a single query), which is computed faster and reads no mask in each layer."""
+    seen = causal(queries, keys, valid, window)
+    count, stored = seen.shape[2:]
+    if count not in (1, stored):
+        return seen
+    plain = torch.ones(count, stored, dtype=torch.bool, device=seen.device).tril_(stored - count)
+    return None if torch.equal(seen, plain.expand_as(seen)) else seen
+
+
 def everywhere(valid: Bool[Tensor, "b s"]) -> Bool[Tensor, "b 1 s s"]:
     """Every token sees every valid one."""
     return _itself(valid[:, None, :].repeat(1, valid.shape[1], 1))[:, None]

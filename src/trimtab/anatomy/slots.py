@@ -70,7 +70,16 @@ class Slots:
         """Drop leading entries that no later query can see, once they are as many as the window."""
         if slot.positions.shape[1] < 2 * window or slot.k is None or slot.v is None or self.following is None:
             return
-        start = self._recent(_first_alive, slot.positions, self.following, window)
+        self._cut(slot, self._recent(_first_alive, slot.positions, self.following, window))
+
+    def shed(self) -> None:
+        """Free the leading places that are padding in every row, by which the loop rounds up a shortened stream."""
+        for slot in self.layers.values():
+            self._cut(slot, self._recent(_padding, slot.valid))
+
+    def _cut(self, slot: Slot, start: int) -> None:
+        if not start or slot.k is None or slot.v is None:
+            return
         slot.positions = self._recent(_from, slot.positions, start)
         slot.valid = self._recent(_from, slot.valid, start)
         slot.k, slot.v = slot.k[:, :, start:].clone(), slot.v[:, :, start:].clone()
@@ -90,6 +99,10 @@ def _append(old: Tensor, new: Tensor) -> Tensor:
 
 def _from(old: Tensor, start: int) -> Tensor:
     return old[:, start:]
+
+
+def _padding(valid: Bool[Tensor, "b s"]) -> int:
+    return int((~valid.any(0)).long().cumprod(0).sum())
 
 
 def _first_alive(positions: Integer[Tensor, "b s"], following: Integer[Tensor, " b"], window: int) -> int:

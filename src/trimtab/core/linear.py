@@ -8,7 +8,7 @@ and may replace ``host.w``, so that the rest of the block already runs on the tr
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import torch
 from jaxtyping import Float, Integer
@@ -17,8 +17,12 @@ from torch import Tensor, nn
 from trimtab.core.weight import Dense, Weight, rows
 
 Tap = Callable[[Any, Tensor], None]
-Kernel = Callable[[Tensor], Tensor]
-"""Answers with a tensor of its own, which the host may write to."""
+
+
+class Kernel(Protocol):
+    """x @ W.T (+ bias), as the weight's own forward."""
+
+    def __call__(self, x: Tensor, bias: Tensor | None = None) -> Tensor: ...
 
 
 class Host(nn.Module):
@@ -61,11 +65,8 @@ class Linear(Host):
     def forward(self, x: Float[Tensor, "*b in"]) -> Float[Tensor, "*b out"]:
         if self.tap is not None:
             self.tap(self, x)
-        if self.kernel is not None:
-            y = self.kernel(x)  # fresh from the product, so that the bias needs no second tensor
-            return y if self.bias is None else y.add_(self.bias)
-        y = self.w(x)
-        return y if self.bias is None else y + self.bias
+        y: Tensor = (self.w if self.kernel is None else self.kernel)(x, self.bias)
+        return y
 
 
 class Embedding(Host):

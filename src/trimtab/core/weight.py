@@ -50,9 +50,9 @@ class Weight(nn.Module, ABC):
     def spec(self) -> dict[str, Any]:
         """``{"kind", "version", ...}``: with the state_dict, all that ``build`` needs."""
 
-    def forward(self, x: Float[Tensor, "*b in"]) -> Float[Tensor, "*b out"]:
-        """x @ dense().T in x's dtype."""
-        return F.linear(x, self.dense().to(x.dtype))
+    def forward(self, x: Float[Tensor, "*b in"], bias: Float[Tensor, " out"] | None = None) -> Float[Tensor, "*b out"]:
+        """x @ dense().T (+ bias) in x's dtype."""
+        return F.linear(x, self.dense().to(x.dtype), bias)
 
 
 @final

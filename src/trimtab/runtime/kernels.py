@@ -81,8 +81,8 @@ class Packed4:
         """Pack ``w``; ``dtype`` is what many rows of bfloat16 are computed in."""
         return cls(None if release else w, *pack4(w), w.group_size, dtype)
 
-    def __call__(self, x: Float[Tensor, "*b in"]) -> Float[Tensor, "*b out"]:
-        flat, out = x.reshape(-1, x.shape[-1]), self.scales.shape[1]
+    def __call__(self, x: Float[Tensor, "*b in"], bias: Float[Tensor, " out"] | None = None) -> Float[Tensor, "*b out"]:
+        flat = x.reshape(-1, x.shape[-1])
         if self.w is not None and len(flat) > INT4_ROWS:
             dtype = self.dtype if x.dtype == torch.bfloat16 else x.dtype
             y = many_rows(flat.to(dtype), self.w.shape, partial(dequantize4, self.w, dtype))
@@ -90,8 +90,8 @@ class Packed4:
             rows = flat.bfloat16().contiguous()
             y = torch.ops.aten._weight_int4pack_mm_for_cpu(rows, self.packed, self.group_size, self.scales)
         else:
-            y = flat.new_zeros(0, out)
-        return y.to(x.dtype).view(*x.shape[:-1], out)
+            y = flat.new_zeros(0, self.scales.shape[1])
+        return shaped(y, x, bias)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Packed8:
         """Signed codes of ``w``, which are all that any number of rows needs."""
         return cls((w.codes ^ 128).view(torch.int8), w.scale[:, 0].clone(), dtype)
 
-    def __call__(self, x: Float[Tensor, "*b in"]) -> Float[Tensor, "*b out"]:
+    def __call__(self, x: Float[Tensor, "*b in"], bias: Float[Tensor, " out"] | None = None) -> Float[Tensor, "*b out"]:
         flat = x.reshape(-1, x.shape[-1])
         if 0 < len(flat) <= INT8_ROWS:
             rows = flat.bfloat16().contiguous()
@@ -117,7 +117,13 @@ class Packed8:
             out, width = self.codes.shape
             y = many_rows(flat.to(dtype), (out, width), lambda part: self.codes[part].to(dtype))
             y.mul_(self.scale.to(dtype))
-        return y.to(x.dtype).view(*x.shape[:-1], len(self.codes))
+        return shaped(y, x, bias)
+
+
+def shaped(y: Float[Tensor, "n out"], x: Float[Tensor, "*b in"], bias: Tensor | None) -> Float[Tensor, "*b out"]:
+    """A kernel's own ``y`` (written to) with the bias, in the dtype and leading axes of ``x``."""
+    y = y.to(x.dtype)
+    return (y if bias is None else y.add_(bias)).view(*x.shape[:-1], y.shape[1])
 
 
 def unfit(w: Quantized, capability: str) -> str | None:

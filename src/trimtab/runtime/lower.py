@@ -10,65 +10,97 @@ from torch import nn
 
 from trimtab.core.build import build
 from trimtab.core.linear import Embedding, Kernel, Linear
-from trimtab.core.weight import Quantized, Weight
+from trimtab.core.weight import Dense, Quantized, Weight
 from trimtab.runtime.dtype import compute_dtype
-from trimtab.runtime.kernels import Packed4, Packed8, unfit
+from trimtab.runtime.held import HOLD, Held, held_bytes
+from trimtab.runtime.kernels import INT4_ROWS, INT8_ROWS, Packed4, Packed8, unfit
 
-KERNELS: Mapping[int, tuple[str, Callable[[Quantized, torch.dtype, bool], Kernel]]] = {
-    4: ("int4pack", Packed4.of),
-    8: ("int8pack", Packed8.of),
+KERNELS: Mapping[int, tuple[str, int, Callable[[Quantized, torch.dtype, bool], Kernel]]] = {
+    4: ("int4pack", INT4_ROWS, Packed4.of),
+    8: ("int8pack", INT8_ROWS, Packed8.of),
 }
-"""By bits: the kernel's name and what makes one."""
+"""By bits: the kernel's name, up to how many rows it beats a dense product, and what makes one."""
+COPY = "dense copy"
+"""The name of what runs where no kernel reads the stored form, in a model small enough for copies."""
 
 
 @dataclass(frozen=True)
 class LowerReport:
-    """``kernels``: linear to kernel. ``reasons``: linear to why the reference stays. ``kept``: linear to why its codes
-    were not released, where that was asked for."""
+    """``kernels``: linear to kernel. ``reasons``: linear to why no kernel reads its stored form. ``kept``: linear to
+    why its codes were not released, where that was asked for. ``held``: bytes of dense copies beside the codes."""
 
     kernels: Mapping[str, str]
     reasons: Mapping[str, str]
     kept: Mapping[str, str]
+    held: int = 0
 
     def __str__(self) -> str:
         rows = [f"{name}: {kernel}" for name, kernel in self.kernels.items()]
-        return "\n".join(rows + [f"{name}: reference ({why})" for name, why in self.reasons.items()])
+        rows += [f"{name}: {COPY if self.held else 'reference'} ({why})" for name, why in self.reasons.items()
+                 if name not in self.kernels or self.kernels[name] == COPY]  # fmt: skip
+        return "\n".join(dict.fromkeys(rows))
 
 
 def lower(
-    model: nn.Module, *, release: bool = False, dtype: torch.dtype | None = None, capability: str | None = None
+    model: nn.Module,
+    *,
+    release: bool = False,
+    dtype: torch.dtype | None = None,
+    capability: str | None = None,
+    hold: int = HOLD,
 ) -> LowerReport:
     """Set ``kernel`` on every Linear host whose weight has one; the weight stays the reference beside it.
 
     Hosts that share a weight share a kernel. ``release`` drops codes of which a kernel has its own copy (``w`` keeps
     its shape, on the meta device: such a model runs, but cannot be saved, trimmed or lowered again); codes that an
     embedding also reads stay. ``dtype``: what many bfloat16 rows are computed in, by default ``compute_dtype()``.
-    ``capability``: torch's name for the CPU's vector units, by default this CPU's.
+    ``capability``: torch's name for the CPU's vector units, by default this CPU's. ``hold``: a model whose matrices
+    take at most so many bytes dense has copies of them beside the codes (see ``held``); none where it releases.
     """
     dtype, capability = dtype or compute_dtype(), capability or torch.backends.cpu.get_cpu_capability()
-    read = {id(host.w) for host in model.modules() if isinstance(host, Embedding)}
-    found: dict[str, tuple[str, Kernel]] = {}
-    reasons: dict[str, str] = {}
-    kept: dict[str, str] = {}
-    made: dict[int, tuple[Weight, str, Kernel]] = {}  # holds the weight, so that no other can get its id
     hosts = [module for module in model.modules() if isinstance(module, Linear)]
+    wanted = held_bytes((host.w for host in hosts), dtype)
+    make = _Make(dtype, capability, release, {id(h.w) for h in model.modules() if isinstance(h, Embedding)},
+                 0 if release or wanted > hold else wanted)  # fmt: skip
+    made: dict[int, tuple[Weight, str | None, Kernel | None]] = {}  # holds the weight: no other can get its id
     for host in hosts:
-        w, host.kernel = host.w, None
-        why = unfit(w, capability) if isinstance(w, Quantized) else f"{type(w).__name__} weight: kernels take Quantized"
-        if why is not None:
-            reasons[host.name] = why
-            continue
-        assert isinstance(w, Quantized)
-        if id(w) not in made:
-            name, make = KERNELS[w.bits]
-            made[id(w)] = w, name, make(w, dtype, release and id(w) not in read)
-        _, name, host.kernel = made[id(w)]
-        found[host.name] = name, host.kernel
-        if release and id(w) in read:
-            kept[host.name] = "an embedding reads the same codes"
+        if id(host.w) not in made:
+            made[id(host.w)] = host.w, *make(host.w)
+        host.kernel = made[id(host.w)][2]
+    found = {host.name: name for host in hosts if (name := made[id(host.w)][1]) is not None}
+    reasons = {host.name: why for host in hosts if (why := make.unfit(host.w)) is not None}
+    kept = {name: "an embedding reads the same codes" for name in _read(hosts, make.read, found) if release}
     if release:
         _drop([host for host in hosts if host.name in found and host.name not in kept])
-    return LowerReport({name: kernel for name, (kernel, _) in found.items()}, reasons, kept)
+    return LowerReport(found, reasons, kept, make.held)
+
+
+@dataclass(frozen=True)
+class _Make:
+    """Kernels for weights. ``read``: ids of weights that an embedding reads; ``held``: bytes of copies, or 0."""
+
+    dtype: torch.dtype
+    capability: str
+    release: bool
+    read: set[int]
+    held: int
+
+    def unfit(self, w: Weight) -> str | None:
+        if not isinstance(w, Quantized):
+            return f"{type(w).__name__} weight: kernels take Quantized"
+        return unfit(w, self.capability)
+
+    def __call__(self, w: Weight) -> tuple[str | None, Kernel | None]:
+        if self.unfit(w) is not None:
+            return (COPY, Held.of(w, self.dtype)) if self.held and not isinstance(w, Dense) else (None, None)
+        assert isinstance(w, Quantized)
+        name, rows, of = KERNELS[w.bits]
+        packed = of(w, self.dtype, self.release and id(w) not in self.read)
+        return name, Held.of(w, self.dtype, packed, rows) if self.held else packed
+
+
+def _read(hosts: list[Linear], read: set[int], found: Mapping[str, str]) -> list[str]:
+    return [host.name for host in hosts if host.name in found and id(host.w) in read]
 
 
 def _drop(hosts: list[Linear]) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
@@ -55,9 +56,9 @@ class DivPrune:
         return Keep(score=alike, budget=share(self.keep), pick=farthest_first, at=Place(layer=0))
 
 
-def distances(unit: Float[Tensor, "n d"]) -> Float[Tensor, "n n"]:
-    """1 - cos between all pairs of unit vectors. One sample at a time, so that its batch cannot change a bit of it."""
-    return 1 - unit @ unit.T
+def likeness(unit: Float[Tensor, "n d"], out: Float[Tensor, "n n"]) -> None:
+    """cos = 1 - d between all pairs of unit vectors. One sample at a time, so that its batch cannot change a bit."""
+    torch.mm(unit, unit.T, out=out)
 
 
 def farthest_first(sight: Sight, scores: Float[Tensor, "b t"], count: Integer[Tensor, " b"]) -> Bool[Tensor, "b t"]:
@@ -68,38 +69,40 @@ def farthest_first(sight: Sight, scores: Float[Tensor, "b t"], count: Integer[Te
     if n == 0:
         return image
     unit = F.normalize(sight.stream.x[image].detach().float(), dim=-1)
-    between = unit.new_full((len(image), n, n), torch.inf)
+    like = unit.new_empty(len(image), n, n) if min(sizes) == n else unit.new_full((len(image), n, n), -torch.inf)
     for row, own in enumerate(unit.split(sizes)):
-        between[row, : len(own), : len(own)] = distances(own)
+        likeness(own, like[row, : len(own), : len(own)])
     present = torch.arange(n, device=image.device) < torch.tensor(sizes, device=image.device)[:, None]
     picked = torch.zeros_like(image)
-    picked[image] = traverse(between, present, count.to(image.device))[present]
+    picked[image] = traverse(like, present, count.to(image.device))[present]
     return picked
 
 
 def traverse(
-    between: Float[Tensor, "b n n"], present: Bool[Tensor, "b n"], count: Integer[Tensor, " b"]
+    like: Float[Tensor, "b n n"], present: Bool[Tensor, "b n"], count: Integer[Tensor, " b"]
 ) -> Bool[Tensor, "b n"]:
-    """Farthest-first traversal of every row at once; ties go to the earlier token. ``between`` is inf where a token is
-    not ``present``; its diagonal is overwritten.
+    """Farthest-first traversal of every row at once, by likeness 1 - d; ties go to the earlier token. ``like`` is -inf
+    where a token is not ``present``; its diagonal is overwritten.
 
-    A token is -inf from itself, so that one chosen is never the farthest again. A row that wants fewer than others is
-    traversed as long and cut afterwards: four small operations for each step, which is what this costs.
+    A token is inf like itself, so that one chosen is never the farthest again. A row that wants fewer than others is
+    traversed as long and cut afterwards. What this costs is the start of four small operations for each step, which
+    NumPy starts in half of torch's time, so the steps are taken there, on the CPU.
     """
-    rows, n, _ = between.shape
-    itself = between.diagonal(dim1=1, dim2=2)
-    itself.fill_(torch.inf)
-    start = between.amin(2).masked_fill(~present, -torch.inf).argmax(1)
+    rows, n, _ = like.shape
+    itself = like.diagonal(dim1=1, dim2=2)
     itself.fill_(-torch.inf)
-    flat, first = between.view(rows * n, n), torch.arange(rows, device=between.device) * n
-    nearest = torch.where(present, torch.inf, -torch.inf).to(between)
-    order = start.repeat(int(count.max()), 1)
-    at, apart = first + start, torch.empty_like(nearest)
-    for found in order.unbind()[1:]:
-        torch.index_select(flat, 0, at, out=apart)
-        torch.argmax(torch.minimum(nearest, apart, out=nearest), 1, out=found)
-        torch.add(found, first, out=at)
-    live = torch.arange(len(order), device=order.device)[:, None] < count
-    chosen = torch.zeros_like(present)
-    chosen[torch.arange(rows, device=order.device).expand_as(order)[live], order[live]] = True
-    return chosen
+    start = like.amax(2).masked_fill(~present, torch.inf).argmin(1)
+    itself.fill_(torch.inf)
+    flat, first = like.view(rows * n, n).cpu().numpy(), np.arange(rows) * n
+    nearest = torch.where(present, -torch.inf, torch.inf).to(like).cpu().numpy()
+    order = start.cpu().repeat(int(count.max()), 1).numpy()
+    at, beside = first + order[0], np.empty_like(nearest)
+    for found in order[1:]:
+        flat.take(at, axis=0, out=beside, mode="clip")
+        np.maximum(nearest, beside, out=nearest)
+        nearest.argmin(axis=1, out=found)
+        np.add(found, first, out=at)
+    live = np.arange(len(order))[:, None] < count.cpu().numpy()
+    chosen = np.zeros((rows, n), dtype=bool)
+    chosen[np.broadcast_to(np.arange(rows), order.shape)[live], order[live]] = True
+    return torch.from_numpy(chosen).to(like.device)
