@@ -16,10 +16,9 @@ from trimtab.core.keep import Place, Sight
 from trimtab.zoo.make import build
 
 Batch = dict[str, Tensor]
-DECODERS = ("builtin", "gemma3", "llama", "llava", "llava-full", "llava-penultimate", "mistral", "qwen2", "qwen3")
-PICTURED = ("builtin", "llava", "llava-full", "llava-penultimate")
-FAMILIES = ("bert", "clip", *DECODERS)
-ANSWERS = {"clip": "logits_per_image", "bert": "last_hidden_state"}
+DECODERS = ("builtin", *(name for name, one in tiny.MODELS.items() if one.decodes))
+PICTURED = ("builtin", *(name for name, one in tiny.MODELS.items() if one.decodes and one.pictures))
+FAMILIES = ("builtin", *tiny.MODELS)
 
 
 def make(name: str, padding: str = "left") -> tuple[PreTrainedModel, Batch]:
@@ -31,7 +30,7 @@ def make(name: str, padding: str = "left") -> tuple[PreTrainedModel, Batch]:
         model, batch = build.model(words).eval(), _builtin_batch(padding)
     else:
         model, batch = tiny.make(name, padding)
-    if name in DECODERS:
+    if name == "builtin" or (tiny.MODELS[name].decodes and tiny.MODELS[name].positions):
         batch["position_ids"] = positions(batch["attention_mask"])
     return model, batch
 
@@ -57,6 +56,18 @@ def positions(mask: Tensor) -> Tensor:
     return found
 
 
+def cut(batch: Batch, columns: slice) -> Batch:
+    """The same rows with only these columns of their text; what belongs to pictures stays whole."""
+    text = batch["input_ids"].shape
+    return {key: value[:, columns] if value.shape == text else value for key, value in batch.items()}
+
+
+def without_pictures(batch: Batch, rows: slice) -> Batch:
+    """The words of some rows."""
+    text = batch["input_ids"].shape
+    return {key: value[rows] for key, value in batch.items() if value.shape == text}
+
+
 def untouched(model: PreTrainedModel) -> PreTrainedModel:
     """A copy that no anatomy will change."""
     return copy.deepcopy(model)
@@ -64,7 +75,7 @@ def untouched(model: PreTrainedModel) -> PreTrainedModel:
 
 def library(name: str, model: PreTrainedModel, batch: Batch) -> Tensor:
     """The answer of the library's forward with which the loop's is compared."""
-    answer: Tensor = getattr(model(**batch), ANSWERS.get(name, "logits"))
+    answer: Tensor = getattr(model(**batch), "logits" if name == "builtin" else tiny.MODELS[name].answer)
     return answer
 
 

@@ -56,7 +56,7 @@ def made(name: str, seed: int = 0) -> tuple[Any, list[dict[str, Tensor]]]:
     padding: Literal["left", "right"] = "right" if name == "bert" else "left"  # the library pools its first column
     model, first = tiny.make(name, padding, seed)
     torch.manual_seed(seed + 1)
-    again = tiny.batch(model, padding)
+    again = tiny.batch(name, model, padding)
     ids, mask = again["input_ids"][:, 3:], again["attention_mask"][:, 3:]
     second = {"input_ids": ids, "attention_mask": mask} if name in TEXT else again
     return anatomies.of(model), [first, second]

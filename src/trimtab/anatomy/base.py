@@ -52,13 +52,17 @@ class Anatomy(ABC):
 
     A family fills in: ``PARTS`` (module path prefix to part), ``NEEDS`` (module paths that must be there), ``LOAD_AS``
     (the library's class, for the error), ``start``, ``build``, ``head_input``, ``head``; if it generates text,
-    ``decodes`` and ``words``; and in ``POOLED`` the module paths whose linears see one row for each picture or text.
+    ``decodes`` and ``words``; in ``POOLED`` the module paths whose linears see one row for each picture or text; in
+    ``INPUTS`` what its processor gives beside ids, mask and positions (the first is what is looked at), and in ``EVEN``
+    whether every picture has the same number of image tokens.
     """
 
     PARTS: ClassVar[dict[str, Part]]
     NEEDS: ClassVar[tuple[str, ...]]
     LOAD_AS: ClassVar[str]
     POOLED: ClassVar[tuple[str, ...]] = ()
+    INPUTS: ClassVar[tuple[str, ...]] = ()
+    EVEN: ClassVar[bool] = True
     decodes: ClassVar[bool] = False
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -104,8 +108,8 @@ class Anatomy(ABC):
 
     @cached_property
     def _layers(self) -> range:
-        first = next(i for i, block in enumerate(self._blocks) if block.part == "language")
-        return range(first, len(self._blocks))
+        first = [i for i, block in enumerate(self._blocks) if block.part == "language"]
+        return range(first[0] if first else len(self._blocks), len(self._blocks))
 
     def layers(self) -> range:
         """Indices of the decoder's (or text encoder's) blocks, which come last."""
@@ -136,6 +140,11 @@ class Anatomy(ABC):
         if not found:
             raise unknown("layer", name, [host.name for host in hosts(self.model)])
         return self.PARTS[max(found, key=len)]
+
+    def pictures(self, batch: Batch) -> list[Float[Tensor, "channels pixels"]]:
+        """The pictures of a batch, each by itself, padding ones left out."""
+        pixels = batch.get(self.INPUTS[0]) if self.INPUTS else None
+        return [] if pixels is None else list(pixels.reshape(-1, *pixels.shape[-3:]).flatten(2))
 
     def pooled(self, name: str) -> bool:
         """Whether a linear sees one row for each picture (vision, projector) or text, not one for each token."""

@@ -16,7 +16,8 @@ from trimtab.anatomy.attention import See
 from trimtab.anatomy.base import Anatomy, Batch, Block, Part, placed, under
 from trimtab.anatomy.decoder import ids_and_valid
 from trimtab.anatomy.slots import Slots
-from trimtab.anatomy.vision import STAGES, Seeing, Tower
+from trimtab.anatomy.vision import STAGES, Tower
+from trimtab.anatomy.vlm import Seeing
 from trimtab.core.errors import BadInput
 from trimtab.core.keep import Stream
 from trimtab.core.stats import PADDING, TEXT
@@ -49,6 +50,7 @@ class Clip(Anatomy):
     }
     NEEDS: ClassVar[tuple[str, ...]] = ("vision_model.encoder", "text_model.encoder", "text_projection", "logit_scale")
     POOLED: ClassVar[tuple[str, ...]] = ("visual_projection", "text_projection")
+    INPUTS: ClassVar[tuple[str, ...]] = ("pixel_values",)
     LOAD_AS: ClassVar[str] = "CLIPModel (both towers)"
 
     @cached_property
@@ -70,7 +72,7 @@ class Clip(Anatomy):
         positions = positions.expand_as(ids)
         x = self.model.text_model.embeddings(input_ids=ids, position_ids=positions)
         text = replace(placed(x, torch.where(valid, TEXT, PADDING), positions, valid), side={"ids": ids})
-        return self.tower.start(batch["pixel_values"], text)
+        return self.tower.start(batch, text)
 
     def build(self) -> Sequence[Block]:
         name = "visual_projection"

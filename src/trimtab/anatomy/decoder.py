@@ -26,7 +26,11 @@ STAGES = (
     ("mlp.gate_proj", "mlp.up_proj"),
     ("mlp.down_proj",),
 )
-# (positions, dtype, layer type) -> cos, sin
+# Per-token tensors that a stream may carry beside the words, by their name in ``Stream.side``:
+GRID = "grid"  # (b, t, 3) time, row and column of each token, where rotary angles follow these and not the positions
+BLOCK = "block"  # (b, t) tokens of one number see one another whatever their order; -1: none
+DEEP = "deep.{}"  # (b, t, d) added to what leaves the decoder layer of that number
+# (positions or grid, dtype, layer type) -> cos, sin
 Rotary = Callable[[Tensor, torch.dtype, str], tuple[Tensor, Tensor]]
 
 
@@ -57,15 +61,20 @@ class Decoder:
         keys, valid, window = stream.positions, stream.valid, self.windows[index]
         if slots is not None:
             keys, valid = slots.extend(index, stream.positions, stream.valid, window)
+        shown = (stream.positions, keys, valid, window)
+        whole = BLOCK in stream.side and keys.shape == stream.positions.shape  # later words are of no block
+        seen = self.seen(masks.with_blocks, *shown, stream.side[BLOCK]) if whole else self.seen(masks.needed, *shown)
+        where = stream.side.get(GRID, stream.positions)
         x = layer(
             stream.x,
-            attention_mask=self.seen(masks.needed, stream.positions, keys, valid, window),
-            position_embeddings=self.turned(self.rotary, stream.positions, stream.x.dtype, self.kinds[index]),
+            attention_mask=seen,
+            position_embeddings=self.turned(self.rotary, where, stream.x.dtype, self.kinds[index]),
             position_ids=stream.positions,
             past_key_values=slots,
             see=see,
         )
-        return replace(stream, x=x)
+        deep = stream.side.get(DEEP.format(index))
+        return replace(stream, x=x if deep is None else x + deep)
 
     def words(
         self, ids: Integer[Tensor, "b t"], positions: Integer[Tensor, "b t"], valid: Bool[Tensor, "b t"]

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from trimtab.anatomy.base import Anatomy, Batch
+from trimtab.anatomy.decoder import GRID
 from trimtab.anatomy.slots import Slots
 from trimtab.core.errors import BadInput, Refused
 from trimtab.core.keep import Place, Sight, Stream
@@ -69,6 +70,7 @@ def prefill(
         raise Refused("slots: got a cache that is not empty; accepted: an empty one, or step() for the next tokens")
     stream = anatomy.embed(batch)
     length, kept = stream.x.shape[1], []
+    grid_shift = past_the_grid(stream)
     positions, valid = stream.positions, stream.valid
     sight = Sight(stream, 0)
     for number, index in enumerate(anatomy.layers()):
@@ -82,6 +84,7 @@ def prefill(
     whole = stream.valid is valid
     if slots is not None:
         slots.advance(positions, valid)
+        slots.shift = grid_shift
         if not whole:
             slots.shed()
     logits = _logits(anatomy, stream, length, logits_to_keep, whole)
@@ -103,10 +106,22 @@ def step(
         valid = torch.ones_like(ids, dtype=torch.bool)
     positions = (slots.following[:, None] + valid.long().cumsum(1) - 1).masked_fill(~valid, 0)
     stream = anatomy.words(ids, positions, valid)
+    if slots.shift is not None:
+        place = positions + slots.shift[:, None]
+        stream = replace(stream, side={**stream.side, GRID: place[..., None].expand(-1, -1, 3)})
     for index in anatomy.layers():
         stream = anatomy.blocks()[index](stream, slots)
     slots.advance(positions, valid)
     return Output(_logits(anatomy, stream, ids.shape[1], logits_to_keep, True), stream, slots)
+
+
+def past_the_grid(stream: Stream) -> Integer[Tensor, " b"] | None:
+    """By how much the next word's place on the rotary grid is past its position; None without a grid."""
+    grid = stream.side.get(GRID)
+    if grid is None:
+        return None
+    furthest = grid.amax(2).masked_fill(~stream.valid, -1).amax(1)
+    return furthest - stream.positions.masked_fill(~stream.valid, -1).amax(1)
 
 
 def drop(policy: Policy, sight: Sight) -> tuple[Stream, Kept]:

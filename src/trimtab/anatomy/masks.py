@@ -38,6 +38,19 @@ def needed(
     return None if torch.equal(seen, plain.expand_as(seen)) else seen
 
 
+def with_blocks(
+    queries: Integer[Tensor, "b t"],
+    keys: Integer[Tensor, "b s"],
+    valid: Bool[Tensor, "b s"],
+    window: int | None,
+    block: Integer[Tensor, "b s"],
+) -> Bool[Tensor, "b 1 t s"]:
+    """``causal``, and tokens of one ``block`` (0 or more; -1 for none) see all of it, before and behind them."""
+    own = block[:, -queries.shape[1] :]
+    same = (own[:, :, None] == block[:, None, :]) & (block[:, None, :] >= 0) & valid[:, None, :]
+    return causal(queries, keys, valid, window) | same[:, None]
+
+
 def everywhere(valid: Bool[Tensor, "b s"]) -> Bool[Tensor, "b 1 s s"]:
     """Every token sees every valid one."""
     return _itself(valid[:, None, :].repeat(1, valid.shape[1], 1))[:, None]

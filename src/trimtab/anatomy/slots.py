@@ -28,7 +28,8 @@ class Slot:
 
 class Slots:
     """``layers`` by index; ``length`` how many tokens of the sequence went by, dropped ones included; ``following``
-    (b,) the position of each row's next token."""
+    (b,) the position of each row's next token; ``shift`` (b,), where rotary angles follow a
+    grid, by how much a later word's place on it is past its position."""
 
     is_compileable = False
     is_croppable = False
@@ -37,6 +38,7 @@ class Slots:
         self.layers: dict[int, Slot] = {}
         self.length = 0
         self.following: Tensor | None = None
+        self.shift: Tensor | None = None
         self._recent = Recent()
 
     def extend(

@@ -73,7 +73,10 @@ class Trimmed(nn.Module, GenerationMixin):
     ) -> CausalLMOutputWithPast | tuple[Any, ...]:
         """As the library's forward. Raises BadInput for arguments that the loop does not take, and for a cache that
         is not its own; Refused for new pictures in a conversation that goes on."""
-        _refuse_others(others)
+        shown = {name: others.pop(name) for name in self.anatomy.INPUTS if others.get(name) is not None}
+        if pixel_values is not None:
+            shown["pixel_values"] = pixel_values
+        _refuse_others(others, self.anatomy.INPUTS)
         if input_ids is None:
             raise BadInput("input_ids: got None; accepted: token ids (inputs_embeds hide which ones are image tokens)")
         if not isinstance(logits_to_keep, int):
@@ -84,7 +87,7 @@ class Trimmed(nn.Module, GenerationMixin):
         if slots is None and (self.config.get_text_config().use_cache if use_cache is None else use_cache):
             slots = Slots()
         if slots is not None and slots.length:
-            _refuse_pictures(pixel_values)
+            _refuse_pictures(self.anatomy.INPUTS[:1], shown)
             valid = None if attention_mask is None else attention_mask[:, -input_ids.shape[1] :].bool()
             found = step(self.anatomy, input_ids, slots, valid, logits_to_keep=logits_to_keep)
         else:
@@ -92,7 +95,7 @@ class Trimmed(nn.Module, GenerationMixin):
                 "input_ids": input_ids,
                 "attention_mask": attention_mask,
                 "position_ids": position_ids,
-                "pixel_values": pixel_values,
+                **shown,
             }
             batch = {name: value for name, value in given.items() if value is not None}
             found = prefill(self.anatomy, batch, self.policies, slots, logits_to_keep=logits_to_keep)
@@ -118,6 +121,11 @@ class Trimmed(nn.Module, GenerationMixin):
     def init_continuous_batching(self, *args: Any, **kwargs: Any) -> NoReturn:
         raise Refused("generate_batch: continuous batching does not know token policies; use generate()")
 
+    def _validate_model_kwargs(self, model_kwargs: dict[str, Any]) -> None:
+        GenerationMixin._validate_model_kwargs(
+            self, {name: value for name, value in model_kwargs.items() if name not in self.anatomy.INPUTS}
+        )
+
     def _prepare_cache_for_generation(
         self, generation_config: GenerationConfig, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> None:
@@ -128,6 +136,9 @@ class Trimmed(nn.Module, GenerationMixin):
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **kwargs: Any
     ) -> tuple[Tensor, dict[str, Any]]:
         """Each row ``expand_size`` times, and with every copy all of the row's pictures, in their order."""
+        others = [name for name in self.anatomy.INPUTS if name != "pixel_values" and kwargs.get(name) is not None]
+        if expand_size > 1 and others:
+            raise Refused(f"num_return_sequences: got {expand_size}; accepted with {', '.join(others)}: 1")
         pixels = kwargs.pop("pixel_values", None)
         if pixels is not None and expand_size > 1 and input_ids is not None:
             here = (input_ids == self.config.image_token_id).sum(1)
@@ -148,18 +159,18 @@ def _own(cache: object) -> Slots | None:
     return cache
 
 
-def _refuse_pictures(pixels: Tensor | None) -> None:
-    if pixels is not None:
+def _refuse_pictures(names: Sequence[str], shown: dict[str, Any]) -> None:
+    if any(name in shown for name in ("pixel_values", *names)):
         raise Refused(
             "pixel_values: got pictures with a cache that is not empty; accepted: the whole prompt with all its "
             "pictures, and no cache"
         )
 
 
-def _refuse_others(others: dict[str, Any]) -> None:
+def _refuse_others(others: dict[str, Any], inputs: Sequence[str]) -> None:
     asked = sorted(name for name, value in others.items() if value is not None and value is not False)
     if asked:
         raise BadInput(
             f"forward: got {', '.join(asked)}; accepted with token policies: input_ids, attention_mask, position_ids, "
-            "pixel_values, past_key_values, use_cache, logits_to_keep, return_dict"
+            f"{''.join(f'{name}, ' for name in inputs)}past_key_values, use_cache, logits_to_keep, return_dict"
         )

@@ -11,12 +11,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trimtab.anatomy.attention import See
-from trimtab.anatomy.base import Block, placed, under
+from trimtab.anatomy.base import Batch, Block, under
 from trimtab.anatomy.slots import Slots
+from trimtab.anatomy.vlm import Seeing, patches
 from trimtab.core.errors import BadInput
 from trimtab.core.keep import Stream
 from trimtab.core.linear import Patches
-from trimtab.core.stats import IMAGE
 
 STAGES = (
     ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
@@ -58,13 +58,6 @@ class VisionEmbeddings(nn.Module):
 
 
 @dataclass(frozen=True)
-class Seeing(Stream):
-    """The pictures' patches on their way through the vision tower, and the ``text`` stream that waits for them."""
-
-    text: Stream | None = None
-
-
-@dataclass(frozen=True)
 class Tower:
     """``module``: a CLIPVisionModel at the module path ``name``; ``depth``: how many of its layers are run."""
 
@@ -77,16 +70,9 @@ class Tower:
         if not isinstance(self.module.embeddings, VisionEmbeddings):
             self.module.embeddings = VisionEmbeddings(self.module.embeddings, f"{self.name}.embeddings")
 
-    def start(self, pixels: Float[Tensor, "n c h w"] | None, text: Stream) -> Seeing:
-        """Flattened patches; no pictures at all are an empty batch, which the blocks pass on untouched."""
-        if pixels is None:
-            x, width = text.x.new_zeros(0, 1, 1), 1
-        else:
-            x = self.module.embeddings.tiles(pixels)
-            width = x.shape[1]
-        here = torch.arange(width, device=x.device).expand(len(x), width)
-        flat = placed(x, torch.full_like(here, IMAGE), here, torch.ones_like(here, dtype=torch.bool))
-        return Seeing(flat.x, flat.positions, flat.kinds, flat.valid, flat.source, text=text)
+    def start(self, batch: Batch, text: Stream) -> Seeing:
+        """Flattened patches."""
+        return Seeing(**patches(self.module.embeddings.tiles(batch["pixel_values"])), text=text)
 
     def blocks(self) -> list[Block]:
         name = f"{self.name}.embeddings"
@@ -99,12 +85,7 @@ class Tower:
     def _embed(self, stream: Stream, slots: Slots | None, see: See | None) -> Stream:
         if not len(stream.x):
             return stream
-        x = self.module.pre_layrnorm(self.module.embeddings.join(stream.x))
-        here = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
-        kinds = torch.full_like(here, IMAGE)
-        return replace(
-            stream, x=x, positions=here, kinds=kinds, valid=torch.ones_like(here, dtype=torch.bool), source=here
-        )
+        return replace(stream, **patches(self.module.pre_layrnorm(self.module.embeddings.join(stream.x))))
 
     def _run(self, layer: nn.Module, stream: Stream, slots: Slots | None, see: See | None) -> Stream:
         if not len(stream.x):

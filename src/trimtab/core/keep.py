@@ -23,7 +23,7 @@ class Stream:
 
     ``x`` hidden states; ``positions`` as the model counts them (never renumbered after dropping); ``kinds`` (0 text,
     1 image, 2 video, 3 padding); ``valid`` False at padding; ``source`` the index of each token in the sequence as it
-    was given; ``side`` per-token tensors that are gathered along.
+    was given; ``side`` per-token tensors (b, t, ...) that are gathered along.
     """
 
     x: Float[Tensor, "b t d"]
@@ -37,13 +37,13 @@ class Stream:
         """The tokens at ``index``, in that order; entries that are not ``valid`` become padding."""
 
         def take(t: Tensor) -> Tensor:
-            return t.gather(1, index)
+            more = t.shape[2:]
+            return t.gather(1, index.view(*index.shape, *(1 for _ in more)).expand(*index.shape, *more))
 
-        x = self.x.gather(1, index[..., None].expand(-1, -1, self.x.shape[-1]))
         kinds = torch.where(valid, take(self.kinds), PADDING)
         side = {name: take(value) for name, value in self.side.items()}
-        return replace(self, x=x, positions=take(self.positions), kinds=kinds, valid=valid & take(self.valid),
-                       source=take(self.source), side=side)  # fmt: skip
+        return replace(self, x=take(self.x), positions=take(self.positions), kinds=kinds,
+                       valid=valid & take(self.valid), source=take(self.source), side=side)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -85,28 +85,32 @@ def parts(model: Any, batch: Batch) -> Parts:
     return Parts(vision, run.prefill, run.decode, len(words["input_ids"]))
 
 
-class Embedded:
-    """An anatomy whose embedded prompt is already there; everything else is the anatomy's own."""
+class Given:
+    """An anatomy whose pictures' features are already there; everything else is the anatomy's own."""
 
-    def __init__(self, anatomy: Any, stream: Any) -> None:
-        self.anatomy, self.stream = anatomy, stream
+    def __init__(self, anatomy: Any, batch: Batch, features: Tensor) -> None:
+        self.anatomy, self.batch, self.features = anatomy, batch, features
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.anatomy, name)
 
     def embed(self, batch: Batch) -> Any:
-        """The stream that was computed before, whatever ``batch`` is."""
-        return self.stream
+        """The words of the batch for which the features were computed, and these in their places."""
+        return self.anatomy.merge(self.anatomy.text(self.batch), self.features)
 
 
 def _of_loop(model: Any, batch: Batch) -> Parts:
+    words = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    if not model.anatomy.INPUTS or model.anatomy.INPUTS[0] not in batch:
+        run = Decoding(model, words, {})
+        return Parts(None, run.prefill, run.decode, len(batch["input_ids"]))
+
     @torch.no_grad()
     def vision() -> Any:
-        return model.anatomy.embed(batch)
+        return model.anatomy.features(batch)
 
-    given = Embedded(model.anatomy, vision())
-    run = Decoding(type(model)(given, model.policies), {k: batch[k] for k in ("input_ids", "attention_mask")}, {})
-    return Parts(vision if "pixel_values" in batch else None, run.prefill, run.decode, len(batch["input_ids"]))
+    run = Decoding(type(model)(Given(model.anatomy, batch, vision()), model.policies), words, {})
+    return Parts(vision, run.prefill, run.decode, len(batch["input_ids"]))
 
 
 def latencies(found: Parts, *, repeats: int = 9, warmup: int = 2, tokens: int = 16) -> list[Reading]:

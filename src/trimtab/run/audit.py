@@ -79,9 +79,7 @@ def count(anatomy: Anatomy, batches: Iterable[Batch]) -> Counts:
 
 
 def _count(anatomy: Anatomy, batch: Batch, index: int) -> Counts:
-    pixels = batch.get("pixel_values")
-    pictures = torch.empty(0, 1, 1) if pixels is None else pixels.reshape(-1, *pixels.shape[-3:]).flatten(2)
-    patches = 0
+    pictures, patches = anatomy.pictures(batch), 0
     if len(pictures):
         stream = anatomy.start(batch)
         patches = int((stream.kinds == IMAGE).sum())
@@ -95,7 +93,7 @@ def _count(anatomy: Anatomy, batch: Batch, index: int) -> Counts:
     else:
         image = int((valid & (ids == placeholder)).sum())
         text = int(valid.sum()) - image
-        _dropped(image, len(pictures), index)
+        _dropped(image, len(pictures), index, anatomy.EVEN)
     return Counts(len(ids), text, image, int((~valid).sum()), len(pictures), _blank(pictures), patches)
 
 
@@ -105,15 +103,13 @@ def _placeholder(anatomy: Anatomy) -> int | None:
     return found
 
 
-def _blank(pictures: Tensor) -> int:
-    """How many of (n, channels, pixels) are of one colour."""
-    if not len(pictures):
-        return 0
-    return int(((pictures.amax(2) - pictures.amin(2)) <= FLAT).all(1).sum())
+def _blank(pictures: Sequence[Tensor]) -> int:
+    """How many of (channels, pixels) are of one colour."""
+    return sum(bool(((one.amax(1) - one.amin(1)) <= FLAT).all()) for one in pictures)
 
 
-def _dropped(image: int, pictures: int, index: int) -> None:
-    if bool(image) != bool(pictures) or (pictures and image % pictures):
+def _dropped(image: int, pictures: int, index: int, even: bool) -> None:
+    if bool(image) != bool(pictures) or (pictures and even and image % pictures):
         raise Refused(
             f"calibration batch {index}: the processor left {image} image tokens for {pictures} pictures; each picture "
             "needs its own. Look at truncation (max_seq_length) and at the prompt's image placeholder"
@@ -133,8 +129,10 @@ def expected(anatomy: Anatomy, counts: Counts, names: Sequence[str]) -> list[dic
 def _rows(anatomy: Anatomy, name: str, counts: Counts) -> dict[str, int]:
     """Rows by kind at one linear: of patches, of tokens, or one for each picture or text where these are pooled."""
     one = anatomy.pooled(name)
-    if anatomy.part_of(name) in ("vision", "projector"):
-        return {"text": 0, "image": counts.pictures if one else counts.patches, "video": 0, "padding": 0}
+    part = anatomy.part_of(name)
+    if part in ("vision", "projector"):
+        rows = counts.image if part == "projector" and _placeholder(anatomy) is not None else counts.patches
+        return {"text": 0, "image": counts.pictures if one else rows, "video": 0, "padding": 0}
     if one:
         return {"text": counts.samples, "image": 0, "video": 0, "padding": 0}
     image = 0 if _placeholder(anatomy) is None else counts.image

@@ -1,0 +1,68 @@
+"""Tiny language models and text encoders."""
+
+from __future__ import annotations
+
+from transformers import (
+    BertConfig,
+    BertModel,
+    Gemma3ForCausalLM,
+    Gemma3TextConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+    PreTrainedModel,
+    Qwen2Config,
+    Qwen2ForCausalLM,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
+
+from trimtab.anatomy.tiny.base import PAD, TEXT, VOCABULARY, Tiny, text_batch
+
+
+def llama() -> PreTrainedModel:
+    return LlamaForCausalLM(LlamaConfig(**TEXT, attention_bias=True, tie_word_embeddings=False))
+
+
+def mistral() -> PreTrainedModel:
+    return MistralForCausalLM(MistralConfig(**TEXT, sliding_window=5, tie_word_embeddings=False))
+
+
+def qwen2() -> PreTrainedModel:
+    return Qwen2ForCausalLM(
+        Qwen2Config(**TEXT, use_sliding_window=True, sliding_window=5, max_window_layers=2, tie_word_embeddings=True)
+    )
+
+
+def qwen3() -> PreTrainedModel:
+    return Qwen3ForCausalLM(Qwen3Config(**TEXT, tie_word_embeddings=False))
+
+
+def gemma3() -> PreTrainedModel:
+    return Gemma3ForCausalLM(
+        Gemma3TextConfig(
+            **TEXT, sliding_window=5, query_pre_attn_scalar=12, tie_word_embeddings=True,
+            layer_types=["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+            final_logit_softcapping=20.0,
+        )
+    )  # fmt: skip
+
+
+def bert() -> PreTrainedModel:
+    return BertModel(
+        BertConfig(
+            vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+            max_position_embeddings=64, pad_token_id=PAD,
+        )
+    )  # fmt: skip
+
+
+MODELS = {
+    "bert": Tiny(bert, text_batch, answer="last_hidden_state", decodes=False),
+    "gemma3": Tiny(gemma3, text_batch),
+    "llama": Tiny(llama, text_batch),
+    "mistral": Tiny(mistral, text_batch),
+    "qwen2": Tiny(qwen2, text_batch),
+    "qwen3": Tiny(qwen3, text_batch),
+}

@@ -1,0 +1,142 @@
+"""A vision tower whose features, projected, stand in place of placeholders among the words of a decoder."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Protocol
+
+import torch
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor
+
+from trimtab.anatomy.attention import See
+from trimtab.anatomy.base import Anatomy, Batch, Block, under
+from trimtab.anatomy.decoder import Decoder
+from trimtab.anatomy.slots import Slots
+from trimtab.core.errors import BadInput
+from trimtab.core.keep import Stream
+from trimtab.core.stats import IMAGE
+
+PLACE = "placeholder"  # (b, t) True where a feature of a picture goes, in ``Stream.side`` until it is there
+
+
+@dataclass(frozen=True)
+class Seeing(Stream):
+    """The pictures' patches on their way through a tower, and the ``text`` stream that waits for them.
+
+    ``about``: what the tower must know of its pictures (sizes, grids, masks), by names of its own.
+    """
+
+    text: Stream | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Eyes(Protocol):
+    """A vision tower as blocks."""
+
+    def host(self) -> None:
+        """Put modules of ours in place of those that read a weight directly."""
+
+    def start(self, batch: Batch, text: Stream) -> Seeing:
+        """The pictures of a batch as they enter the first block: at least one."""
+
+    def blocks(self) -> list[Block]:
+        """Its layers; none runs where the stream has no rows."""
+
+
+class Joined(Anatomy):
+    """A family fills in, besides what every anatomy does: ``INPUTS``, ``JOIN``, ``tower``, ``decoder``, ``project``.
+
+    ``INPUTS``: what a processor gives beside ``input_ids``, ``attention_mask`` and ``position_ids``; the first is the
+    pictures. ``JOIN``: the module path of what projects, and the stages of its linears.
+    """
+
+    INPUTS: ClassVar[tuple[str, ...]] = ("pixel_values",)
+    JOIN: ClassVar[tuple[str, tuple[tuple[str, ...], ...]]]
+    decodes: ClassVar[bool] = True
+    tower: Eyes
+    decoder: Decoder
+
+    @abstractmethod
+    def project(self, stream: Seeing) -> Float[Tensor, "n d"]:
+        """The features of all pictures in the order of their placeholders, as they enter the decoder."""
+
+    def host(self) -> None:
+        self.tower.host()
+        super().host()
+
+    def placeholders(self, ids: Integer[Tensor, "b t"]) -> Bool[Tensor, "b t"]:
+        """Where the features of pictures go."""
+        found: Tensor = ids == self.model.config.image_token_id
+        return found
+
+    def text(self, batch: Batch) -> Stream:
+        """The prompt's words, with their kinds; placeholders without pictures are words like any other."""
+        words = self.decoder.start(batch)
+        if batch.get(self.INPUTS[0]) is None:
+            return words
+        here = self.placeholders(batch["input_ids"])
+        kinds = torch.where(here & words.valid, IMAGE, words.kinds)
+        return replace(words, kinds=kinds, side={**words.side, PLACE: here})
+
+    def start(self, batch: Batch) -> Stream:
+        text = self.text(batch)
+        if batch.get(self.INPUTS[0]) is None:
+            return blind(text)
+        return self.tower.start(batch, text)
+
+    def words(self, ids: Integer[Tensor, "b t"], positions: Tensor, valid: Tensor) -> Stream:
+        return self.decoder.words(ids, positions, valid)
+
+    def build(self) -> Sequence[Block]:
+        name, stages = self.JOIN
+        join = Block(name, "projector", self._join, under(name, stages))
+        return [*self.tower.blocks(), join, *self.decoder.blocks()]
+
+    def _join(self, stream: Stream, slots: Slots | None, see: See | None) -> Stream:
+        assert isinstance(stream, Seeing)
+        assert stream.text is not None
+        return stream.text if PLACE not in stream.text.side else self.merge(stream.text, self.project(stream))
+
+    def features(self, batch: Batch) -> Float[Tensor, "n d"]:
+        """Tower and projector alone, for a batch with pictures."""
+        stream = self.start(batch)
+        for block in self.blocks()[: self.layers().start - 1]:
+            stream = block(stream)
+        assert isinstance(stream, Seeing)
+        return self.project(stream)
+
+    def merge(self, text: Stream, features: Float[Tensor, "n d"]) -> Stream:
+        """The words with features at their placeholders. Raises BadInput where their numbers differ."""
+        side = dict(text.side)
+        here = side.pop(PLACE)
+        if int(here.sum()) != len(features):
+            raise BadInput(
+                f"{self.INPUTS[0]}: got pictures of {len(features)} tokens, but input_ids hold {int(here.sum())} image "
+                "tokens; the processor writes one for each (truncated, or another processor's prompt?)"
+            )
+        return replace(text, x=text.x.masked_scatter(here[..., None], features.to(text.x.dtype)), side=side)
+
+    def head_input(self, stream: Stream) -> Tensor:
+        x: Tensor = self.decoder.module.norm(stream.x)
+        return x
+
+    def head(self, stream: Stream) -> Tensor:
+        logits: Tensor = self.model.lm_head(self.head_input(stream))
+        return logits
+
+
+def blind(text: Stream) -> Seeing:
+    """No pictures at all: an empty batch, which the tower's blocks pass on untouched."""
+    none = torch.zeros(0, 1, dtype=torch.long, device=text.x.device)
+    return Seeing(text.x.new_zeros(0, 1, 1), none, none, none.bool(), none, text=text)
+
+
+def patches(x: Float[Tensor, "n t d"]) -> dict[str, Any]:
+    """The fields of a stream of picture tokens, all of them valid, each at its own place."""
+    here = torch.arange(x.shape[1], device=x.device).expand(x.shape[:2])
+    image = torch.full_like(here, IMAGE)
+    return {"x": x, "positions": here, "kinds": image, "valid": torch.ones_like(image, dtype=torch.bool),
+            "source": here}  # fmt: skip
