@@ -12,6 +12,8 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from trimtab.core.build import build
+from trimtab.core.factors import Diagonal, LowRank
+from trimtab.core.joins import Chain, Join, Sum, leaves
 from trimtab.core.pack import BITS, pack, period, unpack
 from trimtab.core.sparse import Masked
 from trimtab.core.weight import Dense, Quantized, Weight, bits, check_grid, rows
@@ -25,6 +27,10 @@ def quantized(width: int, symmetric: bool, dtype: torch.dtype) -> Quantized:
     return Quantized.of(codes, (torch.rand(OUT, IN // GROUP) + 0.1).to(dtype), zero, width)
 
 
+def thin(dtype: torch.dtype) -> LowRank:
+    return LowRank(torch.randn(OUT, 3).to(dtype), torch.randn(3, IN).to(dtype), 0.5)
+
+
 CASES: dict[str, Callable[[], Weight]] = {
     "dense-float32": lambda: Dense(torch.randn(OUT, IN)),
     **{
@@ -33,6 +39,22 @@ CASES: dict[str, Callable[[], Weight]] = {
         )
         for share in (0.0, 0.4, 1.0)
         for dtype in (torch.float32, torch.bfloat16)
+    },
+    **{
+        f"{kind}-{str(dtype)[6:]}": (lambda make=make, dtype=dtype: make(dtype))
+        for dtype in (torch.float32, torch.bfloat16)
+        for kind, make in {
+            "low-rank": lambda dtype: thin(dtype),
+            "diagonal": lambda dtype: Diagonal(torch.randn(OUT).to(dtype)),
+            "sum": lambda dtype: Sum([quantized(4, False, dtype), thin(dtype), Dense(torch.randn(OUT, IN).to(dtype))]),
+            "chain-right": lambda dtype: Chain([quantized(3, True, dtype), Diagonal(torch.randn(IN).to(dtype))]),
+            "chain-left": lambda dtype: Chain(
+                [Diagonal(torch.randn(OUT).to(dtype)), Sum([Dense(torch.randn(OUT, IN).to(dtype)), thin(dtype)])]
+            ),
+            "chain-full": lambda dtype: Chain(
+                [Dense(torch.randn(OUT, 16).to(dtype)), Dense(torch.randn(16, IN).to(dtype))]
+            ),
+        }.items()
     },
     "dense-bfloat16": lambda: Dense(torch.randn(OUT, IN).bfloat16()),
     **{
@@ -57,15 +79,21 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
 
 def test_every_kind_is_seen() -> None:
     seen = {type(make()) for make in CASES.values()}
-    assert seen == set(Weight.__subclasses__()), "a node kind has no case here"
+    assert seen == {*Weight.__subclasses__(), *Join.__subclasses__()} - {Join}, "a node kind has no case here"
 
 
 def test_forward_is_the_product_with_dense(w: Weight) -> None:
-    x = torch.randn(3, 5, IN)
+    """To 1e-5; where ``dense`` itself is rounded (a product or a sum in bfloat16), to that rounding."""
+    x = torch.randn(3, 5, w.shape[1])
     expected = (x.double().flatten(0, 1) @ w.dense().double().T).unflatten(0, (3, 5))
-    assert w.shape == w.dense().shape == (OUT, IN)
+    assert w.shape == w.dense().shape
     assert w.dtype == w.dense().dtype
-    torch.testing.assert_close(w(x).double(), expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+    rounded = isinstance(w, Join | LowRank) and w.dtype == torch.bfloat16
+    torch.testing.assert_close(
+        w(x).double(), expected, rtol=0, atol=(1e-2 if rounded else 1e-5) * expected.abs().max().item()
+    )
+    bias = torch.randn(w.shape[0])
+    torch.testing.assert_close(w(x, bias), w(x) + bias, rtol=0, atol=1e-5 * expected.abs().max().item())
 
 
 def test_spec_and_state_rebuild_it_bit_for_bit(w: Weight) -> None:
@@ -85,7 +113,39 @@ def test_bits_are_the_bytes_of_the_file(w: Weight) -> None:
 
 def test_rows_are_rows_of_dense(w: Weight) -> None:
     index = torch.randint(0, OUT, (2, 3))
-    assert same_bits(rows(w, index), w.dense()[index])
+    found, wanted = rows(w, index), w.dense()[index]
+    assert found.dtype == wanted.dtype
+    if isinstance(w, Join | LowRank):  # sums of another order
+        torch.testing.assert_close(found, wanted, rtol=2e-2 if w.dtype == torch.bfloat16 else 1e-5, atol=1e-6)
+    else:
+        assert same_bits(found, wanted)
+
+
+def test_leaves_come_from_the_left() -> None:
+    a, b, c = Dense(torch.randn(4, 4)), Diagonal(torch.randn(4)), thin(torch.float32)
+    assert list(leaves(Chain([Diagonal(torch.ones(4)), Sum([a, c])])))[1:] == [a, c]
+    assert list(leaves(b)) == [b]
+
+
+@pytest.mark.parametrize("name", ["low-rank", "chain-left"])
+def test_gradients_of_trainable_leaves_match_finite_differences(name: str) -> None:
+    w = CASES[f"{name}-float32"]().double()
+    for value in w.parameters():
+        value.requires_grad_(True)
+    x, cotangent = torch.randn(3, IN).double(), torch.randn(3, OUT).double()
+
+    def loss() -> Tensor:
+        return (w(x) * cotangent).sum()
+
+    loss().backward()
+    for value in w.parameters():
+        assert value.grad is not None
+        flat, found = value.data.view(-1), value.grad.view(-1)
+        for i in torch.randperm(len(flat))[:6].tolist():
+            kept = flat[i].item()
+            up, down = (loss().item() for flat[i] in (kept + 1e-6, kept - 1e-6))
+            flat[i] = kept
+            assert found[i].item() == pytest.approx((up - down) / 2e-6, rel=1e-5, abs=1e-6)
 
 
 @pytest.mark.parametrize("width", BITS)

@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trimtab.core.factors import Diagonal, LowRank
+from trimtab.core.joins import Chain, Sum
 from trimtab.core.sparse import Masked
 from trimtab.core.weight import Dense, Quantized, Weight
 
-KINDS: Mapping[str, type[Weight]] = {"dense": Dense, "quantized": Quantized, "masked": Masked}
+KINDS: Mapping[str, type[Weight]] = {
+    "dense": Dense,
+    "quantized": Quantized,
+    "masked": Masked,
+    "low_rank": LowRank,
+    "diagonal": Diagonal,
+    "sum": Sum,
+    "chain": Chain,
+}
 """Every kind of node by the name that its ``spec`` has."""
 
 
