@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # On Linux the registry's newest torch brings gigabytes of CUDA; this index has the CPU build. Empty: pip's own settings.
 TORCH_INDEX ?=
 
-.PHONY: demo test lint types docs mutants clean bench-kill bench-quickstart bench-gemma
+.PHONY: demo test lint types docs mutants clean make-easyvqa-llava bench-kill bench-quickstart bench-gemma
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -31,6 +31,10 @@ docs: $(VENV)/.installed
 
 mutants: $(VENV)/.installed
 	$(BIN)/python tests/mutants.py
+
+make-easyvqa-llava: $(VENV)/.installed  # resumable; about an hour on two cores
+	$(BIN)/python -m trimtab.zoo.make.train --out runs/make-easyvqa-llava
+	$(BIN)/python -m trimtab.zoo.make.export runs/make-easyvqa-llava/state.safetensors src/trimtab/zoo/easyvqa-llava
 
 bench-kill: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -m slow

@@ -35,6 +35,10 @@ MASKS = "tests/anatomy/test_traps.py::test_causal_masks_element_by_element"
 NEEDED = "tests/anatomy/test_traps.py::test_no_mask_only_where_it_would_say_nothing"
 TRIMMED = "tests/anatomy/test_trimmed.py"
 KERNELS = "tests/runtime/test_lower.py"
+ADAPT = "tests/laws/test_adapt.py"
+LORA = "tests/adapt/test_lora.py"
+PEFT = "tests/adapt/test_peft.py"
+TUNE = "tests/adapt/test_tune.py"
 HELD = "tests/runtime/test_held.py"
 
 
@@ -163,6 +167,36 @@ MUTANTS = (
     Mutant("core/sparse.py", "values in another order", "self.kept(), self.values", "self.kept(), self.values.flip(0)",
            (WEIGHT,)),
     Mutant("core/sparse.py", "rows begin one too late", "counts.cumsum(0) - counts", "counts.cumsum(0)", (WEIGHT,)),
+    # adapt
+    Mutant("adapt/lora.py", "the scale of LoRA for rsLoRA", "self.r**0.5 if self.use_rslora else self.r", "self.r",
+           (ADAPT, LORA)),
+    Mutant("adapt/lora.py", "begin with a change", "torch.zeros(out, self.r)", "torch.ones(out, self.r)", (LORA,)),
+    Mutant("adapt/lora.py", "fill what was pruned", "if isinstance(w, Masked):", "if False:", (ADAPT,)),
+    Mutant("adapt/lora.py", "hand on what is still trained", "low.left.detach().to(dtype)", "low.left.to(dtype)",
+           (ADAPT,)),
+    Mutant("adapt/merge.py", "leave the adapter out", "w.dense().detach(), w.first",
+           "w.first.dense().detach(), w.first", (ADAPT,)),
+    Mutant("adapt/merge.py", "round without being allowed to", "if grids and not self.requantize:", "if False:",
+           (ADAPT,)),
+    Mutant("adapt/load.py", "load nothing", "return read(Path(self.path).expanduser())", "return {}", (ADAPT,)),
+    Mutant("adapt/peft.py", "the scale of LoRA for rsLoRA", 'rank**0.5 if config.get("use_rslora") else rank', "rank",
+           (PEFT,)),
+    Mutant("adapt/peft.py", "forget DoRA's norm", "self.magnitude.float() / norm", "self.magnitude.float()", (PEFT,)),
+    Mutant("adapt/peft.py", "swap A and B", 'LowRank(parts["lora_B"], parts["lora_A"], scale)',
+           'LowRank(parts["lora_A"].T, parts["lora_B"].T, scale)', (PEFT,)),
+    Mutant("run/tune.py", "hand on the last in place of the best", "self._put(best)\n        return where",
+           "return where", (TUNE,)),
+    Mutant("run/tune.py", "forget the optimizer on resume", "adam.state[value] = {", "_ = {", (TUNE,)),
+    Mutant("run/tune.py", "other pictures on resume", "divmod(where.step, self.per_epoch)",
+           "divmod(where.step - len(where.log), self.per_epoch)", (TUNE,)),
+    Mutant("core/joins.py", "subtract what is to be added", "y = y + part(x)", "y = y - part(x)", (WEIGHT,)),
+    Mutant("core/joins.py", "the first sees the input first", "for part in reversed(others):", "for part in others:",
+           (WEIGHT,)),
+    Mutant("core/joins.py", "add what is to be multiplied", "for part in self]).prod(0)", "for part in self]).sum(0)",
+           (WEIGHT,)),
+    Mutant("core/factors.py", "drop the scale", "thin if self.scale == 1.0 else thin * self.scale", "thin", (WEIGHT,)),
+    Mutant("core/factors.py", "drop the bias of a diagonal", "return y if bias is None else y + bias", "return y",
+           (WEIGHT,)),
     # runtime
     Mutant("runtime/kernels.py", "flip the sign of the offset", "(8 - w.zero.float()) * scale",
            "(w.zero.float() - 8) * scale", (KERNELS,)),
@@ -175,8 +209,9 @@ MUTANTS = (
     Mutant("runtime/kernels.py", "drop the scale of int8", ".mul_(self.scale.to(dtype))", "", (KERNELS,)),
     Mutant("runtime/kernels.py", "forget the sign of int8", "(w.codes ^ 128)", "w.codes", (KERNELS,)),
 )  # fmt: skip
-COVERED = ("core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py", "anatomy/masks.py",
-           "anatomy/loop.py", "anatomy/slots.py", "runtime/kernels.py", "runtime/held.py")  # fmt: skip
+COVERED = ("core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py", "core/joins.py",
+           "core/factors.py", "anatomy/masks.py", "anatomy/loop.py", "anatomy/slots.py", "adapt/peft.py", "run/tune.py",
+           "runtime/kernels.py", "runtime/held.py")  # fmt: skip
 
 
 def misfits(mutants: tuple[Mutant, ...] = MUTANTS) -> list[str]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
 from importlib import import_module
-from typing import Any, get_type_hints
+from typing import Any, get_origin, get_type_hints
 
 from trimtab.core.card import Card
 from trimtab.core.errors import BadInput, nearest, unknown
 
-FAMILIES = ("quantize", "prune", "tokens")
+FAMILIES = ("quantize", "prune", "adapt", "tokens")
 
 # What other tools call a knob -> what it is called here.
 FOREIGN = {
@@ -23,6 +23,13 @@ FOREIGN = {
     **dict.fromkeys(("sym", "is_symmetric"), "symmetric"),
     **dict.fromkeys(("keep_ratio", "retain_ratio", "subset_ratio", "keep_rate"), "keep"),
     **dict.fromkeys(("structure", "mask_structure", "sparsity_type", "prune_pattern", "n_m"), "pattern"),
+    **dict.fromkeys(("rank", "lora_r", "lora_rank"), "r"),
+    **dict.fromkeys(("alpha",), "lora_alpha"),
+    **dict.fromkeys(("dropout",), "lora_dropout"),
+    **dict.fromkeys(("lr", "learning-rate"), "learning_rate"),
+    **dict.fromkeys(("num_train_epochs", "num_epochs"), "epochs"),
+    **dict.fromkeys(("per_device_train_batch_size", "train_batch_size"), "batch_size"),
+    **dict.fromkeys(("modules", "target_module"), "target_modules"),
     **dict.fromkeys(("agg_layer", "k", "prune_layer", "layer_idx"), "layer"),
 }
 # These say what is removed (or one cannot tell), so the name alone would not do.
@@ -94,13 +101,15 @@ def _check(family: str, method: Any) -> None:
         method.policy()
     elif family == "quantize":
         method.check(8 * abs(method.group_size) or 64)
-    elif family == "prune":
+    elif family in ("prune", "adapt"):
         method.check(0)  # a row that every pattern divides
 
 
 def _typed(key: str, value: Any, hint: Any) -> Any:
     from pydantic import TypeAdapter, ValidationError
 
+    if get_origin(hint) is tuple and isinstance(value, str | list):
+        value = (value,) if isinstance(value, str) else tuple(value)  # YAML has lists only
     try:
         return TypeAdapter(hint).validate_python(value, strict=True)
     except ValidationError as error:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trimtab.core.build import build
 from trimtab.core.factors import Diagonal, LowRank
-from trimtab.core.joins import Chain, Join, Sum, leaves
+from trimtab.core.joins import Chain, Hadamard, Join, Sum, leaves
 from trimtab.core.pack import BITS, pack, period, unpack
 from trimtab.core.sparse import Masked
 from trimtab.core.weight import Dense, Quantized, Weight, bits, check_grid, rows
@@ -47,6 +47,9 @@ CASES: dict[str, Callable[[], Weight]] = {
             "low-rank": lambda dtype: thin(dtype),
             "diagonal": lambda dtype: Diagonal(torch.randn(OUT).to(dtype)),
             "sum": lambda dtype: Sum([quantized(4, False, dtype), thin(dtype), Dense(torch.randn(OUT, IN).to(dtype))]),
+            "hadamard": lambda dtype: Hadamard(
+                [Masked.of(torch.ones(OUT, IN).to(dtype), torch.rand(OUT, IN) < 0.5), thin(dtype)]
+            ),
             "chain-right": lambda dtype: Chain([quantized(3, True, dtype), Diagonal(torch.randn(IN).to(dtype))]),
             "chain-left": lambda dtype: Chain(
                 [Diagonal(torch.randn(OUT).to(dtype)), Sum([Dense(torch.randn(OUT, IN).to(dtype)), thin(dtype)])]
@@ -127,7 +130,7 @@ def test_leaves_come_from_the_left() -> None:
     assert list(leaves(b)) == [b]
 
 
-@pytest.mark.parametrize("name", ["low-rank", "chain-left"])
+@pytest.mark.parametrize("name", ["low-rank", "chain-left", "hadamard"])
 def test_gradients_of_trainable_leaves_match_finite_differences(name: str) -> None:
     w = CASES[f"{name}-float32"]().double()
     for value in w.parameters():

@@ -212,6 +212,35 @@ def test_a_pruned_model_reloads_and_its_mask_is_watched(model_folder: Path, tmp_
     assert name in row["detail"]
 
 
+def test_an_artifact_that_does_not_pass_is_set_aside_and_the_report_says_why(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A byte of the weights flips between the last look and the gate."""
+    import trimtab.gate
+
+    whole = trimtab.gate.run_gate
+
+    def damaged(folder: Path, samples: Path) -> object:
+        path = folder / "trimtab.safetensors"
+        data = bytearray(path.read_bytes())
+        data[-100] ^= 64
+        path.write_bytes(data)
+        return whole(folder, samples)
+
+    monkeypatch.setattr(trimtab.gate, "run_gate", damaged)
+    settings = [*SMALL, f"model={model_folder}", "steps=[{rtn: {bits: 8, group_size: 64}}]", "evaluate.limit=4",
+                "evaluate.after_step=0", "evaluate.missing_image=0"]  # fmt: skip
+    result = run(resolve("quickstart", settings)[1], tmp_path / "run")
+    assert (result.verdict, result.exit_status) == ("ANOMALOUS", 3)
+    assert not result.artifact.exists()
+    assert (result.folder / "artifact.refused").is_dir()
+    said = (result.folder / "report.md").read_text()
+    assert "content hash" in said
+    assert "artifact.refused" in said
+    assert {axis["axis"] for axis in result.data["axes"]} == {"quality", "size"}
+    assert resume(result.folder).data == result.data
+
+
 def test_both_doors_of_the_package() -> None:
     assert callable(trimtab.run)
     assert callable(trimtab.load)

@@ -128,6 +128,20 @@ class Joined(Anatomy):
         return logits
 
 
+class Given:
+    """A joined anatomy whose pictures' features are already there; everything else is the anatomy's own."""
+
+    def __init__(self, anatomy: Joined, batch: Batch, features: Float[Tensor, "n d"]) -> None:
+        self.anatomy, self.batch, self.features = anatomy, batch, features
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.anatomy, name)
+
+    def embed(self, batch: Batch) -> Stream:
+        """The words of the batch for which the features were computed, and these in their places."""
+        return self.anatomy.merge(self.anatomy.text(self.batch), self.features)
+
+
 def blind(text: Stream) -> Seeing:
     """No pictures at all: an empty batch, which the tower's blocks pass on untouched."""
     none = torch.zeros(0, 1, dtype=torch.long, device=text.x.device)

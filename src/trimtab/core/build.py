@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from trimtab.core.factors import Diagonal, LowRank
-from trimtab.core.joins import Chain, Sum
+from trimtab.core.joins import Chain, Hadamard, Sum
 from trimtab.core.sparse import Masked
 from trimtab.core.weight import Dense, Quantized, Weight
 
@@ -18,6 +18,7 @@ KINDS: Mapping[str, type[Weight]] = {
     "diagonal": Diagonal,
     "sum": Sum,
     "chain": Chain,
+    "hadamard": Hadamard,
 }
 """Every kind of node by the name that its ``spec`` has."""
 

@@ -10,7 +10,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trimtab.core.weight import Weight, dtype_of, name_of, rows
+from trimtab.core.weight import Weight, dtype_of, name_of, rows, wide
 
 
 def kept(value: Tensor) -> nn.Parameter:
@@ -20,11 +20,15 @@ def kept(value: Tensor) -> nn.Parameter:
 
 @final
 class LowRank(Weight):
-    """scale * left @ right: of rank r at most. With ``left`` (out, r) and ``right`` (r, in) it is LoRA's B and A."""
+    """scale * left @ right: of rank r at most. With ``left`` (out, r) and ``right`` (r, in) it is LoRA's B and A.
+
+    ``drop``: the share of inputs that are left out at random while it is in training mode; 0 but where one trains it.
+    """
 
     def __init__(self, left: Float[Tensor, "out r"], right: Float[Tensor, "r in"], scale: float = 1.0) -> None:
         super().__init__()
         self.left, self.right, self.scale = kept(left), kept(right), scale
+        self.drop = 0.0
 
     @classmethod
     def empty(cls, spec: Mapping[str, Any]) -> LowRank:
@@ -45,11 +49,13 @@ class LowRank(Weight):
         return self.right.shape[0]
 
     def dense(self) -> Float[Tensor, "out in"]:
-        product: Tensor = (self.left.float() @ self.right.float() * self.scale).to(self.dtype)
+        product: Tensor = (wide(self.left) @ wide(self.right) * self.scale).to(self.dtype)
         return product
 
     def forward(self, x: Float[Tensor, "*b in"], bias: Float[Tensor, " out"] | None = None) -> Float[Tensor, "*b out"]:
         """Through the thin side: r (in + out) products for each row of x, not in x out."""
+        if self.drop and self.training:
+            x = F.dropout(x, self.drop)
         thin = F.linear(x, self.right.to(x.dtype))
         return F.linear(thin if self.scale == 1.0 else thin * self.scale, self.left.to(x.dtype), bias)
 
@@ -91,7 +97,7 @@ class Diagonal(Weight):
 
 @rows.register
 def _(w: LowRank, index: Integer[Tensor, "*b"]) -> Float[Tensor, "*b in"]:
-    found: Tensor = (w.left[index].float() @ w.right.float() * w.scale).to(w.dtype)
+    found: Tensor = (wide(w.left[index]) @ wide(w.right) * w.scale).to(w.dtype)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Maps made of maps: a sum of several on the same input, and one after another."""
+"""Maps made of maps: a sum of several on the same input, one after another, and a product by elements."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from trimtab.core.factors import Diagonal
-from trimtab.core.weight import Weight, rows
+from trimtab.core.weight import Weight, rows, wide
 
 Build = Callable[[Mapping[str, Any]], Weight]
 
@@ -57,7 +57,7 @@ class Sum(Join):
         return self.first.shape
 
     def dense(self) -> Float[Tensor, "out in"]:
-        total = torch.stack([part.dense().float() for part in self]).sum(0)
+        total = torch.stack([wide(part.dense()) for part in self]).sum(0)
         return total.to(self.dtype)
 
     def forward(self, x: Float[Tensor, "*b in"], bias: Float[Tensor, " out"] | None = None) -> Float[Tensor, "*b out"]:
@@ -85,9 +85,9 @@ class Chain(Join):
 
     def dense(self) -> Float[Tensor, "out in"]:
         found, *others = self
-        product = found.dense().float()
+        product = wide(found.dense())
         for part in others:
-            product = product * part.value.float() if isinstance(part, Diagonal) else product @ part.dense().float()
+            product = product * wide(part.value) if isinstance(part, Diagonal) else product @ wide(part.dense())
         return product.to(self.dtype)
 
     def forward(self, x: Float[Tensor, "*b in"], bias: Float[Tensor, " out"] | None = None) -> Float[Tensor, "*b out"]:
@@ -96,6 +96,20 @@ class Chain(Join):
             x = part(x)
         y: Tensor = first(x, bias)
         return y
+
+
+@final
+class Hadamard(Join):
+    """parts[0] * parts[1] * ... by elements: a correction kept to a mask. It is made dense for every call."""
+
+    KIND = "hadamard"
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.first.shape
+
+    def dense(self) -> Float[Tensor, "out in"]:
+        return torch.stack([wide(part.dense()) for part in self]).prod(0).to(self.dtype)
 
 
 def leaves(w: Weight) -> Iterator[Weight]:
@@ -109,7 +123,12 @@ def leaves(w: Weight) -> Iterator[Weight]:
 
 @rows.register
 def _(w: Sum, index: Integer[Tensor, "*b"]) -> Float[Tensor, "*b in"]:
-    return torch.stack([rows(part, index).float() for part in w]).sum(0).to(w.dtype)
+    return torch.stack([wide(rows(part, index)) for part in w]).sum(0).to(w.dtype)
+
+
+@rows.register
+def _(w: Hadamard, index: Integer[Tensor, "*b"]) -> Float[Tensor, "*b in"]:
+    return torch.stack([wide(rows(part, index)) for part in w]).prod(0).to(w.dtype)
 
 
 @rows.register
@@ -117,8 +136,8 @@ def _(w: Chain, index: Integer[Tensor, "*b"]) -> Float[Tensor, "*b in"]:
     first, *others = w
     if isinstance(first, Diagonal):
         rest = Chain(others) if len(others) > 1 else others[0]
-        return (rows(rest, index).float() * first.value[index].float()[..., None]).to(w.dtype)
-    found = rows(first, index).float()
+        return (wide(rows(rest, index)) * wide(first.value[index])[..., None]).to(w.dtype)
+    found = wide(rows(first, index))
     for part in others:
-        found = found * part.value.float() if isinstance(part, Diagonal) else found @ part.dense().float()
+        found = found * wide(part.value) if isinstance(part, Diagonal) else found @ wide(part.dense())
     return found.to(w.dtype)

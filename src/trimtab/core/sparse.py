@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Integer, UInt8
 from torch import Tensor, nn
 
 from trimtab.core.pack import pack, unpack
-from trimtab.core.weight import Weight, dtype_of, name_of, rows
+from trimtab.core.weight import ROWS, Weight, dtype_of, name_of, rows
 
 
 @final
@@ -27,6 +27,7 @@ class Masked(Weight):
         super().__init__()
         self.values = values if isinstance(values, nn.Parameter) else nn.Parameter(values, requires_grad=False)
         self.register_buffer("mask", mask)
+        self._starts: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def of(cls, w: Float[Tensor, "out in"], mask: Bool[Tensor, "out in"]) -> Masked:
@@ -47,6 +48,14 @@ class Masked(Weight):
     def dtype(self) -> torch.dtype:
         return self.values.dtype
 
+    def starts(self) -> Integer[Tensor, " out"]:
+        """Where each row's values begin; counted once for as long as the mask is the same tensor."""
+        if self._starts is None or self._starts[0] is not self.mask:
+            ones = torch.tensor([byte.bit_count() for byte in range(256)], device=self.mask.device)
+            counts = torch.cat([ones[part.long()].sum(1) for part in torch.split(self.mask, ROWS)])
+            self._starts = self.mask, counts.cumsum(0) - counts
+        return self._starts[1]
+
     def kept(self) -> Bool[Tensor, "out in"]:
         """The mask, one entry to a byte."""
         return unpack(self.mask, 1).bool()
@@ -64,10 +73,8 @@ class Masked(Weight):
 @rows.register
 def _(w: Masked, index: Integer[Tensor, "*b"]) -> Float[Tensor, "*b in"]:
     flat = index.flatten()
-    counts = unpack(w.mask, 1).sum(1, dtype=torch.int64)
-    starts = counts.cumsum(0) - counts
     mask = unpack(w.mask[flat], 1).bool()
     within = mask.long().cumsum(1) - 1
     found = torch.zeros(mask.shape, dtype=w.dtype, device=mask.device)
-    found[mask] = w.values[(starts[flat][:, None] + within)[mask]]
+    found[mask] = w.values[(w.starts()[flat][:, None] + within)[mask]]
     return found.view(*index.shape, -1)

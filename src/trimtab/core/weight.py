@@ -164,6 +164,11 @@ def _values(
     return ((grouped - origin) * scale.float()[..., None]).flatten(-2).to(scale.dtype)
 
 
+def wide(value: Tensor) -> Tensor:
+    """In float32 or more, for sums and products that are rounded once, at their end."""
+    return value.float() if value.dtype.itemsize < 4 else value
+
+
 def name_of(dtype: torch.dtype) -> str:
     """How a spec writes a dtype."""
     return str(dtype).removeprefix("torch.")

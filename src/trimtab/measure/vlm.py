@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from trimtab.anatomy.vlm import Given
 from trimtab.core.errors import BadInput
 from trimtab.core.reading import Reading
 from trimtab.measure.flops import flops
@@ -83,20 +84,6 @@ def parts(model: Any, batch: Batch) -> Parts:
     features = vision()
     run = Decoding(model, words, {"mm_encoder_outputs": {"image": features}})
     return Parts(vision, run.prefill, run.decode, len(words["input_ids"]))
-
-
-class Given:
-    """An anatomy whose pictures' features are already there; everything else is the anatomy's own."""
-
-    def __init__(self, anatomy: Any, batch: Batch, features: Tensor) -> None:
-        self.anatomy, self.batch, self.features = anatomy, batch, features
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.anatomy, name)
-
-    def embed(self, batch: Batch) -> Any:
-        """The words of the batch for which the features were computed, and these in their places."""
-        return self.anatomy.merge(self.anatomy.text(self.batch), self.features)
 
 
 def _of_loop(model: Any, batch: Batch) -> Parts:

@@ -10,7 +10,7 @@ from torch import Tensor
 from trimtab import methods
 from trimtab.anatomy import loop
 from trimtab.core.errors import Anomaly, BadInput
-from trimtab.run import calibration
+from trimtab.run import adapt, calibration
 from trimtab.run.context import Context
 from trimtab.run.targets import select
 
@@ -57,6 +57,9 @@ def fits(context: Context) -> None:
             if not sees:
                 raise BadInput(f"steps.{index}.{step.method}: {kind!r} has no image tokens to keep or drop")
             policies.append(method.policy())
+            continue
+        if methods.get(step.method).CARD.family == "adapt":
+            adapt.check(context, step.method, method)
             continue
         for name in select(anatomy, step.targets or ("all-linear",), step.ignore):
             try:

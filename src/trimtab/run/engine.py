@@ -31,11 +31,12 @@ def execute(context: Context) -> None:
         _load(context)
         stage("check", lambda: check.loop_equals_library(context))
         _shape(context)
-    deliver.reload(context)
+    if "gate" not in context.journal.ended and context.folder.artifact.exists():
+        deliver.reload(context)
     stage("after", lambda: figures.after(context))
     stage("seal", lambda: deliver.seal(context))
-    stage("gate", lambda: deliver.gate(context))
-    stage("timing", lambda: timing.measure(context))
+    passed = stage("gate", lambda: deliver.gate(context))["passed"]
+    stage("timing", lambda: timing.measure(context) if passed else deliver.untimed(context))
     stage("verdict", lambda: judge.judge(context))
     stage("end", lambda: deliver.report(context))
 
@@ -64,16 +65,18 @@ def _shape(context: Context) -> None:
     stage("audit", lambda: calibration.audit(context, batches))
     stage("before", lambda: figures.before(context))
     standing: list[Invariant] = []
+    earlier = "before"
     for index, step in enumerate(context.recipe.steps, 1):
         label = steps.key(index, step)
         card = steps.card(step)
         begun = time.monotonic()
         rows, new = steps.APPLY[card.family](context, index, step, batches)
         spent = round(time.monotonic() - begun, 3)
-        standing = steps.standing(standing, new, card)
+        standing = steps.standing(standing, new, card, {row["name"] for row in rows})
         now = list(standing)
         stage(label, partial(_ended, context, rows, now, spent))
-        stage(f"{label} figures", partial(figures.after_step, context, label))
+        stage(f"{label} figures", partial(figures.after_step, context, label, earlier))
+        earlier = label
     stage("artifact", lambda: deliver.artifact(context, standing))
 
 

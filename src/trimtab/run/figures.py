@@ -57,8 +57,9 @@ def controls(context: Context, when: str) -> list[Reading]:
     return readings
 
 
-def after_step(context: Context, when: str) -> dict[str, Any]:
-    """Quality on a part of the test, and bytes. The kernels are taken away again: later steps see the reference."""
+def after_step(context: Context, when: str, earlier: str) -> dict[str, Any]:
+    """Quality on a part of the test, and bytes; what was gained since ``earlier``, the step before or "before". The
+    kernels are taken away again: later steps see the reference."""
     count = context.recipe.evaluate.after_step
     readings = [Reading("bytes.weights", float(params.stored(context.loaded.library)), "bytes")]
     if count:
@@ -66,7 +67,21 @@ def after_step(context: Context, when: str) -> dict[str, Any]:
         readings.append(quality.measure(context, when, context.recipe.task, count))
         raise_again(context)
     context.read(when, readings)
-    return {}
+    return {"gain": gained(context, when, earlier) if count else None}
+
+
+def gained(context: Context, when: str, earlier: str) -> dict[str, Any] | None:
+    """The change of accuracy on the samples that both have answered, with its two-sided 95 % interval, by pairs; None
+    for a text, or where there are none."""
+    task = context.recipe.task
+    if task.type == "text":
+        return None
+    known = {one.id: one for one in _answers(quality.stored(context, earlier, task))}
+    new = [one for one in _answers(quality.stored(context, when, task)) if one.id in known]
+    if not new:
+        return None
+    lost = drop([known[one.id] for one in new], new, ALPHA / 2)
+    return {"since": earlier, "value": -lost.value, "low": -lost.high, "high": -lost.low, "n": lost.n}
 
 
 def raise_again(context: Context) -> None:

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from trimtab.core.factors import LowRank
+from trimtab.core.joins import leaves
 from trimtab.core.keep import Keep
 from trimtab.core.linear import Host
 from trimtab.core.pack import unpack
 from trimtab.core.sparse import Masked
-from trimtab.core.weight import Quantized, bits
+from trimtab.core.weight import Quantized, Weight, bits
+
+W = TypeVar("W", bound=Weight)
 
 
 @dataclass(frozen=True)
@@ -45,9 +49,18 @@ def _on_grid(state: State, one: Invariant) -> str | None:
     host = state.hosts.get(one.address)
     if host is None:
         return "the layer is gone"
-    w = host.w
-    if not isinstance(w, Quantized):
-        return f"stored as {type(w).__name__}, not on a grid"
+    return _any(host.w, Quantized, "not on a grid", lambda w: _grid(w, one))
+
+
+def _any(w: Weight, kind: type[W], without: str, wrong: Callable[[W], str | None]) -> str | None:
+    """Why no leaf of ``kind`` in an expression keeps a promise; None where one does."""
+    found = [wrong(leaf) for leaf in leaves(w) if isinstance(leaf, kind)]
+    if not found:
+        return f"stored as {type(w).__name__}, {without}"
+    return None if None in found else found[0]
+
+
+def _grid(w: Quantized, one: Invariant) -> str | None:
     if (w.bits, w.group_size) != (one.expect["bits"], one.expect["group_size"]):
         return f"on a grid of {w.bits} bits, group {w.group_size}"
     if bits(w) > one.expect["stored_bits"]:
@@ -69,9 +82,10 @@ def _masked(state: State, one: Invariant) -> str | None:
     host = state.hosts.get(one.address)
     if host is None:
         return "the layer is gone"
-    w = host.w
-    if not isinstance(w, Masked):
-        return f"stored as {type(w).__name__}, with nothing left out"
+    return _any(host.w, Masked, "with nothing left out", lambda w: _mask(w, one))
+
+
+def _mask(w: Masked, one: Invariant) -> str | None:
     mask = w.kept()
     if w.values.numel() != one.expect["kept"] or int(mask.sum()) != one.expect["kept"]:
         return f"keeps {int(mask.sum())} weights of {w.values.numel()} values, {one.expect['kept']} were claimed"
@@ -84,8 +98,23 @@ def _masked(state: State, one: Invariant) -> str | None:
     return None if bool(torch.isfinite(w.values).all()) else "values that are no numbers"
 
 
+def _adapter(state: State, one: Invariant) -> str | None:
+    host = state.hosts.get(one.address)
+    if host is None:
+        return "the layer is gone"
+    wanted = one.expect["rank"], one.expect["scale"]
+
+    def wrong(low: LowRank) -> str | None:
+        if (low.rank, low.scale) != wanted:
+            return f"rank {low.rank} and scale {low.scale}, not {wanted[0]} and {wanted[1]}"
+        return None if bool(torch.isfinite(low.left).all() & torch.isfinite(low.right).all()) else "no numbers"
+
+    return _any(host.w, LowRank, "without its adapter", wrong)
+
+
 PREDICATES: dict[str, Callable[[State, Invariant], str | None]] = {
     "on_grid": _on_grid, "masked": _masked, "tokens_kept": _tokens_kept,
+    "adapter": _adapter,
 }  # fmt: skip
 
 
@@ -106,6 +135,16 @@ def masked(hosts: Mapping[str, Host], step: str) -> list[Invariant]:
         if isinstance(host.w, Masked):
             expect = {"kept": host.w.values.numel(), "stored_bits": bits(host.w), "pattern": _pattern(host.w.kept())}
             found.append(Invariant("masked", path, expect, step))
+    return found
+
+
+def adapters(hosts: Mapping[str, Host], step: str) -> list[Invariant]:
+    """The adapter beside every host among ``hosts`` that has one, the last that was put there."""
+    found = []
+    for path, host in hosts.items():
+        lows = [leaf for leaf in leaves(host.w) if isinstance(leaf, LowRank)]
+        if lows:
+            found.append(Invariant("adapter", path, {"rank": lows[-1].rank, "scale": lows[-1].scale}, step))
     return found
 
 

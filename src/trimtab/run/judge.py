@@ -12,6 +12,7 @@ from trimtab.evaluate.ratio import Ratio, more_repeats
 from trimtab.run import steps
 from trimtab.run.amounts import Amount
 from trimtab.run.context import Context
+from trimtab.run.deliver import REFUSED
 from trimtab.run.verdict import EXIT, Axis, AxisName, Figure, overall, status
 
 # Figures that are costs: their ratio to what they were decides. (axis of the verdict, name of the figure, budget key)
@@ -32,13 +33,16 @@ def judge(context: Context) -> dict[str, Any]:
     """The axes, the run's verdict and its exit status."""
     budget = context.recipe.budget.amounts()
     axes = [*_quality(context, budget), *_costs(context, budget)]
-    if sum(axis.budget is not None for axis in axes) != len(budget):
+    gate = context.journal.ended["gate"]["result"]
+    if gate["passed"] and sum(axis.budget is not None for axis in axes) != len(budget):
         judged = ", ".join(f"{axis.figure} ({axis.budget})" for axis in axes if axis.budget is not None)
         raise Anomaly(f"budget: {', '.join(budget)} were asked for, but only these were measured: {judged or 'none'}")
     broken = [row for step in _steps(context) for row in step["invariants"] if not row["holds"]]
-    gate = context.journal.ended["gate"]["result"]
     ineffective, notes = _ineffective(context, budget, axes)
     verdict = overall(axes, bool(ineffective), bool(broken) or not gate["passed"])
+    if not gate["passed"]:
+        notes.append(f"gate: the artifact does not reload as it was: {'; '.join(gate['reasons'])}. What was written is "
+                     f"in {REFUSED}; nothing was timed.")  # fmt: skip
     notes = ineffective + notes + [f"invariant {row['name']} of {row['step']}: {row['detail']}" for row in broken]
     if context.journal.ended["before"]["result"]["reused"]:
         notes.append("Answers before were taken from an earlier run with the same model, data, versions and threads; "
@@ -152,9 +156,20 @@ def _steps(context: Context) -> list[dict[str, Any]]:
     for index, step in enumerate(context.recipe.steps, 1):
         key = steps.key(index, step)
         ended = context.journal.ended[key]
-        rows.append({"index": index, "method": step.method, "knobs": step.model_dump()[step.method], "note": "",
+        note = _gain(context.journal.ended[f"{key} figures"]["result"].get("gain"))
+        rows.append({"index": index, "method": step.method, "knobs": step.model_dump()[step.method], "note": note,
                      "seconds": ended["result"]["seconds"], "invariants": ended["result"]["invariants"]})  # fmt: skip
     return rows
+
+
+def _gain(found: dict[str, Any] | None) -> str:
+    """What a step did to accuracy, as a sentence."""
+    if found is None:
+        return ""
+    low, high = (f"{100 * found[end]:+.2f}" for end in ("low", "high"))
+    since = "the untouched model" if found["since"] == "before" else found["since"]
+    return (f"Accuracy against {since}, by pairs on {found['n']:,} samples: {100 * found['value']:+.2f} points "
+            f"(95 %: {low} to {high}).")  # fmt: skip
 
 
 def result(context: Context, name: str) -> dict[str, Any]:
@@ -166,7 +181,8 @@ def result(context: Context, name: str) -> dict[str, Any]:
         "format": 1, "name": name, **ended("verdict"),
         "steps": _steps(context), "audit": ended("audit"), "layers": layers, "flips": ended("after")["flips"],
         "machine": ended("begin")["conditions"] | ended("timing")["machine"], "model": ended("before")["model"],
-        "artifact": ended("seal") | {"gate": ended("gate")}, "plan": [],
+        "artifact": ended("seal") | ({} if ended("gate")["passed"] else {"path": REFUSED}) | {"gate": ended("gate")},
+        "plan": [],
         "seconds": context.journal.seconds(), "check": ended("check"),
     }  # fmt: skip
 

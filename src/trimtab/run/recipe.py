@@ -66,7 +66,7 @@ class Step(Strict):
         if len(value) != 1:
             raise ValueError(f"a step names one method, as in '- gptq: {{bits: 4}}'; got {sorted(value)}")
         ((method, given),) = value.items()
-        given = dict(given or {})
+        given = {"path": given} if isinstance(given, str) else dict(given or {})
         where = {key: _listed(given.pop(key)) for key in ("targets", "ignore") if key in given}
         return {"method": method, "knobs": given, **where}
 

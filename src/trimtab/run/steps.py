@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from trimtab import methods
 from trimtab.core.card import Card
 from trimtab.core.linear import Host
-from trimtab.run import invariants
+from trimtab.run import adapt, invariants
 from trimtab.run.context import Context
 from trimtab.run.invariants import Invariant, State
 from trimtab.run.layers import Layers
@@ -72,9 +72,19 @@ def tokens(context: Context, index: int, step: Step, batches: Sequence[Any]) -> 
     return [], [Invariant("tokens_kept", f"policy {place}", expect, key(index, step))]
 
 
+def adapted(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tuple[Rows, list[Invariant]]:
+    """A step that trains, loads or merges adapters."""
+    rows = adapt.apply(context, index, key(index, step), step.method, step.knobs)
+    changed = {path: host for path, host in hosts(context).items() if path in adapt.touched(rows)}
+    label = key(index, step)
+    made = [*invariants.on_grid(changed, label), *invariants.masked(changed, label)]
+    return rows, [*made, *invariants.adapters(changed, label)]
+
+
 APPLY: dict[str, Callable[[Context, int, Step, Sequence[Any]], tuple[Rows, list[Invariant]]]] = {
     "quantize": fit,
     "prune": fit,
+    "adapt": adapted,
     "tokens": tokens,
 }
 
@@ -89,6 +99,7 @@ def state(context: Context) -> State:
     return State(hosts(context), [method.policy() for method in context.loaded.policies])
 
 
-def standing(old: Sequence[Invariant], new: Sequence[Invariant], by: Card) -> list[Invariant]:
-    """The invariants that hold from now on: the old ones that ``by`` does not consume, and the new ones."""
-    return [one for one in old if one.name not in by.consumes] + list(new)
+def standing(old: Sequence[Invariant], new: Sequence[Invariant], by: Card, where: Collection[str]) -> list[Invariant]:
+    """The invariants that hold from now on: the old ones but those that ``by`` consumed ``where`` it worked, and the
+    new ones."""
+    return [one for one in old if one.name not in by.consumes or one.address not in where] + list(new)

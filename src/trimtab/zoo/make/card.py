@@ -41,7 +41,7 @@ Command: `python -m trimtab.zoo.make.export STATE OUT`
 
 ## How it was made
 
-`python -m trimtab.zoo.make.train --out DIR` (recipe `make-easyvqa-llava`), seed {seed}: {vision} steps of the
+`make make-easyvqa-llava` (`python -m trimtab.zoo.make.train --out DIR`), seed {seed}: {vision} steps of the
 vision tower alone on patch labels, then {steps} steps of the whole model, {pictures} pictures a step, on two
 CPU cores. Training pictures are those of easy-VQA's train split whose questions determine shape and colour
 (3,578 of 4,000), less {held} held out for validation, with shapes moved, mirrored and recoloured. Data hash

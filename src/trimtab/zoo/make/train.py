@@ -46,8 +46,8 @@ class Plan:
 
     seed: int = 0
     vision_steps: int = 500
-    steps: int = 2000
-    decay: float = 0.25  # the last part of the steps over which the rate falls linearly to a twentieth
+    steps: int = 1000
+    decay: float = 0.2  # the last part of the steps over which the rate falls linearly to a twentieth
     pictures: int = 48
     questions_single: int = 10
     questions_grid: int = 12

@@ -1,0 +1,67 @@
+"""Merging: what stands beside a matrix is added into it, and no call is slower for it.
+
+    W' = W + s B A
+
+A 16-bit W becomes the sum; a pruned one takes it where its mask is (the correction of ``lora`` has no other part). On a
+grid the sum does not lie: it is refused, or with ``requantize`` rounded to the nearest points of a grid of the same
+bits and group, and the error of that is in the layer's row of the report. What training gained may be lost in it.
+
+Source: Hu et al. 2021, arXiv 2106.09685, section 4.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from trimtab.core.card import Card
+from trimtab.core.joins import Sum, leaves
+from trimtab.core.sparse import Masked
+from trimtab.core.weight import Dense, Quantized, Weight
+
+Round = Callable[[Float[Tensor, "out in"], Quantized], Weight]
+"""A matrix put on a grid like that of the quantized one."""
+
+
+@dataclass(frozen=True)
+class Merge:
+    """``requantize``: round the sum to the grid of a quantized base, where it is refused otherwise."""
+
+    requantize: bool = False
+
+    CARD: ClassVar[Card] = Card(
+        name="merge",
+        family="adapt",
+        title="LoRA: Low-Rank Adaptation of Large Language Models",
+        year=2021,
+        where="ICLR 2022, arXiv 2106.09685",
+        saves="none",
+        establishes=("on_grid", "masked"),
+        preserves=("tokens_kept",),
+        consumes=("adapter", "on_grid", "masked"),
+        departures="A quantized base is rounded again by min-max with the search of RTN, not by the method that made "
+        "it: calibration was on other weights.",
+    )
+
+    def check(self, width: int) -> None:
+        """Any matrix can be merged."""
+
+    def __call__(self, w: Weight, name: str, rounded: Round) -> Weight:
+        """``w`` as one leaf; anything but a sum is given back. Raises ValueError, naming the layer, for a quantized
+        base unless that was allowed; then ``rounded`` puts the sum on its grid."""
+        if not isinstance(w, Sum):
+            return w
+        dense, base = w.dense().detach(), w.first
+        grids = [leaf for leaf in leaves(base) if isinstance(leaf, Quantized)]
+        if grids and not self.requantize:
+            raise ValueError(
+                f"requantize: {name} is on a grid of {grids[0].bits} bits, where its sum with the adapter does not "
+                "lie; accepted: true (rounded again, with its error stated), or no merge"
+            )
+        if grids:
+            return rounded(dense, grids[0])
+        return Masked.of(dense, base.kept()) if isinstance(base, Masked) else Dense(dense)
