@@ -91,3 +91,9 @@ def test_norms_and_activations_are_not_counted_and_operators_are_named() -> None
     assert mode.total == 2 * 4 * 5 * 6
     assert len(mode.by_operator) == 1
     assert flops("flops.x", lambda: F.linear(x, w)).value == 240.0
+
+
+def test_a_product_into_a_given_tensor_is_counted_as_any_other() -> None:
+    x, w, out = torch.randn(3, 4), torch.randn(4, 5), torch.empty(3, 5)
+    assert count(lambda: torch.mm(x, w, out=out)) == count(lambda: x @ w) == 2 * 3 * 4 * 5
+    assert count(lambda: torch.addmm(out, x, w, out=torch.empty(3, 5))) == 2 * 3 * 4 * 5
