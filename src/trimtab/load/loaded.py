@@ -46,6 +46,7 @@ class Loaded:
     ``library`` is the Hugging Face model, edited in place by compression. ``model`` is what answers: the library's
     model itself, or, with ``policies``, ``trimtab.anatomy.trimmed.Trimmed`` over it. ``policies`` are methods (knobs);
     set them as a whole. ``image_backend`` is ``pil`` where there are images. ``code``: the repository's own code ran.
+    ``kernels``: what the runtime put in place of the reference, where ``lower`` was called.
     """
 
     library: PreTrainedModel
@@ -58,6 +59,7 @@ class Loaded:
     readings: Sequence[Reading] = ()
     code: bool = False
     notes: list[str] = field(default_factory=list)
+    kernels: Any = None
 
     @cached_property
     def anatomy(self) -> Anatomy:
@@ -86,7 +88,8 @@ class Loaded:
         """Put the runtime's kernels in place of the reference where they fit; returns the runtime's report."""
         from trimtab.runtime.lower import lower
 
-        return lower(self.library)
+        self.kernels = lower(self.library)
+        return self.kernels
 
 
 def bytes16(model: nn.Module) -> int:

@@ -43,6 +43,7 @@ def judge(context: Context) -> dict[str, Any]:
     if not gate["passed"]:
         notes.append(f"gate: the artifact does not reload as it was: {'; '.join(gate['reasons'])}. What was written is "
                      f"in {REFUSED}; nothing was timed.")  # fmt: skip
+    notes += _kernels(context.journal.ended["timing"]["result"].get("kernels"))
     notes = ineffective + notes + [f"invariant {row['name']} of {row['step']}: {row['detail']}" for row in broken]
     if context.journal.ended["before"]["result"]["reused"]:
         notes.append("Answers before were taken from an earlier run with the same model, data, versions and threads; "
@@ -160,6 +161,16 @@ def _steps(context: Context) -> list[dict[str, Any]]:
         rows.append({"index": index, "method": step.method, "knobs": step.model_dump()[step.method], "note": note,
                      "seconds": ended["result"]["seconds"], "invariants": ended["result"]["invariants"]})  # fmt: skip
     return rows
+
+
+def _kernels(found: dict[str, Any] | None) -> list[str]:
+    """What the linears of the artifact ran on, where any ran on a kernel."""
+    if not found or not found["linears"]:
+        return []
+    parts = [f"{count} linears on {name}" for name, count in found["linears"].items()]
+    parts += [f"{found['reference']} on the reference"] if found["reference"] else []
+    held = f" Beside the codes, dense copies of {found['held'] / 1e6:.1f} MB are held in memory, for prompts."
+    return [f"Kernels: {', '.join(parts)}.{held if found['held'] else ''}"]
 
 
 def _gain(found: dict[str, Any] | None) -> str:

@@ -7,6 +7,7 @@ policies included. One round times every part of both sides once; ratios are bou
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import Any
 
 import torch
@@ -54,7 +55,16 @@ def measure(context: Context) -> dict[str, Any]:
         context.read(when, [memory, *(reading(name, values) for name, values in times[when].items())])
     ratios = {name: of_repeats(times["before"][name], times["after"][name]) for name in times["before"]}
     rows = {name: {"value": one.value, "low": one.low, "high": one.high} for name, one in ratios.items()}
-    return {"ratios": rows, "machine": facts().row()}
+    return {"ratios": rows, "machine": facts().row(), "kernels": _kernels(sides["after"])}
+
+
+def _kernels(loaded: Any) -> dict[str, Any]:
+    """How many linears run on which kernel, and the bytes of dense copies that are held for it."""
+    report = loaded.kernels
+    if report is None:
+        return {"linears": {}, "reference": 0, "held": 0}
+    without = sum(name not in report.kernels for name in report.reasons)
+    return {"linears": dict(Counter(report.kernels.values())), "reference": without, "held": report.held}
 
 
 def _source(context: Context) -> Any:
