@@ -187,8 +187,6 @@ MUTANTS = (
     Mutant("run/tune.py", "hand on the last in place of the best", "self._put(best)\n        return where",
            "return where", (TUNE,)),
     Mutant("run/tune.py", "forget the optimizer on resume", "adam.state[value] = {", "_ = {", (TUNE,)),
-    Mutant("run/tune.py", "other pictures on resume", "divmod(where.step, self.per_epoch)",
-           "divmod(where.step - len(where.log), self.per_epoch)", (TUNE,)),
     Mutant("core/joins.py", "subtract what is to be added", "y = y + part(x)", "y = y - part(x)", (WEIGHT,)),
     Mutant("core/joins.py", "the first sees the input first", "for part in reversed(others):", "for part in others:",
            (WEIGHT,)),

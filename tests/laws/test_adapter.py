@@ -27,7 +27,7 @@ from trimtab.run.adapt import rounded
 from trimtab.run.invariants import PREDICATES, State, adapters, masked, on_grid
 
 OUT, IN, RANK = 16, 24, 3
-KNOBS: dict[str, list[dict[str, Any]]] = {
+KNOBS = {
     "lora": [{"r": RANK, "lora_alpha": 6.0}, {"r": RANK, "lora_alpha": 6.0, "use_rslora": True}],
     "load_adapter": [{"use_rslora": False}, {"use_rslora": True}],
     "merge": [{}, {"requantize": True}],

@@ -54,6 +54,9 @@ CASES: dict[str, Callable[[], Weight]] = {
             "chain-left": lambda dtype: Chain(
                 [Diagonal(torch.randn(OUT).to(dtype)), Sum([Dense(torch.randn(OUT, IN).to(dtype)), thin(dtype)])]
             ),
+            "chain-three": lambda dtype: Chain(
+                [Dense(torch.randn(*shape).to(dtype)) for shape in ((OUT, 8), (8, 16), (16, IN))]
+            ),
             "chain-full": lambda dtype: Chain(
                 [Dense(torch.randn(OUT, 16).to(dtype)), Dense(torch.randn(16, IN).to(dtype))]
             ),

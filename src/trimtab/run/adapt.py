@@ -93,7 +93,8 @@ def train(context: Context, method: LoRA, state: Any, label: str) -> Changed:
     for host in hosts.values():
         assert isinstance(host.w, Sum)
         _put(context, host, settled(host.w, library.dtype))
-    kept = {path: low for path, host in hosts.items() if isinstance(low := _last(host.w), LowRank)}
+    ends = {path: _last(host.w) for path, host in hosts.items()}
+    kept = {path: low for path, low in ends.items() if isinstance(low, LowRank)}
     if kept:
         peft.write(
             context.folder.root / "adapter", kept, context.loaded.source.id, method.lora_alpha, method.use_rslora
