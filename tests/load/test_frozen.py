@@ -30,7 +30,7 @@ def test_it_loads_with_the_same_answers(number: int) -> None:
     for difference in gate_samples.compare(loaded.model, samples):  # bits may differ on another processor
         if difference.size is None:  # which token DivPrune drops may turn on the rounding of a near tie
             assert difference.reason == "NaN (dropped tokens) at other places", difference
-            assert difference.tokens > 0.9, difference
+            assert difference.tokens > 0.8, difference
             continue
         assert difference.size < 0.05, difference  # bfloat16, logits of about 1
         assert difference.tokens > 0.98, difference
