@@ -39,7 +39,7 @@ class PatchEmbed(nn.Module):
     """patches @ W^T (+ bias): the library's convolution, whose kernel is its stride, on patches that the processor has
     flattened already (channel, frame, row, column)."""
 
-    def __init__(self, convolution: nn.Conv3d, name: str) -> None:
+    def __init__(self, convolution: Any, name: str) -> None:
         super().__init__()
         value = nn.Parameter(convolution.weight.detach().flatten(1), requires_grad=False)
         self.proj = Linear(Dense(value), convolution.bias, name)

@@ -52,7 +52,7 @@ def _class_of(folder: Path) -> Any:
     wants a video processor, that one without it."""
     found = (read_json(folder / name).get("processor_class") for name in NAMED if (folder / name).is_file())
     kind = getattr(transformers, next((name for name in found if name), ""), None)
-    parts = getattr(kind, "get_attributes", list)()
+    parts: list[str] = getattr(kind, "get_attributes", list)()
     return images_only(kind) if "video_processor" in parts else AutoProcessor
 
 
@@ -62,7 +62,7 @@ def images_only(kind: Any) -> Any:
     It does all that ``kind`` does with pictures and text. A call with ``videos`` raises BadInput.
     """
 
-    class ImagesOnly(kind):  # type: ignore[misc]
+    class ImagesOnly(kind):
         @classmethod
         def get_attributes(cls) -> list[str]:
             return [name for name in super().get_attributes() if name != "video_processor"]

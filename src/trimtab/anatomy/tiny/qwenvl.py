@@ -34,7 +34,7 @@ SIZES = ((1, 4, 6), (2, 2, 4), (1, 6, 10), (1, 8, 4))
 """Frames, rows and columns of each picture, in patches; two pictures are in the first row of a batch."""
 PATCHED: dict[str, Any] = {"num_heads": 3, "patch_size": 2, "temporal_patch_size": 2, "spatial_merge_size": 2}
 VISION: dict[str, Any] = {
-    **PATCHED, "hidden_size": 24, "intermediate_size": 40, "out_hidden_size": TEXT["hidden_size"],
+    **PATCHED, "hidden_size": 24, "intermediate_size": 32, "out_hidden_size": TEXT["hidden_size"],
 }  # fmt: skip
 TOKENS: dict[str, Any] = {
     "image_token_id": IMAGE_TOKEN, "video_token_id": VOCABULARY, "pad_token_id": PAD, "bos_token_id": 1,
