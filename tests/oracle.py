@@ -19,6 +19,7 @@ Batch = dict[str, Tensor]
 DECODERS = ("builtin", *(name for name, one in tiny.MODELS.items() if one.decodes))
 PICTURED = ("builtin", *(name for name, one in tiny.MODELS.items() if one.decodes and one.pictures))
 FAMILIES = ("builtin", *tiny.MODELS)
+PLAIN = (nn.Linear, nn.Conv2d, nn.Conv3d)
 
 
 def make(name: str, padding: str = "left") -> tuple[PreTrainedModel, Batch]:
@@ -62,6 +63,13 @@ def cut(batch: Batch, columns: slice) -> Batch:
     return {key: value[:, columns] if value.shape == text else value for key, value in batch.items()}
 
 
+def longer(batch: Batch, more: Tensor) -> Batch:
+    """The same rows with the words ``more`` (b, n) behind them."""
+    made = {key: value for key, value in batch.items() if key != "position_ids"}
+    behind = {"input_ids": more, "attention_mask": torch.ones_like(more), "mm_token_type_ids": torch.zeros_like(more)}
+    return made | {key: torch.cat([made[key], value], 1) for key, value in behind.items() if key in made}
+
+
 def without_pictures(batch: Batch, rows: slice) -> Batch:
     """The words of some rows."""
     text = batch["input_ids"].shape
@@ -88,7 +96,7 @@ def close(found: Tensor, wanted: Tensor, share: float = 1e-5) -> None:
 
 def plain_linears(model: nn.Module) -> list[str]:
     """Every linear layer and patch convolution of a model as the library made it."""
-    return [name for name, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    return [name for name, module in model.named_modules() if isinstance(module, PLAIN)]
 
 
 @dataclass(frozen=True)
@@ -136,6 +144,34 @@ def embedded(model: PreTrainedModel, batch: Batch) -> Tensor:
     return caught[0]
 
 
+@dataclass(frozen=True)
+class Entering:
+    """What the library's stack is given beside the embeddings: ``grid`` (3, b, t) where rotary angles follow one, and
+    for each of the first layers what is added behind it, (b, t, d)."""
+
+    grid: Tensor | None
+    deep: tuple[Tensor, ...]
+
+
+def entering(model: PreTrainedModel, batch: Batch, said: Tensor | None = None) -> Entering:
+    """The library's own, for the prompt; words that follow go on from the furthest place of all."""
+    caught: list[dict[str, Tensor]] = []
+    hook = decoder_of(model).register_forward_pre_hook(lambda _, args, given: caught.append(given), with_kwargs=True)
+    model(**batch)
+    hook.remove()
+    grid, here = caught[0].get("position_ids"), caught[0].get("visual_pos_masks")
+    later = 0 if said is None else said.shape[1]
+    if grid is None or grid.ndim == 2:
+        return Entering(None, ())
+    after = grid.amax((0, 2))[:, None] + 1 + torch.arange(later)
+    deep = []
+    for found in caught[0].get("deepstack_visual_embeds") or []:
+        added = torch.zeros(*grid.shape[1:], found.shape[1])
+        added[here] = found
+        deep.append(torch.cat([added, torch.zeros(len(added), later, found.shape[1])], 1))
+    return Entering(torch.cat([grid, after.expand(3, -1, -1)], 2), tuple(deep))
+
+
 def slow(model: PreTrainedModel, batch: Batch, drops: Iterable[Drop], said: Tensor | None = None) -> Tensor:
     """Logits of the full-length computation where nobody sees a dropped token from its layer on.
 
@@ -146,15 +182,17 @@ def slow(model: PreTrainedModel, batch: Batch, drops: Iterable[Drop], said: Tens
     x, mask = embedded(model, batch), batch["attention_mask"]
     if said is not None:
         x, mask = torch.cat([x, stack.embed_tokens(said)], 1), torch.cat([mask, torch.ones_like(said)], 1)
-    where = positions(mask)
+    where, given = positions(mask), entering(model, batch, said)
+    places = where if given.grid is None else given.grid
     for index, layer in enumerate(stack.layers):
         gone = [drop.gone for drop in drops if drop.layer <= index]
         x = layer(
             x,
             attention_mask=element_mask(mask.tolist(), gone, window_of(model, index)),
-            position_embeddings=angles(stack, x, where, index),
+            position_embeddings=angles(stack, x, places, index),
             position_ids=where,
         )
+        x = x + given.deep[index] if index < len(given.deep) else x
     logits: Tensor = model.lm_head(stack.norm(x))
     cap = getattr(model.config, "final_logit_softcapping", None)
     return logits if cap is None else (logits / cap).tanh() * cap

@@ -13,10 +13,12 @@ from oracle import (
     DECODERS,
     FAMILIES,
     PICTURED,
+    PLAIN,
     Batch,
     close,
     cut,
     library,
+    longer,
     make,
     plain_linears,
     taps,
@@ -119,10 +121,7 @@ def test_several_tokens_in_one_step_are_as_many_steps(name: str) -> None:
     prefill(anatomy, batch, slots=slots)
     more = torch.randint(4, 90, (len(batch["input_ids"]), 3))
     at_once = step(anatomy, more, slots).logits
-    longer = {**batch, "input_ids": torch.cat([batch["input_ids"], more], 1)}
-    longer["attention_mask"] = torch.cat([batch["attention_mask"], torch.ones_like(more)], 1)
-    longer.pop("position_ids", None)
-    close(at_once, prefill(anatomy, longer).logits[:, -3:])
+    close(at_once, prefill(anatomy, longer(batch, more)).logits[:, -3:])
 
 
 @every
@@ -137,7 +136,7 @@ def test_every_linear_is_listed_once_under_the_library_s_name_and_shares_its_par
     for n, host in listed:
         assert host.w.dense().data_ptr() == pointers[n]
         assert host.bias is biases[n]
-    left = [n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Conv2d)]
+    left = [n for n, m in model.named_modules() if isinstance(m, PLAIN)]
     assert left == []
 
 
@@ -216,12 +215,13 @@ def test_part_of_knows_every_host_and_refuses_other_names(name: str) -> None:
 @every
 def test_aliases_are_exactly_the_tied_weights(name: str) -> None:
     model, _ = make(name)
-    tied = name in DECODERS and model.config.get_text_config().tie_word_embeddings
+    tied = name in DECODERS and getattr(model.config.get_text_config(), "tie_word_embeddings", False)
     anatomy = anatomies.of(model)
-    assert anatomy.aliases() == ([("model.embed_tokens", "lm_head")] if tied else [])
+    table, embedding = next(anatomy.embeddings())
+    assert anatomy.aliases() == ([(table, "lm_head")] if tied else [])
     if tied:
-        assert dict(anatomy.linears())["lm_head"].w is dict(anatomy.embeddings())["model.embed_tokens"].w
-    assert (name in ("gemma3", "qwen2")) == bool(tied)
+        assert dict(anatomy.linears())["lm_head"].w is embedding.w
+    assert (name in ("gemma3", "qwen2", "qwen2-vl")) == bool(tied)
 
 
 @pictured
@@ -245,6 +245,10 @@ def test_an_image_token_behind_the_mask_is_padding_and_its_patch_goes_to_no_othe
     model, batch = make(name)
     first = int((batch["input_ids"][0] == model.config.image_token_id).nonzero()[0, 0])
     batch["attention_mask"][0, first] = 0
+    if "image_grid_thw" in batch:  # half a picture has no place on a grid; the library fails on it too
+        with pytest.raises(BadInput, match="image tokens in row 0"):
+            prefill(anatomies.of(model), batch)
+        return
     wanted, valid = library(name, model, batch), batch["attention_mask"].bool()
     anatomy = anatomies.of(model)
     assert int(anatomy.embed(batch).kinds[0, first]) == PADDING

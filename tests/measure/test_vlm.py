@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from trimtab import anatomy
+from trimtab.anatomy import tiny
 from trimtab.anatomy.trimmed import Trimmed
 from trimtab.core.errors import BadInput
 from trimtab.core.keep import Keep, share
@@ -69,6 +70,23 @@ def test_trimmed_model_says_the_same_in_parts(llava: Any, batch: dict[str, torch
     whole, trimmed = (dict(_row(one) for one in operations(parts(model, batch))) for model in (llava, net))
     assert whole["flops.vision"] == trimmed["flops.vision"]
     assert trimmed["flops.prefill"] < 0.75 * whole["flops.prefill"]
+
+
+@pytest.mark.parametrize("name", ["qwen2-vl", "qwen2.5-vl", "qwen3-vl"])
+def test_pictures_of_several_sizes_and_their_places_are_in_the_parts(name: str) -> None:
+    model, batch = tiny.make(name)
+    model.generation_config.eos_token_id = None
+    wanted = _greedy(model, batch, 5)
+    found = parts(model, batch)
+    assert torch.equal(_run(found, 5), wanted)
+    net = Trimmed(anatomy.of(model), [Keep(score=lambda sight: sight.stream.source.float(), budget=share(0.1))])
+    found = parts(net, batch)
+    assert torch.equal(_run(found, 5), _greedy(net, batch, 5))
+    counted = dict(_row(one) for one in operations(found))
+    assert counted["flops.vision"] > 0
+    whole = dict(_row(one) for one in operations(parts(Trimmed(net.anatomy), batch)))
+    assert counted["flops.vision"] == whole["flops.vision"]
+    assert counted["flops.prefill"] < whole["flops.prefill"]
 
 
 def _row(reading: Any) -> tuple[str, float]:

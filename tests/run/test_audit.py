@@ -66,7 +66,17 @@ def test_pictures_that_the_processor_dropped_are_refused() -> None:
             count(anatomy, [batch, broken])
 
 
-@pytest.mark.parametrize(("name", "parts"), [("llava", PARTS), ("clip", PARTS), ("bert", ("language", "head"))])
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("llava", PARTS),
+        ("clip", PARTS),
+        ("bert", ("language", "head")),
+        ("qwen2-vl", PARTS[:3]),  # its head is the embedding
+        ("qwen2.5-vl", PARTS),
+        ("qwen3-vl", PARTS),
+    ],
+)
 def test_what_is_expected_is_what_the_walk_sees(name: str, parts: tuple[str, ...]) -> None:
     """Pooled linears (projections of CLIP, the pooler of BERT) see one row for each picture or text."""
     model, batch = tiny.make(name)
@@ -78,7 +88,7 @@ def test_what_is_expected_is_what_the_walk_sees(name: str, parts: tuple[str, ...
     for row in seen:
         other = guess[row["name"]]
         assert (row["part"], row["width"], row["text"]) == (other["part"], other["width"], other["text"])
-        slack = 4 if row["part"] == "vision" else 0  # the class token of each picture
+        slack = 4 if row["part"] == "vision" and anatomy.EVEN else 0  # the class token of each picture
         assert 0 <= row["image"] - other["image"] <= slack
 
 

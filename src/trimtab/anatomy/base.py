@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from trimtab.anatomy.attention import See
 from trimtab.anatomy.host import hosts, install
 from trimtab.anatomy.slots import Slots
-from trimtab.core.errors import BadInput, unknown
+from trimtab.core.errors import BadInput, Refused, unknown
 from trimtab.core.keep import Stream
 from trimtab.core.linear import Embedding, Linear
 
@@ -145,6 +145,11 @@ class Anatomy(ABC):
         """The pictures of a batch, each by itself, padding ones left out."""
         pixels = batch.get(self.INPUTS[0]) if self.INPUTS else None
         return [] if pixels is None else list(pixels.reshape(-1, *pixels.shape[-3:]).flatten(2))
+
+    def copies(self, ids: Integer[Tensor, "b t"], shown: Batch, times: int) -> Batch:
+        """``shown``, what belongs to the pictures of ``ids``, for every row ``times`` times in turn: each copy with all
+        pictures of its row, in their order. Raises Refused where it is not known how to tell them apart."""
+        raise Refused(f"num_return_sequences: got {times}; accepted with {', '.join(shown)}: 1")
 
     def pooled(self, name: str) -> bool:
         """Whether a linear sees one row for each picture (vision, projector) or text, not one for each token."""

@@ -11,5 +11,8 @@ FAMILIES = {
     "llava": "trimtab.anatomy.llava:Llava",
     "mistral": "trimtab.anatomy.llama:Llama",
     "qwen2": "trimtab.anatomy.llama:Llama",
+    "qwen2_5_vl": "trimtab.anatomy.qwenvl:Qwen25VL",
+    "qwen2_vl": "trimtab.anatomy.qwenvl:Qwen2VL",
     "qwen3": "trimtab.anatomy.llama:Llama",
+    "qwen3_vl": "trimtab.anatomy.qwenvl:Qwen3VL",
 }

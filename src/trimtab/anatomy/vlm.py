@@ -87,6 +87,13 @@ class Joined(Anatomy):
             return blind(text)
         return self.tower.start(batch, text)
 
+    def copies(self, ids: Integer[Tensor, "b t"], shown: Batch, times: int) -> Batch:
+        if set(shown) != {"pixel_values"}:
+            return super().copies(ids, shown, times)
+        pixels, here = shown["pixel_values"], self.placeholders(ids).sum(1)
+        counts = (here * len(pixels) // here.sum().clamp(min=1)).tolist()
+        return {"pixel_values": torch.cat([part.repeat(times, 1, 1, 1) for part in pixels.split(counts)])}
+
     def words(self, ids: Integer[Tensor, "b t"], positions: Tensor, valid: Tensor) -> Stream:
         return self.decoder.words(ids, positions, valid)
 
