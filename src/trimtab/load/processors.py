@@ -5,12 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoProcessor, AutoTokenizer, Idefics3Processor, PreTrainedTokenizerBase
 
 from trimtab.core.errors import BadInput, Refused
+from trimtab.load.checkpoint import read_json
 
 BACKEND = "pil"
 IMAGES = ("processor_config.json", "preprocessor_config.json")
+STILLS = {"SmolVLMProcessor": Idefics3Processor}
+"""In place of processors whose half for video needs torchvision: one that writes pictures in the same words."""
 WORDS = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
 
 
@@ -24,11 +27,11 @@ class Processors(NamedTuple):
 
 def open_processors(folder: Path, trust_remote_code: bool = False) -> Processors:
     """What ``folder`` holds of them; Nones where it holds none. Raises BadInput, naming the folder, if damaged."""
-    kinds: list[Any] = [AutoProcessor] if any((folder / name).is_file() for name in IMAGES) else []
+    kinds: list[Any] = [_kind(folder)] if any((folder / name).is_file() for name in IMAGES) else []
     kinds += [AutoTokenizer] if not kinds and any((folder / name).is_file() for name in WORDS) else []
     if not kinds:
         return Processors(None, None, None)
-    options = {"backend": BACKEND} if kinds[0] is AutoProcessor else {}
+    options = {} if kinds[0] is AutoTokenizer else {"backend": BACKEND}
     try:
         found = kinds[0].from_pretrained(
             folder, local_files_only=True, trust_remote_code=trust_remote_code, **options
@@ -40,6 +43,14 @@ def open_processors(folder: Path, trust_remote_code: bool = False) -> Processors
     if images is None and not isinstance(found, PreTrainedTokenizerBase) and hasattr(found, "image_mean"):
         images = found
     return Processors(found, tokenizer, None if images is None else backend_of(images))
+
+
+def _kind(folder: Path) -> Any:
+    """What opens the processor that the folder names."""
+    for name in IMAGES:
+        if (folder / name).is_file() and (found := read_json(folder / name).get("processor_class")):
+            return STILLS.get(found, AutoProcessor)
+    return AutoProcessor
 
 
 def backend_of(images: Any) -> str:
