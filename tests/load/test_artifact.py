@@ -12,8 +12,8 @@ import torch
 import yaml
 from hublike import edit_header, edit_json, outputs, repository, same, state, trim, words
 from safetensors.torch import load_file, save_file
-from seeing import PROCESSORS, image_id
 
+from seeing import PROCESSORS, image_id
 from trimtab.core.errors import BadInput, Refused
 from trimtab.core.fit import Site
 from trimtab.core.weight import Quantized
