@@ -53,7 +53,7 @@ def with_blocks(
     """
     own = block[:, -queries.shape[1] :]
     same = (own[:, :, None] == block[:, None, :]) & (block[:, None, :] >= 0) & valid[:, None, :]
-    seen = causal(queries, keys, valid, None if bounded else window) | same[:, None]
+    seen = causal(queries, keys, valid, window) | same[:, None]
     if bounded and window is not None:
         seen &= (queries[:, :, None] - keys[:, None, :] < window)[:, None]
     return seen
