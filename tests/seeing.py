@@ -85,6 +85,10 @@ PROCESSORS: dict[str, Callable[[], Any]] = {
 """By the name of the tiny model that reads what the processor gives."""
 
 
+NUMPY = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+"""PaliGemma's processor makes labels of tensors by way of numpy, which warns."""
+
+
 def image_id(processor: Any) -> int:
     """The id of the words that stand for a picture."""
     return int(getattr(processor.tokenizer, "image_token_id", processor.image_token_id))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from oracle import close, untouched
-from seeing import PROCESSORS, WORDS, Batch, idefics3, image_id, picture, siglip, smolvlm
+from seeing import NUMPY, PROCESSORS, WORDS, Batch, idefics3, image_id, picture, siglip, smolvlm
 from trimtab import anatomy as anatomies
 from trimtab.anatomy import tiny
 from trimtab.anatomy.loop import prefill, step
@@ -22,6 +22,7 @@ from trimtab.core.stats import IMAGE
 from trimtab.evaluate.prompt import encode
 from trimtab.load.processors import open_processors
 
+pytestmark = NUMPY
 talking = pytest.mark.parametrize("name", sorted(PROCESSORS))
 
 
@@ -159,17 +160,27 @@ def test_what_an_anatomy_cannot_read_is_named() -> None:
     refused("siglip-vision", "pixel_values are missing", pixel_values=lambda _: None)
 
 
-def test_pictures_that_are_all_padding_are_none_and_smolvlm_takes_the_first_for_one() -> None:
-    for name, tokens in (("idefics3", 0), ("smolvlm", 4)):
-        model, batch = tiny.make(name)
-        batch["pixel_values"] = torch.zeros_like(batch["pixel_values"])
-        batch["pixel_attention_mask"] = torch.ones_like(batch["pixel_attention_mask"])
-        places = (batch["input_ids"] == tiny.IMAGE_TOKEN).nonzero()
-        for row, column in places[tokens:].tolist():
-            batch["input_ids"][row, column] = 7
-        oracle, anatomy, valid = untouched(model), anatomies.of(model), batch["attention_mask"].bool()
-        close(prefill(anatomy, batch).logits[valid], oracle(**batch).logits[valid])
-        assert len(anatomy.pictures(batch)) == bool(tokens)
+def test_paligemma_counts_from_1_where_nobody_says_otherwise() -> None:
+    model, batch = tiny.make("paligemma")
+    anatomy, valid = anatomies.of(model), batch["attention_mask"].bool()
+    assert anatomy.embed(batch).positions[valid].min() == 1
+    batch["position_ids"] = valid.long().cumsum(1) - 1
+    assert anatomy.embed(batch).positions[valid].min() == 0
+
+
+@pytest.mark.parametrize(("name", "tokens"), [("idefics3", 0), ("smolvlm", 4)])
+def test_pictures_that_are_all_padding_are_none_and_smolvlm_takes_the_first_for_one(name: str, tokens: int) -> None:
+    """The library's Idefics3 fails where all are padding; it answers as if none had been given."""
+    model, batch = tiny.make(name)
+    batch["pixel_values"] = torch.zeros_like(batch["pixel_values"])
+    batch["pixel_attention_mask"] = torch.ones_like(batch["pixel_attention_mask"])
+    for row, column in (batch["input_ids"] == tiny.IMAGE_TOKEN).nonzero()[tokens:].tolist():
+        batch["input_ids"][row, column] = 7
+    words = {key: value for key, value in batch.items() if key in ("input_ids", "attention_mask")}
+    oracle, anatomy, valid = untouched(model), anatomies.of(model), batch["attention_mask"].bool()
+    wanted = oracle(**(batch if tokens else words)).logits
+    close(prefill(anatomy, batch).logits[valid], wanted[valid])
+    assert len(anatomy.pictures(batch)) == bool(tokens)
 
 
 def test_without_a_mask_all_pixels_are_there() -> None:

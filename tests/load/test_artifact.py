@@ -13,7 +13,7 @@ import yaml
 from hublike import edit_header, edit_json, outputs, repository, same, state, trim, words
 from safetensors.torch import load_file, save_file
 
-from seeing import PROCESSORS, image_id
+from seeing import NUMPY, PROCESSORS, image_id
 from trimtab.core.errors import BadInput, Refused
 from trimtab.core.fit import Site
 from trimtab.core.weight import Quantized
@@ -69,6 +69,7 @@ def test_an_untouched_model_is_bit_equal_too(kind: str, tmp_path: Path) -> None:
     assert same(outputs(open_source(tmp_path / "out").model, batch), before)
 
 
+@NUMPY
 @pytest.mark.parametrize("kind", ["gemma3-vision", "idefics3", "paligemma"])
 def test_processors_that_see_come_back_and_the_gate_s_samples_hold_pictures(kind: str, tmp_path: Path) -> None:
     repository(tmp_path / "source", kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
 import torch
 from transformers import (
@@ -61,7 +62,7 @@ def vision(head: bool = True) -> PreTrainedModel:
 def paligemma(kind: str = "gemma", image: int = VOCABULARY) -> PreTrainedModel:
     """``image`` is no word of the vocabulary unless it is below ``VOCABULARY``. The tower has a head that nothing runs,
     with ``gemma2`` none."""
-    more = {
+    more: dict[str, dict[str, Any]] = {
         "gemma": {"num_key_value_heads": 1},
         "gemma2": {"sliding_window": 5, "query_pre_attn_scalar": 12, "attn_logit_softcapping": 1.5,
                    "final_logit_softcapping": 20.0},
