@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from oracle import Batch, close, library, longer, make, untouched
+from oracle import Batch, close, followed, library, make, untouched
 from trimtab import anatomy as anatomies
 from trimtab.anatomy import tiny
 from trimtab.anatomy.decoder import DEEP, GRID
@@ -105,7 +105,7 @@ def test_a_conversation_goes_on_behind_the_grid(name: str) -> None:
     prefill(anatomy, batch, slots=slots)
     more = torch.randint(3, 90, (4, 7))
     found = [step(anatomy, more[:, :3], slots).logits, step(anatomy, more[:, 3:], slots).logits]
-    close(torch.cat(found, 1), oracle(**longer(batch, more)).logits[:, -7:])
+    close(torch.cat(found, 1), oracle(**followed(model, batch, more)).logits[:, -7:])
 
 
 def test_windows_split_pictures_and_change_the_order_of_patches() -> None:

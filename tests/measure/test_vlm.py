@@ -127,3 +127,19 @@ def test_latencies_are_named_by_rows(llava: Any, batch: dict[str, torch.Tensor])
     found = latencies(parts(llava, repeated(batch, 1)), repeats=6, warmup=1, tokens=2)
     assert all(one.spread is not None and one.spread[0] <= one.value <= one.spread[1] for one in found)
     assert torch.equal(repeated(batch, 3)["pixel_values"][2], batch["pixel_values"][0])
+
+
+@pytest.mark.parametrize("name", ["gemma3-vision", "idefics3", "paligemma", "paligemma2", "smolvlm"])
+def test_models_whose_masks_follow_token_types_say_the_same_in_parts(name: str) -> None:
+    model, batch = tiny.make(name)
+    batch["labels"] = torch.full_like(batch["input_ids"], -100)
+    found = parts(model, batch)
+    with torch.no_grad():
+        whole = model(**batch).logits[:, -1:]
+    assert found.vision is not None
+    assert torch.allclose(found.prefill(), whole, atol=1e-5)  # type: ignore[arg-type]
+    del batch["labels"]
+    net = Trimmed(anatomy.of(model), [Keep(score=lambda sight: -sight.stream.source.float(), budget=share(0.5))])
+    with torch.no_grad():
+        whole = net(**batch).logits[:, -1:]
+    assert torch.allclose(parts(net, batch).prefill(), whole, atol=1e-5)  # type: ignore[arg-type]

@@ -132,11 +132,17 @@ class Trimmed(nn.Module, GenerationMixin):
         if model_kwargs.get("past_key_values") is None and generation_config.use_cache is not False:
             model_kwargs["past_key_values"] = Slots()
 
+    def _update_model_kwargs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """What belongs to a new token (its mask, position and type) is for the library's own class to say."""
+        found: dict[str, Any] = self.anatomy.model._update_model_kwargs_for_generation(*args, **kwargs)
+        return found
+
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **kwargs: Any
     ) -> tuple[Tensor, dict[str, Any]]:
         """Each row ``expand_size`` times, and with every copy all of the row's pictures, in their order."""
-        shown = {name: kwargs.pop(name) for name in self.anatomy.INPUTS if kwargs.get(name) is not None}
+        whole = [name for name in self.anatomy.INPUTS if name not in self.anatomy.ROWS and kwargs.get(name) is not None]
+        shown = {name: kwargs.pop(name) for name in whole}
         if expand_size > 1 and shown and input_ids is not None:
             shown = self.anatomy.copies(input_ids, shown, expand_size)
         input_ids, kwargs = GenerationMixin._expand_inputs_for_generation(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import transformers
-from transformers import AutoProcessor, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoProcessor, AutoTokenizer, Idefics3Processor, PreTrainedTokenizerBase
 
 from trimtab.core.errors import BadInput, Refused
 from trimtab.load.checkpoint import read_json
@@ -18,6 +18,8 @@ from trimtab.load.checkpoint import read_json
 BACKEND = "pil"
 IMAGES = ("processor_config.json", "preprocessor_config.json")
 NAMED = ("processor_config.json", "preprocessor_config.json", "tokenizer_config.json")  # may name the class, in turn
+STILLS = {"SmolVLMProcessor": Idefics3Processor}
+"""In place of a processor that wants more packages than pictures need: one that writes pictures in the same words."""
 WORDS = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
 
 
@@ -49,9 +51,12 @@ def open_processors(folder: Path, trust_remote_code: bool = False) -> Processors
 
 def _class_of(folder: Path) -> Any:
     """What opens the processor of ``folder``: the library's automatic class, or, where the class that the files name
-    wants a video processor, that one without it."""
+    wants a video processor, one without it."""
     found = (read_json(folder / name).get("processor_class") for name in NAMED if (folder / name).is_file())
-    kind = getattr(transformers, next((name for name in found if name), ""), None)
+    name = next((name for name in found if name), "")
+    if name in STILLS:
+        return STILLS[name]
+    kind = getattr(transformers, name, None)
     parts: list[str] = getattr(kind, "get_attributes", list)()
     return images_only(kind) if "video_processor" in parts else AutoProcessor
 

@@ -21,6 +21,8 @@ from trimtab.measure.flops import flops
 from trimtab.measure.latency import timed
 
 Batch = dict[str, Tensor]
+WORDS = ("input_ids", "attention_mask", "token_type_ids")
+UNUSED = ("mm_token_type_ids", "labels")
 
 
 @dataclass(frozen=True)
@@ -72,8 +74,8 @@ def parts(model: Any, batch: Batch) -> Parts:
     through the library's forward. Raises BadInput for a model that cannot be given its pictures' features."""
     if getattr(model, "policies", None) is not None:
         return _of_loop(model, batch)
-    words = {name: value for name, value in batch.items() if name in ("input_ids", "attention_mask")}
-    shown = {name: value for name, value in batch.items() if name not in words and name != "mm_token_type_ids"}
+    words = {name: value for name, value in batch.items() if name in WORDS}
+    shown = {name: value for name, value in batch.items() if name not in words and name not in UNUSED}
     if not shown:
         run = Decoding(model, words, {})
         return Parts(None, run.prefill, run.decode, len(words["input_ids"]))
@@ -90,7 +92,7 @@ def parts(model: Any, batch: Batch) -> Parts:
 
 
 def _of_loop(model: Any, batch: Batch) -> Parts:
-    words = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    words = {name: batch[name] for name in WORDS if name in batch}
     if not model.anatomy.INPUTS or model.anatomy.INPUTS[0] not in batch:
         run = Decoding(model, words, {})
         return Parts(None, run.prefill, run.decode, len(batch["input_ids"]))
