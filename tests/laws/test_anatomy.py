@@ -34,6 +34,7 @@ from trimtab.core.errors import BadInput
 from trimtab.core.linear import Linear
 from trimtab.core.stats import IMAGE, PADDING, TEXT
 
+WORDLESS = ("dinov2", "dinov2-gated")  # towers by themselves
 every = pytest.mark.parametrize("name", FAMILIES)
 decoding = pytest.mark.parametrize("name", DECODERS)
 pictured = pytest.mark.parametrize("name", PICTURED)
@@ -207,7 +208,7 @@ def test_part_of_knows_every_host_and_refuses_other_names(name: str) -> None:
     anatomy = anatomies.of(make(name)[0])
     known = {"vision", "projector", "language", "embedding", "head"}
     assert all(anatomy.part_of(n) in known for n, _ in anatomy.linears())
-    assert [anatomy.part_of(n) for n, _ in anatomy.embeddings()] == ["embedding"]
+    assert [anatomy.part_of(n) for n, _ in anatomy.embeddings()] == ["embedding"] * (name not in WORDLESS)
     first = next(anatomy.linears())[0]
     with pytest.raises(BadInput, match=first):
         anatomy.part_of(f"x{first}")
@@ -218,10 +219,11 @@ def test_aliases_are_exactly_the_tied_weights(name: str) -> None:
     model, _ = make(name)
     tied = name in DECODERS and model.config.get_text_config().tie_word_embeddings
     anatomy = anatomies.of(model)
-    assert anatomy.aliases() == ([("model.embed_tokens", "lm_head")] if tied else [])
+    tables = [n for n, _ in anatomy.embeddings()]
+    assert anatomy.aliases() == ([(tables[0], "lm_head")] if tied else [])
     if tied:
-        assert dict(anatomy.linears())["lm_head"].w is dict(anatomy.embeddings())["model.embed_tokens"].w
-    assert (name in ("gemma3", "qwen2")) == bool(tied)
+        assert dict(anatomy.linears())["lm_head"].w is dict(anatomy.embeddings())[tables[0]].w
+    assert (name in ("gemma3", "internvl", "qwen2")) == bool(tied)
 
 
 @pictured
@@ -266,9 +268,10 @@ def test_a_batch_without_pictures_runs_no_vision_layer_and_answers_as_the_librar
 @pictured
 def test_pictures_and_placeholders_that_do_not_match_are_an_error(name: str) -> None:
     model, batch = make(name)
-    batch["pixel_values"] = batch["pixel_values"][1:]
+    anatomy = anatomies.of(model)
+    batch |= {key: batch[key][:-1] for key in anatomy.INPUTS if key in batch}  # the last row has one picture
     with pytest.raises(BadInput, match="image tokens"):
-        prefill(anatomies.of(model), batch)
+        prefill(anatomy, batch)
 
 
 def test_layers_behind_the_chosen_vision_layer_are_listed_but_never_run() -> None:
@@ -288,15 +291,17 @@ def test_see_is_shown_the_queries_keys_mask_and_scaling_that_make_the_library_s_
     oracle.set_attn_implementation("eager")
     wanted = attentions(name, oracle, batch)
     anatomy = anatomies.of(model)
-    seen: list[tuple[Tensor, Tensor, Tensor, float]] = []
-    stream = anatomy.embed(batch)
-    for index in anatomy.layers():
-        stream = anatomy.blocks()[index](stream, see=lambda *shown: seen.append(shown))
-    valid = batch["attention_mask"].bool()
-    assert len(seen) == len(wanted) == len(anatomy.layers())
+    seen: list[tuple[Tensor, Tensor, Tensor | None, float]] = []
+    shown = anatomy.layers() or range(1, len(anatomy.blocks()))  # of a tower by itself all its layers
+    stream = anatomy.start(batch)
+    for index, block in enumerate(anatomy.blocks()):
+        stream = block(stream, see=(lambda *given: seen.append(given)) if index in shown else None)
+    valid = batch["attention_mask"].bool() if "attention_mask" in batch else stream.valid
+    assert len(seen) == len(wanted) == len(shown)
     for (q, k, mask, scaling), probabilities in zip(seen, wanted, strict=True):
         k = k.repeat_interleave(q.shape[1] // k.shape[1], 1)
-        scores = (q @ k.mT * scaling).masked_fill(~mask, -torch.inf).softmax(-1)
+        scores = q @ k.mT * scaling
+        scores = (scores if mask is None else scores.masked_fill(~mask, -torch.inf)).softmax(-1)
         close(scores.transpose(1, 2)[valid], probabilities.transpose(1, 2)[valid])
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hublike import edit_header, edit_json, outputs, repository, same, state, trim, words
+from hublike import edit_header, edit_json, outputs, quantize, repository, same, state, trim, words
 from safetensors.torch import load_file, save_file
 
 from trimtab.core.errors import BadInput, Refused
@@ -23,17 +23,11 @@ from trimtab.load.skeleton import skeleton
 from trimtab.quantize import RTN
 
 
-def quantize(loaded: Loaded, group_size: int = 8) -> None:
-    """Every linear and the embeddings on a 4-bit grid, a tied pair as one weight."""
-    method = RTN(bits=4, group_size=group_size)
-    made: dict[int, Any] = {}
-    for name, host in artifact.hosts(loaded.anatomy):
-        old = host.w
-        made.setdefault(id(old), method(old, Site(name, old.dense)))
-        host.w = made[id(old)]
-
-
-@pytest.mark.parametrize("kind", ["llava", "llama", "gemma3", "clip", "bert", "qwen2"])
+@pytest.mark.parametrize(
+    "kind",
+    ["llava", "llama", "gemma3", "clip", "bert", "qwen2", "llava-next", "llava-onevision", "internvl", "internvl-layer",
+     "dinov2", "dinov2-gated"],
+)  # fmt: skip
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_round_trip_is_bit_equal(kind: str, dtype: torch.dtype, tmp_path: Path) -> None:
     _, batch = repository(tmp_path / "source", kind, dtype)
@@ -331,7 +325,7 @@ def test_truncated_tensors_are_named(trimmed_llava: tuple[Loaded, Path], tmp_pat
     edit_header(path, lambda table: table.pop("lm_head.w.value"))
 
 
-@pytest.mark.parametrize("kind", ["llava", "gemma3", "clip", "bert"])
+@pytest.mark.parametrize("kind", ["llava", "gemma3", "clip", "bert", "llava-onevision", "internvl", "dinov2"])
 def test_a_skeleton_has_all_buffers_and_no_weights(kind: str, tmp_path: Path) -> None:
     model, _ = repository(tmp_path, kind, torch.bfloat16)
     theirs = type(model).from_pretrained(tmp_path)

@@ -66,19 +66,27 @@ def test_pictures_that_the_processor_dropped_are_refused() -> None:
             count(anatomy, [batch, broken])
 
 
-@pytest.mark.parametrize(("name", "parts"), [("llava", PARTS), ("clip", PARTS), ("bert", ("language", "head"))])
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("llava", PARTS), ("clip", PARTS), ("bert", ("language", "head")), ("llava-next", PARTS),
+        ("llava-onevision", PARTS), ("llava-onevision-large", PARTS), ("internvl-layer", PARTS),
+        ("dinov2", ("vision",)),
+    ],
+)  # fmt: skip
 def test_what_is_expected_is_what_the_walk_sees(name: str, parts: tuple[str, ...]) -> None:
     """Pooled linears (projections of CLIP, the pooler of BERT) see one row for each picture or text."""
     model, batch = tiny.make(name)
     anatomy = anatomies.of(model)
     names = select(anatomy, parts)
+    tiles = len(batch["pixel_values"].flatten(0, -4)) if "pixel_values" in batch else 0
     guess = {row["name"]: row for row in expected(anatomy, count(anatomy, [batch]), names)}
     seen = measured(anatomy, walk(anatomy, [batch], GPTQ(4, 8), parts))
     assert {row["name"] for row in seen} == set(guess)
     for row in seen:
         other = guess[row["name"]]
         assert (row["part"], row["width"], row["text"]) == (other["part"], other["width"], other["text"])
-        slack = 4 if row["part"] == "vision" else 0  # the class token of each picture
+        slack = tiles if row["part"] == "vision" else 0  # the class token of each
         assert 0 <= row["image"] - other["image"] <= slack
 
 
@@ -140,3 +148,22 @@ def test_pictures_are_counted_where_no_words_stand_for_them() -> None:
     model, batch = tiny.make("clip")
     counts = count(anatomies.of(model), [batch])
     assert (counts.samples, counts.pictures, counts.image) == (3, 3, 3 * tiny.PATCHES)
+
+
+def test_tiles_that_only_fill_up_are_no_part_of_a_picture() -> None:
+    model, batch = tiny.make("llava-next")
+    anatomy = anatomies.of(model)
+    sizes = [one.shape for one in anatomy.pictures(batch)]
+    assert sizes == [(3, tiles * 12 * 12) for tiles in (3, 4, 5, 5)]
+    batch["pixel_values"][0, :3] = 0.5
+    batch["pixel_values"][1, :4] = -1.0
+    batch["pixel_values"][1, 3, 2, 5, 5] = 1.0
+    counts = count(anatomy, [batch])
+    assert (counts.pictures, counts.blank, counts.patches) == (4, 1, (3 + 4 + 5 + 5) * tiny.PATCHES)
+    assert counts.image == int((batch["input_ids"] == tiny.IMAGE_TOKEN).sum())
+
+
+def test_a_tower_by_itself_is_counted_by_its_pictures() -> None:
+    model, batch = tiny.make("dinov2")
+    counts = count(anatomies.of(model), [batch, batch])
+    assert counts == Counts(6, 0, 6 * tiny.PATCHES, 0, 6, 0, 6 * tiny.PATCHES)

@@ -26,7 +26,7 @@ from trimtab.run.batches import joined
 from trimtab.run.walk import LayerReport, walk
 
 EVERYTHING = ("language", "vision", "projector", "embedding", "head")
-VLM = ["llava", "llava-full", "llava-penultimate"]
+VLM = ["llava", "llava-full", "llava-penultimate", "llava-next", "llava-onevision", "internvl"]
 TEXT = ["llama", "gemma3", "qwen2", "bert"]
 
 

@@ -54,7 +54,8 @@ class Anatomy(ABC):
     (the library's class, for the error), ``start``, ``build``, ``head_input``, ``head``; if it generates text,
     ``decodes`` and ``words``; in ``POOLED`` the module paths whose linears see one row for each picture or text; in
     ``INPUTS`` what its processor gives beside ids, mask and positions (the first is what is looked at), and in ``EVEN``
-    whether every picture has the same number of image tokens.
+    whether every picture has the same number of image tokens; in ``PACKED`` whether what is projected is cut and packed
+    afterwards, so that the projector sees other rows than there are image tokens.
     """
 
     PARTS: ClassVar[dict[str, Part]]
@@ -63,6 +64,7 @@ class Anatomy(ABC):
     POOLED: ClassVar[tuple[str, ...]] = ()
     INPUTS: ClassVar[tuple[str, ...]] = ()
     EVEN: ClassVar[bool] = True
+    PACKED: ClassVar[bool] = False
     decodes: ClassVar[bool] = False
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -145,6 +147,11 @@ class Anatomy(ABC):
         """The pictures of a batch, each by itself, padding ones left out."""
         pixels = batch.get(self.INPUTS[0]) if self.INPUTS else None
         return [] if pixels is None else list(pixels.reshape(-1, *pixels.shape[-3:]).flatten(2))
+
+    def expanded(self, batch: Batch, times: int) -> Batch:
+        """What belongs to the pictures, for a batch whose every row comes ``times`` times in a row. Raises BadInput
+        where the model has no pictures among its words."""
+        raise BadInput(f"num_return_sequences: got {times} with pictures; {self.model.config.model_type!r} reads none")
 
     def pooled(self, name: str) -> bool:
         """Whether a linear sees one row for each picture (vision, projector) or text, not one for each token."""

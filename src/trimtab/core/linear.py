@@ -91,7 +91,8 @@ class Patches(nn.Module):
     @classmethod
     def of(cls, module: nn.Conv2d, name: str) -> Patches:
         """The host of a patch convolution. Raises ValueError on any other convolution."""
-        if module.kernel_size != module.stride or module.groups != 1 or any(module.padding):
+        padded = module.padding != "valid" and any(module.padding)
+        if module.kernel_size != module.stride or module.groups != 1 or padded:
             raise ValueError(f"{name}: not a patch convolution (kernel {module.kernel_size}, stride {module.stride})")
         value = nn.Parameter(module.weight.detach().flatten(1), requires_grad=False)
         high, wide = module.kernel_size
