@@ -136,7 +136,7 @@ def test_onevision_names_what_it_does_not_know() -> None:
     anatomy = anatomies.of(model)
     with pytest.raises(BadInput, match="batch_num_images: got 3 pictures in all; pixel_values hold 4"):
         prefill(anatomy, {**batch, "batch_num_images": torch.tensor([2, 1])})
-    for aspect in ("pad", "anyres", "anyres_max_", "square"):
+    for aspect in ("pad", "anyres", "anyres_max_", "anyres_max_0", "square"):
         model.config.vision_aspect_ratio = aspect
         with pytest.raises(BadInput, match=f"vision_aspect_ratio: got '{aspect}'"):
             prefill(anatomy, batch)

@@ -50,7 +50,7 @@ class LlavaOnevision(Tiled):
         than "anyres_max_N"."""
         aspect = self.model.config.vision_aspect_ratio
         number = aspect.removeprefix(ASPECT)
-        if not aspect.startswith(ASPECT) or not number.isdecimal():
+        if not aspect.startswith(ASPECT) or not number.isdecimal() or not int(number):
             raise BadInput(f"vision_aspect_ratio: got {aspect!r}; accepted: {ASPECT}N, as {ASPECT}9")
         return int(number)
 

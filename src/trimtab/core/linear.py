@@ -96,8 +96,7 @@ class Patches(nn.Module):
             raise ValueError(f"{name}: not a patch convolution (kernel {module.kernel_size}, stride {module.stride})")
         value = nn.Parameter(module.weight.detach().flatten(1), requires_grad=False)
         high, wide = module.kernel_size
-        bias = None if module.bias is None else nn.Parameter(module.bias.detach(), requires_grad=False)
-        return cls(Linear(Dense(value), bias, name), (high, wide))
+        return cls(Linear(Dense(value), module.bias, name), (high, wide))
 
     def tiles(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b rows columns in"]:
         """The flattened patches: what ``linear`` is given."""

@@ -51,7 +51,7 @@ def _class_of(folder: Path) -> Any:
     name = read_json(folder / "config.json").get("model_type") if (folder / "config.json").is_file() else None
     if name not in CONFIG_MAPPING:
         return AutoProcessor
-    kind = PROCESSOR_MAPPING.get(CONFIG_MAPPING[name])
+    kind = PROCESSOR_MAPPING.get(CONFIG_MAPPING[name], None)
     return stills(kind) if kind is not None and VIDEO in kind.get_attributes() else AutoProcessor
 
 
