@@ -58,7 +58,7 @@ def _class_of(folder: Path) -> Any:
 def stills(kind: type[ProcessorMixin]) -> Any:
     """A processor class, under its own name, without its video processor. It raises Refused for videos."""
 
-    class Stills(kind):  # type: ignore[misc, valid-type]
+    class Stills(kind):
         @classmethod
         def get_attributes(cls) -> list[str]:
             return [name for name in kind.get_attributes() if name != VIDEO]
