@@ -162,7 +162,7 @@ def by_layer(anatomy: Anatomy, policies: Sequence[Policy]) -> dict[int, Policy]:
         chosen[layer] = policy
     if chosen and not anatomy.decodes:
         kind = anatomy.model.config.model_type
-        raise Refused(f"policies: token policies need a model that generates text; {kind!r} does not")
+        raise Refused(f"policies: token policies need a model that generates text in the loop; {kind!r} does not")
     return chosen
 
 

@@ -1,10 +1,11 @@
-"""Batches of noise pictures and fixed sentences: gate samples that anybody may see."""
+"""Batches of noise pictures, tones and fixed sentences: gate samples that anybody may see."""
 
 from __future__ import annotations
 
 import random
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from torch import Tensor
 
@@ -19,7 +20,8 @@ SENTENCES = (
 
 
 def batches(processor: Any, count: int = 2, seed: int = 0) -> list[dict[str, Tensor]]:
-    """``count`` batches of four rows of different lengths, padded, a picture in each row where the model has eyes.
+    """``count`` batches of four rows of different lengths, padded, a picture in each row where the model has eyes,
+    a second of sound where it has ears.
 
     Raises BadInput where there is no processor to make them with.
     """
@@ -32,12 +34,33 @@ def batches(processor: Any, count: int = 2, seed: int = 0) -> list[dict[str, Ten
     for number in range(count):
         options: dict[str, Any] = {"return_tensors": "pt", "padding": padded}
         texts = [" ".join([sentence] * (number + 1)) for sentence in sentences]
+        if hasattr(processor, "feature_extractor"):
+            made.append(_heard(processor, texts, padded, seed + 100 * number))
+            continue
         if hasattr(processor, "image_processor"):
             options["images"] = [_noise(seed + 100 * number + row) for row in range(len(texts))]
             token = getattr(processor, "image_token", None)
             texts = [f"{token}\n{text}" if token else text for text in texts]
         made.append(dict(processor(text=texts, **options)))
     return made
+
+
+def _heard(processor: Any, texts: list[str], padded: bool, seed: int) -> dict[str, Tensor]:
+    """Sound for an encoder, padded to its length, and sentences for a decoder, padded to theirs."""
+    ears = processor.feature_extractor
+    tones = [_tones(seed + row, ears.sampling_rate) for row in range(len(texts))]
+    words = processor.tokenizer(texts, padding=padded, return_tensors="pt")
+    return {
+        **ears(tones, sampling_rate=ears.sampling_rate, return_tensors="pt"),
+        **{f"decoder_{name}": value for name, value in words.items()},
+    }
+
+
+def _tones(seed: int, rate: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """A second of three sines."""
+    generator = random.Random(seed)
+    angles = 2 * np.pi * np.arange(rate) / rate
+    return sum(np.sin(generator.uniform(80, 2000) * angles) for _ in range(3)).astype(np.float32) / 3
 
 
 def _noise(seed: int) -> Image.Image:
