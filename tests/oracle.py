@@ -117,8 +117,14 @@ def random_drop(batch: Batch, layer: int, seed: int = 0, share: float = 0.5) -> 
     return Drop(tuple(gone), layer)
 
 
+def mask_of(name: str, batch: Batch) -> Tensor | None:
+    """Where a batch has words and no padding, if it says so."""
+    return batch.get("attention_mask" if name == "builtin" else tiny.MODELS[name].mask)
+
+
 def decoder_of(model: PreTrainedModel) -> nn.Module:
-    return getattr(model.model, "language_model", model.model)
+    base = model.base_model
+    return getattr(base, "language_model", getattr(base, "decoder", base))
 
 
 def embedded(model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -144,9 +150,11 @@ def slow(model: PreTrainedModel, batch: Batch, drops: Iterable[Drop], said: Tens
     """
     stack, drops = decoder_of(model), list(drops)
     x, mask = embedded(model, batch), batch["attention_mask"]
-    if said is not None:
-        x, mask = torch.cat([x, stack.embed_tokens(said)], 1), torch.cat([mask, torch.ones_like(said)], 1)
+    mask = mask if said is None else torch.cat([mask, torch.ones_like(said)], 1)
     where = positions(mask)
+    if said is not None and said.shape[1]:
+        more = {"position_ids": where[:, x.shape[1] :]} if "position_ids" in batch else {}
+        x = torch.cat([x, embedded(model, {"input_ids": said, **more})], 1)
     for index, layer in enumerate(stack.layers):
         gone = [drop.gone for drop in drops if drop.layer <= index]
         x = layer(
@@ -155,20 +163,25 @@ def slow(model: PreTrainedModel, batch: Batch, drops: Iterable[Drop], said: Tens
             position_embeddings=angles(stack, x, where, index),
             position_ids=where,
         )
-    logits: Tensor = model.lm_head(stack.norm(x))
+    for name in ("norm", "final_layernorm", "final_layer_norm", "project_out"):
+        behind = getattr(stack, name, None)
+        x = x if behind is None else behind(x)
+    logits: Tensor = model.lm_head(x)
     cap = getattr(model.config, "final_logit_softcapping", None)
     return logits if cap is None else (logits / cap).tanh() * cap
 
 
 def window_of(model: PreTrainedModel, index: int) -> int | None:
     config = model.config.get_text_config()
-    if config.model_type == "mistral":
+    if config.model_type in ("mistral", "phi3"):
         return config.sliding_window
     kinds = getattr(config, "layer_types", None)
     return config.sliding_window if kinds and kinds[index] == "sliding_attention" else None
 
 
-def angles(stack: nn.Module, x: Tensor, where: Tensor, index: int) -> tuple[Tensor, Tensor]:
+def angles(stack: nn.Module, x: Tensor, where: Tensor, index: int) -> tuple[Tensor, Tensor] | None:
+    if not hasattr(stack, "rotary_emb"):
+        return None
     if stack.config.model_type == "gemma3_text":
         return stack.rotary_emb(x, where, stack.config.layer_types[index])
     return stack.rotary_emb(x, where)
