@@ -149,7 +149,7 @@ def test_robustness_has_a_row_for_each_picture_and_claims_only_what_its_interval
     assert "image missing" not in before_after
     shown = next(a for tag, a in page.tags if tag == "svg" and a.get("aria-labelledby") == "robust-t robust-d")
     assert shown["role"] == "img"
-    assert "noise, severity 3, before 93.7 %; noise, severity 3, after 87.3 %" in page.text
+    assert "noise 3, before 93.7 %; noise 3, after 87.3 %" in page.text
 
 
 def test_a_missing_picture_is_no_worse_or_better(tmp_path: Path) -> None:

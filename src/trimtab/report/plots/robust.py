@@ -14,7 +14,7 @@ from trimtab.report.svg import Panel, Plot
 from trimtab.report.table import Cell, Table, columns
 from trimtab.report.tables import changed, reading
 
-LEFT, RIGHT, TOP, PITCH = 122.0, 348.0, 4.0, 28.0
+LEFT, RIGHT, TOP, PITCH = 100.0, 340.0, 4.0, 28.0
 FIRST = ("clean", "missing")
 SHAPES = {"before": 0, "after": 1}
 
@@ -68,8 +68,8 @@ def _panel(run: Run, names: list[str]) -> Panel:
     said = []
     for place, name in enumerate(names):
         y = TOP + PITCH * (place + 0.5)
-        words = view(shown_as(name)).partition(", the same")[0]
-        body.append(svg.text(0, y + 4, svg.short(words, 18), "name"))
+        words = view(shown_as(name)).partition(", the same")[0].replace(", severity", "")
+        body.append(svg.text(0, y + 4, svg.short(words, 15), "name"))
         for when, offset in (("before", -5.0), ("after", 5.0)):
             one = run.get(when, name)
             if one is None or one.value != one.value:
