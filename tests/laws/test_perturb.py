@@ -101,8 +101,8 @@ def test_severity_is_monotone(name: str) -> None:
 
 
 @every
-@pytest.mark.parametrize("bad", [0, 6, -1, True, 3.0, "3", None])
-def test_another_severity_is_an_error_that_says_what_is_accepted(name: str, bad: object) -> None:
+@pytest.mark.parametrize("bad", [0, 6, -1, True])
+def test_another_severity_is_an_error_that_says_what_is_accepted(name: str, bad: int) -> None:
     kind = methods.get(name)
     said = rf"severity: got {bad!r}; accepted: 1, 2, 3, 4, 5"
     with pytest.raises(ValueError, match=said):

@@ -57,7 +57,7 @@ def compared(context: Context) -> list[dict[str, Any]]:
                      "flips": {"lost": found.lost, "gained": found.gained, "n": found.n}})  # fmt: skip
         sides["before"].append(before)
         sides["after"].append(after)
-    for when, readings in sides.items():
+    for when, readings in sides.items() if rows else ():
         context.read(when, readings)
     return rows
 
