@@ -13,7 +13,7 @@ from typing import Any, get_type_hints
 from trimtab.core.card import Card
 from trimtab.core.errors import BadInput, nearest, unknown
 
-FAMILIES = ("quantize", "prune", "tokens")
+FAMILIES = ("quantize", "prune", "factorize", "tokens")
 
 # What other tools call a knob -> what it is called here.
 FOREIGN = {
@@ -22,7 +22,10 @@ FOREIGN = {
     **dict.fromkeys(("percdamp", "dampening_frac", "damp"), "damp_percent"),
     **dict.fromkeys(("sym", "is_symmetric"), "symmetric"),
     **dict.fromkeys(("keep_ratio", "retain_ratio", "subset_ratio", "keep_rate"), "keep"),
-    **dict.fromkeys(("structure", "mask_structure", "sparsity_type", "prune_pattern", "n_m"), "pattern"),
+    **dict.fromkeys(
+        ("structure", "mask_structure", "sparsity_type", "prune_pattern", "n_m", "prunen", "prunem"), "pattern"
+    ),
+    **dict.fromkeys(("rank", "lora_rank", "lora_r", "eora_rank", "adapter_rank"), "r"),
     **dict.fromkeys(("agg_layer", "k", "prune_layer", "layer_idx"), "layer"),
 }
 # These say what is removed (or one cannot tell), so the name alone would not do.
@@ -96,6 +99,8 @@ def _check(family: str, method: Any) -> None:
         method.check(8 * abs(method.group_size) or 64)
     elif family == "prune":
         method.check(0)  # a row that every pattern divides
+    elif family == "factorize":
+        method.check(max(1, method.r))
 
 
 def _typed(key: str, value: Any, hint: Any) -> Any:

@@ -1,23 +1,29 @@
 """What each step established, re-checked after every later one.
 
-An invariant has an address (a host's path, or a policy's place in the list) and a predicate over what is stored. A
-step that removes one must declare on its card that it consumes it; otherwise the run is ANOMALOUS.
+An invariant has an address (a host's path, or a policy's place in the list) and a predicate over what is stored. Of a
+layer that is a leaf of its expression, so what a later step adds beside the leaf leaves it standing. A step that
+removes one must declare on its card that it consumes it; otherwise the run is ANOMALOUS.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
+from trimtab.core.factors import LowRank
+from trimtab.core.joins import leaves
 from trimtab.core.keep import Keep
 from trimtab.core.linear import Host
 from trimtab.core.pack import unpack
 from trimtab.core.sparse import Masked
-from trimtab.core.weight import Quantized, bits
+from trimtab.core.weight import Quantized, Weight, bits
+
+W = TypeVar("W", bound=Weight)
+Expect = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -41,20 +47,32 @@ class State:
     policies: Sequence[Keep]
 
 
-def _on_grid(state: State, one: Invariant) -> str | None:
+def _promised(state: State, one: Invariant, kind: type[W], lost: str, why: Callable[[W], str | None]) -> str | None:
+    """None where a leaf of ``kind`` keeps what was promised of the layer, else why the first does not; ``lost`` is said
+    where there is no such leaf."""
     host = state.hosts.get(one.address)
     if host is None:
         return "the layer is gone"
-    w = host.w
-    if not isinstance(w, Quantized):
-        return f"stored as {type(w).__name__}, not on a grid"
-    if (w.bits, w.group_size) != (one.expect["bits"], one.expect["group_size"]):
-        return f"on a grid of {w.bits} bits, group {w.group_size}"
-    if bits(w) > one.expect["stored_bits"]:
-        return f"takes {bits(w)} bits where {one.expect['stored_bits']} were claimed"
-    if int(unpack(w.codes, w.bits).max()) >= 2**w.bits or not bool(torch.isfinite(w.scale).all()):
-        return "codes or scales outside the grid"
-    return None
+    complaints = [why(leaf) for leaf in leaves(host.w) if isinstance(leaf, kind)]
+    if not complaints:
+        return f"stored as {type(host.w).__name__}, {lost}"
+    return None if None in complaints else complaints[0]
+
+
+def _larger(leaf: Weight, one: Invariant) -> str | None:
+    claimed = one.expect["stored_bits"]
+    return f"takes {bits(leaf)} bits where {claimed} were claimed" if bits(leaf) > claimed else None
+
+
+def _on_grid(state: State, one: Invariant) -> str | None:
+    def why(w: Quantized) -> str | None:
+        if (w.bits, w.group_size) != (one.expect["bits"], one.expect["group_size"]):
+            return f"on a grid of {w.bits} bits, group {w.group_size}"
+        if int(unpack(w.codes, w.bits).max()) >= 2**w.bits or not bool(torch.isfinite(w.scale).all()):
+            return "codes or scales outside the grid"
+        return _larger(w, one)
+
+    return _promised(state, one, Quantized, "not on a grid", why)
 
 
 def _tokens_kept(state: State, one: Invariant) -> str | None:
@@ -66,47 +84,65 @@ def _tokens_kept(state: State, one: Invariant) -> str | None:
 
 
 def _masked(state: State, one: Invariant) -> str | None:
-    host = state.hosts.get(one.address)
-    if host is None:
-        return "the layer is gone"
-    w = host.w
-    if not isinstance(w, Masked):
-        return f"stored as {type(w).__name__}, with nothing left out"
-    mask = w.kept()
-    if w.values.numel() != one.expect["kept"] or int(mask.sum()) != one.expect["kept"]:
-        return f"keeps {int(mask.sum())} weights of {w.values.numel()} values, {one.expect['kept']} were claimed"
-    if bits(w) > one.expect["stored_bits"]:
-        return f"takes {bits(w)} bits where {one.expect['stored_bits']} were claimed"
-    if one.expect["pattern"] is not None:
-        most, size = one.expect["pattern"]
-        if int(mask.unflatten(1, (-1, size)).sum(2).max()) > most:
-            return f"more than {most} of {size} neighbours stay somewhere"
-    return None if bool(torch.isfinite(w.values).all()) else "values that are no numbers"
+    def why(w: Masked) -> str | None:
+        mask = w.kept()
+        if w.values.numel() != one.expect["kept"] or int(mask.sum()) != one.expect["kept"]:
+            return f"keeps {int(mask.sum())} weights of {w.values.numel()} values, {one.expect['kept']} were claimed"
+        if one.expect["pattern"] is not None:
+            most, size = one.expect["pattern"]
+            if int(mask.unflatten(1, (-1, size)).sum(2).max()) > most:
+                return f"more than {most} of {size} neighbours stay somewhere"
+        return _larger(w, one) if bool(torch.isfinite(w.values).all()) else "values that are no numbers"
+
+    return _promised(state, one, Masked, "with nothing left out", why)
+
+
+def _low_rank(state: State, one: Invariant) -> str | None:
+    def why(w: LowRank) -> str | None:
+        if w.rank > one.expect["rank"]:
+            return f"of rank {w.rank} where {one.expect['rank']} was claimed"
+        finite = bool(torch.isfinite(w.left).all()) and bool(torch.isfinite(w.right).all())
+        return _larger(w, one) if finite else "factors that are no numbers"
+
+    return _promised(state, one, LowRank, "without thin factors", why)
 
 
 PREDICATES: dict[str, Callable[[State, Invariant], str | None]] = {
-    "on_grid": _on_grid, "masked": _masked, "tokens_kept": _tokens_kept,
+    "on_grid": _on_grid, "masked": _masked, "low_rank": _low_rank, "tokens_kept": _tokens_kept,
 }  # fmt: skip
 
 
-def on_grid(hosts: Mapping[str, Host], step: str) -> list[Invariant]:
-    """The grid of every quantized host among ``hosts``, as it is now."""
+def _of(
+    hosts: Mapping[str, Host], name: str, kind: type[W], step: str, expect: Callable[[W], Expect]
+) -> list[Invariant]:
+    """What ``expect`` says of the last leaf of ``kind`` in every host that has one, as it is now."""
     found = []
     for path, host in hosts.items():
-        if isinstance(host.w, Quantized):
-            expect = {"bits": host.w.bits, "group_size": host.w.group_size, "stored_bits": bits(host.w)}
-            found.append(Invariant("on_grid", path, expect, step))
+        inside = [leaf for leaf in leaves(host.w) if isinstance(leaf, kind)]
+        if inside:
+            found.append(Invariant(name, path, expect(inside[-1]) | {"stored_bits": bits(inside[-1])}, step))
     return found
+
+
+def on_grid(hosts: Mapping[str, Host], step: str) -> list[Invariant]:
+    """The grid of every quantized host among ``hosts``."""
+    return _of(hosts, "on_grid", Quantized, step, lambda w: {"bits": w.bits, "group_size": w.group_size})
 
 
 def masked(hosts: Mapping[str, Host], step: str) -> list[Invariant]:
-    """The mask of every pruned host among ``hosts``, as it is now, with its pattern n of m where it has one."""
-    found = []
-    for path, host in hosts.items():
-        if isinstance(host.w, Masked):
-            expect = {"kept": host.w.values.numel(), "stored_bits": bits(host.w), "pattern": _pattern(host.w.kept())}
-            found.append(Invariant("masked", path, expect, step))
-    return found
+    """The mask of every pruned host among ``hosts``, with its pattern n of m where it has one."""
+    return _of(hosts, "masked", Masked, step, lambda w: {"kept": w.values.numel(), "pattern": _pattern(w.kept())})
+
+
+def low_rank(hosts: Mapping[str, Host], step: str) -> list[Invariant]:
+    """The rank of what was last added to every host among ``hosts`` that has thin factors."""
+    return _of(hosts, "low_rank", LowRank, step, lambda w: {"rank": w.rank})
+
+
+LAYERS: dict[str, Callable[[Mapping[str, Host], str], list[Invariant]]] = {
+    "on_grid": on_grid, "masked": masked, "low_rank": low_rank,
+}  # fmt: skip
+"""What a layer-wise method may establish, by name."""
 
 
 def _pattern(mask: Tensor) -> list[int] | None:
