@@ -1,4 +1,4 @@
-"""What is special to AWQ: scaling alone changes nothing, a = 0 is RTN, salient inputs are saved, RTN is never better."""
+"""What is special to AWQ: scaling alone changes nothing, a = 0 is RTN, salient inputs are saved, RTN never better."""
 
 from __future__ import annotations
 
