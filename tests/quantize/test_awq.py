@@ -184,8 +184,6 @@ def test_it_is_usable_alone_in_the_checkpoints_dtype() -> None:
     assert (found.shape, found.dtype, back.dtype) == ((64, 128), torch.bfloat16, torch.bfloat16)
     assert bits(found) == bits(q) + 16 * 128
     assert lost(w.bfloat16(), found, x) < lost(w.bfloat16(), plain(w.bfloat16(), AWQ()), x)
-    rows = torch.randn(3, 128).bfloat16()
-    torch.testing.assert_close(found(rows).float(), rows.float() @ w.T, rtol=0, atol=0.3)
     assert AWQ(3, 32, True).without_data() == RTN(3, 32, True)
 
 
