@@ -51,15 +51,15 @@ def test_what_leaves_the_rest_standing_may_follow(steps: list[Any]) -> None:
     ("steps", "says"),
     [
         ([{"gptq": RTN}, {"rtn": RTN}],
-         ["steps.1.rtn: model.", "more layers", "steps.0.gptq established 'on_grid'", "rtn neither"]),
+         ["steps.1.rtn: model.", "more)", "steps.0.gptq established 'on_grid'", "rtn neither"]),
         ([{"gptq": RTN}, {"wanda": {"keep": 0.5}}], ["steps.1.wanda", "steps.0.gptq established 'on_grid'"]),
         ([{"sparsegpt": {}}, {"awq": RTN}], ["steps.1.awq", "steps.0.sparsegpt established 'masked'"]),
         ([{"gptq": RTN}, {"eora": {"r": 2}}, {"gptq": RTN}], ["steps.2.gptq", "steps.0.gptq established 'on_grid'"]),
         ([{"rtn": RTN | {"targets": ["q_proj"]}}, {"rtn": RTN | {"targets": ["language"]}}],
-         ["layers.0.self_attn.q_proj", "(and of 1 more layers)"]),
+         ["layers.0.self_attn.q_proj", "(and 3 more)"]),
         ([{"eora": {"r": 2}}], ["steps.0.eora: model.", "nothing to make up for"]),
         ([{"rtn": RTN | {"targets": ["vision"]}}, {"eora": {"r": 2, "targets": ["vision", "projector"]}}],
-         ["steps.1.eora: model.multi_modal_projector.linear_1 (and of 1 more layers)"]),
+         ["steps.1.eora: model.multi_modal_projector.linear_1 (and 1 more)"]),
     ],
 )  # fmt: skip
 def test_what_would_undo_a_step_is_named_with_step_layer_invariant_and_who_made_it(

@@ -64,8 +64,8 @@ def nearest(
     for group, counts in zip(w.split(size), weight.split(size), strict=True):
         scale, zero = fit_grid(group, counts, knobs.bits, knobs.symmetric, clip, dtype)
         found.append((encode(group, scale, zero, knobs.bits), scale, zero))
-    codes, scale, zero = zip(*found, strict=True)
-    return Rounded(torch.cat(codes), torch.stack(scale), torch.stack(zero))
+    codes, steps, zeros = zip(*found, strict=True)
+    return Rounded(torch.cat(codes), torch.stack(steps), torch.stack(zeros))
 
 
 def lost(d: Float[Tensor, "n rows"], h: Float[Tensor, "n n"]) -> Float[Tensor, " rows"]:

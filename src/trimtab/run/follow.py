@@ -30,7 +30,7 @@ def clashes(anatomy: Anatomy, steps: Sequence[Step]) -> Iterator[str]:
         layers = list(dict.fromkeys(owner.get(name, name) for name in chosen))
         wrong = [(name, why) for name in layers if (why := _why(step.method, standing.get(name, {})))]
         if wrong:
-            more = f" (and of {len(wrong) - 1} more layers)" if len(wrong) > 1 else ""
+            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
             yield f"{label}: {wrong[0][0]}{more}: {wrong[0][1]}"
         for name in layers:
             kept = {what: by for what, by in standing.get(name, {}).items() if what not in card.consumes}
