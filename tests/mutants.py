@@ -213,8 +213,8 @@ MUTANTS = (
            (FOLLOW,)),
     Mutant("run/follow.py", "give back what nothing took", "if card.wants_source and not standing:", "if False:",
            (FOLLOW,)),
-    Mutant("run/invariants.py", "look at the layer, not into it", "complaints = [why(leaf) for leaf in leaves(host.w)",
-           "complaints = [why(leaf) for leaf in [host.w]", (FOLLOW,)),
+    Mutant("run/invariants.py", "look at the layer, not into it", "found = [wrong(leaf) for leaf in leaves(w)",
+           "found = [wrong(leaf) for leaf in [w]", (FOLLOW,)),
     # runtime
     Mutant("runtime/compose.py", "forget what is added", "y = y + part(x)", "y = y + 0 * part(x)", (COMPOSE,)),
     Mutant("runtime/compose.py", "forget what stands before", "x = part(x)", "x = x + 0 * part(x)", (COMPOSE,)),

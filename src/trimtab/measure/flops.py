@@ -98,6 +98,7 @@ class Flops(TorchDispatchMode):
                 return made
         out = func(*args, **given)
         if formula is not None:
+            given.pop("out", None)  # it is what the formula is given first
             self.by_operator[str(packet)] += formula(out, *args, **given)
         return out
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from trimtab import methods
 from trimtab.anatomy import Anatomy
+from trimtab.run.calibration import LAYERWISE
 from trimtab.run.recipe import Step
 from trimtab.run.targets import select
 
@@ -23,7 +24,7 @@ def clashes(anatomy: Anatomy, steps: Sequence[Step]) -> Iterator[str]:
     standing: Standing = {}
     for index, step in enumerate(steps):
         card = methods.get(step.method).CARD
-        if card.family == "tokens":
+        if card.family not in LAYERWISE:
             continue
         label = f"steps.{index}.{step.method}"
         chosen = select(anatomy, step.targets or ("all-linear",), step.ignore)

@@ -23,7 +23,6 @@ from trimtab.core.sparse import Masked
 from trimtab.core.weight import Quantized, Weight, bits
 
 W = TypeVar("W", bound=Weight)
-Expect = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -47,32 +46,29 @@ class State:
     policies: Sequence[Keep]
 
 
-def _promised(state: State, one: Invariant, kind: type[W], lost: str, why: Callable[[W], str | None]) -> str | None:
-    """None where a leaf of ``kind`` keeps what was promised of the layer, else why the first does not; ``lost`` is said
-    where there is no such leaf."""
+def _on_grid(state: State, one: Invariant) -> str | None:
     host = state.hosts.get(one.address)
     if host is None:
         return "the layer is gone"
-    complaints = [why(leaf) for leaf in leaves(host.w) if isinstance(leaf, kind)]
-    if not complaints:
-        return f"stored as {type(host.w).__name__}, {lost}"
-    return None if None in complaints else complaints[0]
+    return _any(host.w, Quantized, "not on a grid", lambda w: _grid(w, one))
 
 
-def _larger(leaf: Weight, one: Invariant) -> str | None:
-    claimed = one.expect["stored_bits"]
-    return f"takes {bits(leaf)} bits where {claimed} were claimed" if bits(leaf) > claimed else None
+def _any(w: Weight, kind: type[W], without: str, wrong: Callable[[W], str | None]) -> str | None:
+    """Why no leaf of ``kind`` in an expression keeps a promise; None where one does."""
+    found = [wrong(leaf) for leaf in leaves(w) if isinstance(leaf, kind)]
+    if not found:
+        return f"stored as {type(w).__name__}, {without}"
+    return None if None in found else found[0]
 
 
-def _on_grid(state: State, one: Invariant) -> str | None:
-    def why(w: Quantized) -> str | None:
-        if (w.bits, w.group_size) != (one.expect["bits"], one.expect["group_size"]):
-            return f"on a grid of {w.bits} bits, group {w.group_size}"
-        if int(unpack(w.codes, w.bits).max()) >= 2**w.bits or not bool(torch.isfinite(w.scale).all()):
-            return "codes or scales outside the grid"
-        return _larger(w, one)
-
-    return _promised(state, one, Quantized, "not on a grid", why)
+def _grid(w: Quantized, one: Invariant) -> str | None:
+    if (w.bits, w.group_size) != (one.expect["bits"], one.expect["group_size"]):
+        return f"on a grid of {w.bits} bits, group {w.group_size}"
+    if bits(w) > one.expect["stored_bits"]:
+        return f"takes {bits(w)} bits where {one.expect['stored_bits']} were claimed"
+    if int(unpack(w.codes, w.bits).max()) >= 2**w.bits or not bool(torch.isfinite(w.scale).all()):
+        return "codes or scales outside the grid"
+    return None
 
 
 def _tokens_kept(state: State, one: Invariant) -> str | None:
@@ -84,36 +80,49 @@ def _tokens_kept(state: State, one: Invariant) -> str | None:
 
 
 def _masked(state: State, one: Invariant) -> str | None:
-    def why(w: Masked) -> str | None:
-        mask = w.kept()
-        if w.values.numel() != one.expect["kept"] or int(mask.sum()) != one.expect["kept"]:
-            return f"keeps {int(mask.sum())} weights of {w.values.numel()} values, {one.expect['kept']} were claimed"
-        if one.expect["pattern"] is not None:
-            most, size = one.expect["pattern"]
-            if int(mask.unflatten(1, (-1, size)).sum(2).max()) > most:
-                return f"more than {most} of {size} neighbours stay somewhere"
-        return _larger(w, one) if bool(torch.isfinite(w.values).all()) else "values that are no numbers"
+    host = state.hosts.get(one.address)
+    if host is None:
+        return "the layer is gone"
+    return _any(host.w, Masked, "with nothing left out", lambda w: _mask(w, one))
 
-    return _promised(state, one, Masked, "with nothing left out", why)
+
+def _mask(w: Masked, one: Invariant) -> str | None:
+    mask = w.kept()
+    if w.values.numel() != one.expect["kept"] or int(mask.sum()) != one.expect["kept"]:
+        return f"keeps {int(mask.sum())} weights of {w.values.numel()} values, {one.expect['kept']} were claimed"
+    if bits(w) > one.expect["stored_bits"]:
+        return f"takes {bits(w)} bits where {one.expect['stored_bits']} were claimed"
+    if one.expect["pattern"] is not None:
+        most, size = one.expect["pattern"]
+        if int(mask.unflatten(1, (-1, size)).sum(2).max()) > most:
+            return f"more than {most} of {size} neighbours stay somewhere"
+    return None if bool(torch.isfinite(w.values).all()) else "values that are no numbers"
 
 
 def _low_rank(state: State, one: Invariant) -> str | None:
-    def why(w: LowRank) -> str | None:
-        if w.rank > one.expect["rank"]:
-            return f"of rank {w.rank} where {one.expect['rank']} was claimed"
-        finite = bool(torch.isfinite(w.left).all()) and bool(torch.isfinite(w.right).all())
-        return _larger(w, one) if finite else "factors that are no numbers"
+    host = state.hosts.get(one.address)
+    if host is None:
+        return "the layer is gone"
+    return _any(host.w, LowRank, "without thin factors", lambda w: _thin(w, one))
 
-    return _promised(state, one, LowRank, "without thin factors", why)
+
+def _thin(w: LowRank, one: Invariant) -> str | None:
+    if w.rank > one.expect["rank"]:
+        return f"of rank {w.rank} where {one.expect['rank']} was claimed"
+    if bits(w) > one.expect["stored_bits"]:
+        return f"takes {bits(w)} bits where {one.expect['stored_bits']} were claimed"
+    finite = torch.isfinite(w.left).all() & torch.isfinite(w.right).all()
+    return None if bool(finite) else "factors that are no numbers"
 
 
 PREDICATES: dict[str, Callable[[State, Invariant], str | None]] = {
-    "on_grid": _on_grid, "masked": _masked, "low_rank": _low_rank, "tokens_kept": _tokens_kept,
+    "on_grid": _on_grid, "masked": _masked, "tokens_kept": _tokens_kept,
+    "low_rank": _low_rank,
 }  # fmt: skip
 
 
 def _of(
-    hosts: Mapping[str, Host], name: str, kind: type[W], step: str, expect: Callable[[W], Expect]
+    hosts: Mapping[str, Host], name: str, kind: type[W], step: str, expect: Callable[[W], dict[str, Any]]
 ) -> list[Invariant]:
     """What ``expect`` says of the last leaf of ``kind`` in every host that has one, as it is now."""
     found = []
