@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # On Linux the registry's newest torch brings gigabytes of CUDA; this index has the CPU build. Empty: pip's own settings.
 TORCH_INDEX ?=
 
-.PHONY: demo test lint types docs mutants clean bench-kill bench-quickstart bench-gemma
+.PHONY: demo test lint types docs mutants clean bench-kill bench-quickstart bench-gemma bench-layerwise
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -40,6 +40,9 @@ bench-quickstart: $(VENV)/.installed
 
 bench-gemma: $(VENV)/.installed
 	$(BIN)/python benchmarks/kept.py gemma-270m-w4
+
+bench-layerwise: $(VENV)/.installed
+	$(BIN)/python benchmarks/layerwise.py
 
 clean:
 	rm -rf $(VENV) build dist runs .mypy_cache .ruff_cache .pytest_cache
