@@ -31,6 +31,7 @@ KINDS = (
     Kind("perplexity", "Perplexity", "", "lower", "WORSE"),
     Kind("bytes.weights16", "Weights before trimming, in 16 bits", "bytes", "neither"),
     Kind("bytes.weights", "Weights", "bytes", "lower", "LARGER"),
+    Kind("bytes.cache", "Cache of keys and values", "bytes", "lower", "LARGER"),
     Kind("bytes", "Bytes", "bytes", "lower", "LARGER"),
     Kind("parameters", "Parameters", "count", "neither"),
     Kind("flops", "arithmetic", "flop", "lower", "MORE"),
@@ -53,8 +54,8 @@ def label(name: str) -> str:
     found = kind(name)
     if not found.label:
         return name
-    first, *rest = [part for part in name[len(found.prefix) :].split(".") if part] or [""]
-    rest = [CONTROLS.get(part, re.sub(r"^b(\d+)$", r"batch \1", part)) for part in rest]
+    parts = [part for part in name[len(found.prefix) :].split(".") if part] or [""]
+    first, *rest = [CONTROLS.get(part, re.sub(r"^b(\d+)$", r"batch \1", part)) for part in parts]
     if found.label[0].islower() and first:  # what it is the time, arithmetic or memory of comes before the word
         per = " per token" if name.startswith("latency.decode") else ""
         return ", ".join([f"{first.capitalize()} {found.label}{per}", *rest])

@@ -53,8 +53,9 @@ def fits(context: Context) -> None:
     hosts = dict(anatomy.linears()) | dict(anatomy.embeddings())
     for index, step in enumerate(context.recipe.steps):
         method = methods.make(step.method, step.knobs)
-        if methods.get(step.method).CARD.family == "tokens":
-            if not sees:
+        family = methods.get(step.method).CARD.family
+        if family in ("tokens", "cache"):
+            if family == "tokens" and not sees:
                 raise BadInput(f"steps.{index}.{step.method}: {kind!r} has no image tokens to keep or drop")
             policies.append(method.policy())
             continue
@@ -64,3 +65,4 @@ def fits(context: Context) -> None:
             except ValueError as error:
                 raise BadInput(f"steps.{index}.{step.method}: {name}: {error}") from error
     loop.by_layer(anatomy, policies)
+    loop.of_cache(anatomy, policies)

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from trimtab.core.keep import Keep
 from trimtab.core.linear import Host
 from trimtab.core.pack import unpack
 from trimtab.core.sparse import Masked
@@ -38,7 +38,7 @@ class State:
     """What invariants look at: every host by path, and the policies in order."""
 
     hosts: Mapping[str, Host]
-    policies: Sequence[Keep]
+    policies: Sequence[Any]
 
 
 def _on_grid(state: State, one: Invariant) -> str | None:
@@ -57,12 +57,23 @@ def _on_grid(state: State, one: Invariant) -> str | None:
     return None
 
 
-def _tokens_kept(state: State, one: Invariant) -> str | None:
+def _kept(axis: str, state: State, one: Invariant) -> str | None:
     index = int(one.address.removeprefix("policy "))
-    if index >= len(state.policies):
+    if index >= len(state.policies) or state.policies[index].at.axis != axis:
         return "the policy is gone"
-    count = state.policies[index].budget(one.expect["of"])
-    return None if count == one.expect["kept"] else f"keeps {count} of {one.expect['of']}, not {one.expect['kept']}"
+    count = one.expect["of"]
+    found = _holds(state.policies[index], count)
+    for what, number in found.items():
+        if number != one.expect[what]:
+            return f"{what} {number} of {count}, not {one.expect[what]}"
+    return None
+
+
+def _holds(policy: Any, count: int) -> dict[str, int]:
+    """What a policy makes of ``count`` tokens or entries, in numbers."""
+    if policy.at.axis == "token":
+        return {"kept": policy.budget(count)}
+    return dict(policy.holds(count))
 
 
 def _masked(state: State, one: Invariant) -> str | None:
@@ -85,8 +96,17 @@ def _masked(state: State, one: Invariant) -> str | None:
 
 
 PREDICATES: dict[str, Callable[[State, Invariant], str | None]] = {
-    "on_grid": _on_grid, "masked": _masked, "tokens_kept": _tokens_kept,
+    "on_grid": _on_grid, "masked": _masked, "tokens_kept": partial(_kept, "token"),
+    "cache_kept": partial(_kept, "cache"),
 }  # fmt: skip
+COUNTS = {"token": 256, "cache": 4096}  # any numbers show whether a policy still keeps its share
+
+
+def kept(policy: Any, address: str, step: str) -> Invariant:
+    """What a token or cache policy promises, as it is now."""
+    axis = policy.at.axis
+    expect = {"of": COUNTS[axis], **_holds(policy, COUNTS[axis])}
+    return Invariant("tokens_kept" if axis == "token" else "cache_kept", address, expect, step)
 
 
 def on_grid(hosts: Mapping[str, Host], step: str) -> list[Invariant]:
