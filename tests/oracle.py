@@ -6,13 +6,14 @@ import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trimtab.anatomy import tiny
-from trimtab.core.keep import Place, Sight
+from trimtab.core.keep import Act, Place, Sight
 from trimtab.zoo.make import build
 
 Batch = dict[str, Tensor]
@@ -97,6 +98,7 @@ class Drop:
 
     gone: tuple[frozenset[int], ...]
     layer: int
+    act: ClassVar[Act] = "drop"
 
     @property
     def at(self) -> Place:
@@ -155,7 +157,12 @@ def slow(model: PreTrainedModel, batch: Batch, drops: Iterable[Drop], said: Tens
             position_embeddings=angles(stack, x, where, index),
             position_ids=where,
         )
-    logits: Tensor = model.lm_head(stack.norm(x))
+    return headed(model, x)
+
+
+def headed(model: PreTrainedModel, x: Tensor) -> Tensor:
+    """The logits of what left the last layer."""
+    logits: Tensor = model.lm_head(decoder_of(model).norm(x))
     cap = getattr(model.config, "final_logit_softcapping", None)
     return logits if cap is None else (logits / cap).tanh() * cap
 

@@ -15,7 +15,17 @@ def test_a_method_is_made_from_a_recipes_knobs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "knobs"), [("divprune", {"keep": 0.3}), ("fastv", {"keep": 0.5}), ("gptq", {"bits": 3}), ("rtn", {})]
+    ("name", "knobs"),
+    [
+        ("divprune", {"keep": 0.3}),
+        ("fastv", {"keep": 0.5}),
+        ("gptq", {"bits": 3}),
+        ("rtn", {}),
+        ("snapkv", {"capacity": 64}),
+        ("sinks", {"window": 60}),
+        ("kivi", {"bits": 8}),
+        ("tome", {"keep": 0.5, "layer": 2}),
+    ],
 )
 def test_knobs_make_the_same_method_again(name: str, knobs: dict[str, object]) -> None:
     method = methods.make(name, knobs)
@@ -49,6 +59,16 @@ def test_knobs_make_the_same_method_again(name: str, knobs: dict[str, object]) -
         ("gptq", {"bits": "4"}, r"gptq\.bits: got '4'; .*integer"),
         ("gptq", {"group_size": 0}, r"gptq\.group_size: got 0"),
         ("gptq", {"damp_percent": 2.0}, r"gptq\.damp_percent: got 2\.0"),
+        ("snapkv", {}, r"snapkv\.capacity: missing"),
+        ("snapkv", {"capacity": 16}, r"snapkv\.capacity: got 16; accepted: more than the window of 32"),
+        ("snapkv", {"capacity": 64, "window_size": 8}, r"snapkv\.window_size: .*'window'"),
+        ("snapkv", {"capacity": 64, "kernel_size": 7}, r"snapkv\.kernel_size: .*'kernel'"),
+        ("sinks", {"start_size": 4}, r"sinks\.start_size: .*'sinks'"),
+        ("sinks", {"recent_size": 9}, r"sinks\.recent_size: .*'window'"),
+        ("kivi", {"residual_length": 128}, r"kivi\.residual_length: .*'residual'"),
+        ("kivi", {"k_bits": 2}, r"kivi\.k_bits: .*'bits'"),
+        ("kivi", {"bits": 3}, r"kivi\.bits: got 3; accepted: 2, 4, 8"),
+        ("tome", {"keep": 0.5, "r": 8}, r"tome\.r: .*'keep'"),
     ],
 )
 def test_a_bad_step_says_what_is_wrong(name: str, knobs: dict[str, object], says: str) -> None:
@@ -65,4 +85,5 @@ def test_controls_can_be_made_but_are_not_published() -> None:
 def test_what_may_follow_what() -> None:
     """Token policies leave a grid alone; a quantizer makes its own."""
     assert set(methods.after("gptq")) >= {"divprune", "fastv", "gptq", "rtn"}
-    assert set(methods.after("divprune")) >= {"fastv", "divprune"}
+    assert set(methods.after("divprune")) >= {"fastv", "divprune", "tome", "snapkv"}
+    assert set(methods.after("snapkv")) == set(methods.names())

@@ -78,9 +78,14 @@ class Slots:
         self.following = newest if self.following is None else torch.maximum(self.following, newest)
 
     def _forget(self, slot: Slot, window: int) -> None:
-        """Free what no later query can see, once there is as much of it as the window holds."""
-        if slot.valid.shape[-1] >= 2 * window and slot.k is not None and self.following is not None:
-            alive = self._recent(_near, slot.positions, slot.valid, self.following, window)
+        """Free what no later query can see, once there is as much of it as the window holds. Policies count entries:
+        where one drops some at each step it alone does, and where one codes them only codes are freed."""
+        acts = {(policy.act, policy.at.when) for policy in self.policies}
+        if slot.valid.shape[-1] < 2 * window or slot.k is None or ("drop", "step") in acts:
+            return
+        count = slot.grouped if ("requantize", "step") in acts else slot.valid.shape[-1]
+        alive = self._recent(_near, slot.positions, slot.valid, self.following, window, count)
+        if not self._recent(torch.equal, alive, slot.valid):
             slot.keep(alive, self._recent)
 
     def shed(self) -> None:
@@ -110,10 +115,15 @@ def _sizes(old: Tensor | None, new: Tensor | None, before: Tensor, after: Tensor
 
 
 def _near(
-    positions: Integer[Tensor, "b *g s"], valid: Bool[Tensor, "b *g s"], following: Integer[Tensor, " b"], window: int
+    positions: Integer[Tensor, "b *g s"],
+    valid: Bool[Tensor, "b *g s"],
+    following: Integer[Tensor, " b"],
+    window: int,
+    count: int,
 ) -> Bool[Tensor, "b *g s"]:
-    """True where the next token still sees the entry."""
-    return valid & (following.view(-1, *(1,) * (positions.ndim - 1)) - positions < window)
+    """True where the next token still sees the entry, and at every valid one behind the first ``count``."""
+    near = following.view(-1, *(1,) * (positions.ndim - 1)) - positions < window
+    return valid & (near | (torch.arange(positions.shape[-1], device=positions.device) >= count))
 
 
 def _loose(valid: Bool[Tensor, "b *g s"]) -> bool:
