@@ -28,6 +28,11 @@ class Lane:
     def stored(self) -> list[int]:
         return [index for group in self.groups for index in group] + self.plain
 
+    def only(self, stay: set[int]) -> None:
+        """A group goes with its last entry."""
+        self.groups = [left for group in self.groups if (left := [i for i in group if i in stay])]
+        self.plain = [i for i in self.plain if i in stay]
+
 
 # (lane, keys (T, d) and values as they are read, attention of its query heads (heads, t, t) on the prompt, else None)
 Rule = Callable[[Lane, Tensor, Tensor, "Tensor | None"], None]
@@ -54,9 +59,7 @@ def ends(sinks: int, window: int) -> Rule:
 
     def rule(lane: Lane, k: Tensor, v: Tensor, attention: Tensor | None) -> None:
         every = lane.stored()
-        stay = {*every[:sinks], *every[-window:]}
-        lane.groups = [left for group in lane.groups if (left := [i for i in group if i in stay])]
-        lane.plain = [i for i in lane.plain if i in stay]
+        lane.only({*every[:sinks], *every[-window:]})
 
     return rule
 
@@ -67,7 +70,7 @@ def coded(bits: int, group_size: int, residual: int) -> Rule:
     def rule(lane: Lane, k: Tensor, v: Tensor, attention: Tensor | None) -> None:
         while len(lane.plain) >= residual + group_size:
             group, lane.plain = lane.plain[:group_size], lane.plain[group_size:]
-            lane.groups.append(group)
+            lane.groups.append(list(group))
             for channel in range(k.shape[1]):
                 k[group, channel] = rounded(k[group, channel], bits)
             span = group_size if v.shape[1] % group_size == 0 else v.shape[1]
@@ -121,7 +124,7 @@ class Slow:
                 there = [i for i, one in enumerate(valid) if one and not any(i in drop[row] for drop in gone)]
                 for head in range(self.heads):
                     self.lanes[index, row, head] = Lane(plain=list(there))
-                    self._act(index, row, head, attention[row, head * self.each : (head + 1) * self.each])
+            self._act(index, attention.unflatten(1, (self.heads, self.each)))
         return headed(self.model, x)
 
     def _run(self, index: int, x: Tensor, mask: Tensor, where: Tensor, cache: object) -> Tensor:
@@ -142,9 +145,12 @@ class Slow:
         hook.remove()
         return found[0]
 
-    def _act(self, index: int, row: int, head: int, attention: Tensor | None) -> None:
-        for rule in self.rules:
-            rule(self.lanes[index, row, head], self.k[index][row, head], self.v[index][row, head], attention)
+    def _act(self, index: int, attention: Tensor | None) -> None:
+        """Every rule on every lane of a layer."""
+        for (layer, row, head), lane in self.lanes.items():
+            for rule in self.rules if layer == index else ():
+                seen = None if attention is None else attention[row, head]
+                rule(lane, self.k[index][row, head], self.v[index][row, head], seen)
 
     def step(self, ids: Tensor) -> Tensor:
         """The next token of each row (b, 1)."""
@@ -155,9 +161,7 @@ class Slow:
             for lane in (self.lanes[index, row, head] for row in range(len(ids)) for head in range(self.heads)):
                 lane.plain.append(new)
             x = self._run(index, x, self._seen(index, len(ids)), self.where[:, -1:], self)
-            for row in range(len(ids)):
-                for head in range(self.heads):
-                    self._act(index, row, head, None)
+            self._act(index, None)
         return headed(self.model, x)
 
     def _seen(self, index: int, rows: int) -> Tensor:

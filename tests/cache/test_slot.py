@@ -67,9 +67,7 @@ class Lists:
     def keep(self, stays: Callable[[int, int, int], bool]) -> None:
         for b, row in enumerate(self.lanes):
             for g, lane in enumerate(row):
-                left = [[i for i in group if stays(b, g, i)] for group in lane.groups]
-                lane.groups = [group for group in left if group]
-                lane.plain = [i for i in lane.plain if stays(b, g, i)]
+                lane.only({i for i in lane.stored() if stays(b, g, i)})
 
     def fold(self) -> None:
         for lane in (lane for row in self.lanes for lane in row):

@@ -33,14 +33,8 @@ def slow(sight: Sight, row: int, group: int) -> dict[int, float]:
     score = dict.fromkeys(earlier, 0.0)
     for head in range(group * each, (group + 1) * each):
         for i in observing:
-            power = {}
-            for j in places:
-                added = 0.0
-                if sight.mask is not None and sight.mask.dtype != torch.bool:
-                    added = float(sight.mask[row, 0, i, j])
-                seen = j <= i if sight.mask is None or added else bool(sight.mask[row, 0, i, j] > -1)
-                if seen:
-                    power[j] = torch.exp(sight.scaling * q[row, head, i] @ k[row, group, j] + added).item()
+            seen = [j for j in places if (j <= i if sight.mask is None else sight.mask[row, 0, i, j])]
+            power = {j: torch.exp(sight.scaling * q[row, head, i] @ k[row, group, j]).item() for j in seen}
             for j in earlier:
                 score[j] += power.get(j, 0.0) / sum(power.values())
     reach = range(-(KERNEL // 2), KERNEL // 2 + 1)
@@ -105,7 +99,8 @@ def planted(seed: int, length: int = 60) -> tuple[Sight, int]:
     generator = torch.Generator().manual_seed(seed)
     q, k = (torch.randn(1, heads, length, 8, generator=generator) for heads in (4, 2))
     needle = int(torch.randint(2, length - WINDOW - 2, (), generator=generator))
-    k[:, :, needle] = 8 * q[:, :, -WINDOW:].mean(2).unflatten(1, (2, 2)).mean(2)
+    k[:, :, needle] = 6.0
+    q[:, :, -WINDOW:] += 2.0
     there = torch.ones(1, length, dtype=torch.bool)
     place = torch.arange(length)[None]
     stream = Stream(torch.zeros(1, length, 4), place, torch.full((1, length), TEXT), there, place)

@@ -78,12 +78,12 @@ class Slots:
         self.following = newest if self.following is None else torch.maximum(self.following, newest)
 
     def _forget(self, slot: Slot, window: int) -> None:
-        """Free what no later query can see, once there is as much of it as the window holds. Policies count entries:
-        where one drops some at each step it alone does, and where one codes them only codes are freed."""
-        acts = {(policy.act, policy.at.when) for policy in self.policies}
-        if slot.valid.shape[-1] < 2 * window or slot.k is None or ("drop", "step") in acts:
+        """Free what no later query can see, once there may be as much of it as the window holds. Entries that will be
+        coded together stay until they are, so that what a group holds does not depend on the rest of the batch."""
+        if slot.valid.shape[-1] < 2 * window or slot.k is None or self.following is None:
             return
-        count = slot.grouped if ("requantize", "step") in acts else slot.valid.shape[-1]
+        grouping = any(policy.act == "requantize" for policy in self.policies)
+        count = slot.grouped if grouping else slot.valid.shape[-1]
         alive = self._recent(_near, slot.positions, slot.valid, self.following, window, count)
         if not self._recent(torch.equal, alive, slot.valid):
             slot.keep(alive, self._recent)

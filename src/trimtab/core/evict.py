@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -21,6 +21,7 @@ from trimtab.core.slot import Once, Slot
 CacheScore = Callable[[Tensor, "Sight | None"], Tensor]
 
 
+@runtime_checkable
 class CachePolicy(Protocol):
     """What the loop asks of a cache policy; ``at.axis`` is "cache"."""
 

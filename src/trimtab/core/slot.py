@@ -179,10 +179,10 @@ def _columns(groups: Integer[Tensor, "*b n"], group_size: int) -> Integer[Tensor
 def _to_the_right(which: Bool[Tensor, "*b n"]) -> Integer[Tensor, "*b m"]:
     """Indices of what is True, in order, last; before them whatever fills up a row that has fewer."""
     count = int(which.sum(-1).max())
-    return which.long().argsort(-1, stable=True)[..., which.shape[-1] - count :]
+    return which.long().argsort(dim=-1, stable=True)[..., which.shape[-1] - count :]
 
 
 def _to_the_left(which: Bool[Tensor, "*b n"]) -> Integer[Tensor, "*b m"]:
     """Indices of what is True, in order, first; behind them whatever fills up a row that has fewer."""
     count = int(which.sum(-1).max())
-    return (~which).long().argsort(-1, stable=True)[..., :count]
+    return (~which).long().argsort(dim=-1, stable=True)[..., :count]
