@@ -13,6 +13,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trimtab import anatomy
 from trimtab.anatomy.loop import prefill, step
 from trimtab.anatomy.slots import Slots
+from trimtab.anatomy.tiny import randomize
 from trimtab.anatomy.trimmed import Trimmed
 from trimtab.cache import Sinks
 from trimtab.core.errors import Anomaly
@@ -65,6 +66,7 @@ def test_a_loss_that_is_no_number_is_an_anomaly() -> None:
 
 def test_a_model_with_a_cache_policy_is_scored_as_it_is_served(words: Any) -> None:
     """Half of the window as the prompt, then token by token, each seeing what the policy has kept by then."""
+    randomize(words)
     body, windows = anatomy.of(words), torch.randint(101, (2, 30))
     policy = Sinks(1, 4).policy()
     found = list(losses(Trimmed(body, [policy]), windows))
@@ -77,4 +79,4 @@ def test_a_model_with_a_cache_policy_is_scored_as_it_is_served(words: Any) -> No
         assert found[row] == pytest.approx(-float(log_p[torch.arange(29), windows[row, 1:]].mean()), rel=1e-5)
     roomy = list(losses(Trimmed(body, [Sinks(1, 99).policy()]), windows))
     assert roomy == pytest.approx(list(losses(words, windows)), rel=1e-5)
-    assert found != pytest.approx(roomy, rel=1e-3)
+    assert found != pytest.approx(roomy, rel=1e-2)

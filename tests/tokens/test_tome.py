@@ -208,6 +208,24 @@ def test_two_mergings_add_up_and_later_policies_see_the_sizes() -> None:
         ]
 
 
+def test_the_last_token_is_never_merged_away() -> None:
+    """Where a prompt ends in its picture: the next token comes from there."""
+    model, inputs = make("llava")
+    body = anatomy.of(model)
+    end = int((inputs["input_ids"][2] == tiny.IMAGE_TOKEN).nonzero().max()) + 1
+    begin = int(inputs["attention_mask"][2].argmax())
+    ids = inputs["input_ids"][2:3, begin:end]
+    for cut in (0, 1):  # the last of an odd and of an even number, in A and in B
+        short = torch.cat([ids[:, :1], ids[:, 1 + cut :]], 1)
+        left, there = torch.tensor([[0, *range(1 + cut, ids.shape[1])]]), torch.ones_like(short).bool()
+        stream = body.embed({"input_ids": ids, "pixel_values": inputs["pixel_values"][:1]}).gather(left, there)
+        stream = replace(stream, source=torch.arange(short.shape[1])[None])
+        with torch.no_grad():
+            found = prefill(Shown(body, stream), {"input_ids": short}, [ToMe(0.1).policy()])
+        assert not found.logits[0, -1].isnan().any()
+        assert found.stream.source[0, -1] == short.shape[1] - 1
+
+
 def test_the_mask_by_sizes_is_attention_over_that_many_equal_keys() -> None:
     q, k, v = (torch.randn(1, 2, n, 4) for n in (3, 5, 5))
     where, valid = torch.arange(5)[None], torch.tensor([[False, True, True, True, True]])
