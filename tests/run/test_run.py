@@ -183,8 +183,9 @@ def test_a_budget_at_batch_one_is_judged_and_none_is_dropped(finished, monkeypat
     monkeypatch.setattr(judge, "_quality", lambda *_: [])
     monkeypatch.setattr(judge, "_costs", lambda *_: [])
     _, recipe = resolve("quickstart")
+    journal = SimpleNamespace(ended={"gate": {"result": {"passed": True}}})
     with pytest.raises(Anomaly, match="accuracy, weights, prefill were asked for, but only these were measured: none"):
-        judge.judge(SimpleNamespace(recipe=recipe))  # type: ignore[arg-type]
+        judge.judge(SimpleNamespace(recipe=recipe, journal=journal))  # type: ignore[arg-type]
 
 
 def test_a_pruned_model_reloads_and_its_mask_is_watched(model_folder: Path, tmp_path: Path) -> None:
