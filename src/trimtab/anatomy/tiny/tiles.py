@@ -55,7 +55,8 @@ def llava_onevision() -> PreTrainedModel:
 
 
 def internvl(text: str = "qwen2", tie: bool = True, layer: int = -1, **vision: Any) -> PreTrainedModel:
-    """Norms, biases and layer scales wherever the configuration has them, and a tied head."""
+    """Norms, biases and layer scales wherever the configuration has them, a final norm in the tower (of which the
+    hidden states of an earlier layer know nothing), and a tied head."""
     tower = {
         "hidden_size": 24, "intermediate_size": 32, "num_hidden_layers": 3, "num_attention_heads": 3,
         "image_size": [16, 16], "patch_size": [4, 4], "attention_bias": True, "use_qk_norm": True,
@@ -107,7 +108,7 @@ MODELS = {
         partial(
             internvl, "qwen3", False, -2,
             attention_bias=False, use_qk_norm=False, norm_type="layer_norm", use_mask_token=False,
-            use_mean_pooling=True, use_absolute_position_embeddings=False,
+            use_absolute_position_embeddings=False,
         ),
         internvl_batch,
         pictures=True,
