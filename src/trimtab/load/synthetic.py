@@ -56,11 +56,11 @@ def _heard(processor: Any, texts: list[str], padded: bool, seed: int) -> dict[st
     }
 
 
-def _tones(seed: int, rate: int) -> np.ndarray[Any, np.dtype[np.float32]]:
-    """A second of three sines."""
+def _tones(seed: int, rate: int) -> Any:
+    """A second of three sines, float32 (rate,)."""
     generator = random.Random(seed)
-    angles = 2 * np.pi * np.arange(rate) / rate
-    return sum(np.sin(generator.uniform(80, 2000) * angles) for _ in range(3)).astype(np.float32) / 3
+    pitches = np.array([[generator.uniform(80, 2000)] for _ in range(3)])
+    return np.sin(2 * np.pi * pitches * np.arange(rate) / rate).mean(0).astype(np.float32)
 
 
 def _noise(seed: int) -> Image.Image:
