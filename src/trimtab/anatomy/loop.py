@@ -199,10 +199,11 @@ def of_cache(anatomy: Anatomy, policies: Policies) -> tuple[CachePolicy, ...]:
     if found and not anatomy.decodes:
         kind = anatomy.model.config.model_type
         raise Refused(f"policies: cache policies need a model that generates text; {kind!r} does not, and has no cache")
-    places = [policy.act if policy.act == "requantize" else policy.at.when for policy in found]
-    for place, what in (("prefill", "choose from the prompt"), ("requantize", "store entries in another form")):
-        if places.count(place) > 1:
-            raise Refused(f"policies: got {places.count(place)} cache policies that {what}; accepted: one")
+    looking = sum(policy.at.when == "prefill" for policy in found)
+    coding = sum(policy.act == "requantize" for policy in found)
+    for count, what in ((looking, "choose from the prompt"), (coding, "store entries in another form")):
+        if count > 1:
+            raise Refused(f"policies: got {count} cache policies that {what}; accepted: one")
     return tuple(sorted(found, key=lambda policy: (policy.act == "requantize", policy.at.when == "step")))
 
 

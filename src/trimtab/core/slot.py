@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Integer
@@ -26,8 +26,8 @@ class Older(Protocol):
     """Entries in groups of ``group_size``, as many groups for every row and key head; ``read`` is (k, v) as the model
     takes them, ``take`` some groups of each, ``join`` these groups and then others."""
 
-    group_size: int
-
+    @property
+    def group_size(self) -> int: ...
     @property
     def length(self) -> int: ...
     @property
@@ -37,7 +37,8 @@ class Older(Protocol):
     def join(self, other: Any) -> Older: ...
 
 
-class Layout(NamedTuple):
+@dataclass(frozen=True)
+class Layout:
     """Where entries go: ``index`` of each in the old order and whether it is ``valid``; of these in ``older`` the
     ``groups``, of plain ones the ``newest`` that stay so, and those that are ``going`` into groups."""
 
