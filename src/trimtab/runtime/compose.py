@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trimtab.core.factors import Diagonal, LowRank
-from trimtab.core.joins import Chain, Join, Sum, leaves
+from trimtab.core.joins import Chain, Join, Sum
 from trimtab.core.linear import Kernel
 from trimtab.core.weight import Weight
 
@@ -60,13 +60,15 @@ JOINED: Mapping[type[Weight], tuple[str, Callable[[Sequence[Kernel]], Kernel]]] 
 
 
 def thick(w: Weight) -> list[Weight]:
-    """The leaves of ``w`` that need a kernel of their own."""
-    return [leaf for leaf in leaves(w) if type(leaf) not in THIN]
+    """The nodes of ``w`` that need a kernel of their own: leaves that are not thin, joins that are none of ``JOINED``."""
+    if isinstance(w, Join) and type(w) in JOINED:
+        return [leaf for part in w for leaf in thick(part)]
+    return [] if type(w) in THIN else [w]
 
 
 def compose(w: Weight, pack: Callable[[Weight], Made]) -> Made:
-    """The kernel of ``w`` from those of its leaves, where ``pack`` makes one for each that is not thin."""
-    if isinstance(w, Join):
+    """The kernel of ``w`` from those of its leaves, where ``pack`` makes one for each that is ``thick``."""
+    if isinstance(w, Join) and type(w) in JOINED:
         names, rows, parts = zip(*(compose(part, pack) for part in w), strict=True)
         sign, join = JOINED[type(w)]
         return sign.join(names), min(rows), join(parts)
