@@ -60,7 +60,7 @@ JOINED: Mapping[type[Weight], tuple[str, Callable[[Sequence[Kernel]], Kernel]]] 
 
 
 def thick(w: Weight) -> list[Weight]:
-    """The nodes of ``w`` that need a kernel of their own: leaves but the thin ones, joins that are not in ``JOINED``."""
+    """The nodes of ``w`` that need a kernel of their own: all leaves but thin ones, and joins not in ``JOINED``."""
     if isinstance(w, Join) and type(w) in JOINED:
         return [leaf for part in w for leaf in thick(part)]
     return [] if type(w) in THIN else [w]
