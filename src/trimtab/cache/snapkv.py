@@ -77,10 +77,9 @@ def observed(valid: Bool[Tensor, "b t"], sight: Sight | None, window: int, kerne
     """
     if sight is None or sight.k is None or sight.k.shape[2] != valid.shape[1]:
         raise ValueError("snapkv: no attention over these entries was shown")
-    at = valid.long().argsort(dim=1, stable=True)[:, -window:]  # of a shorter row some padding, which does not ask
-    asks = valid.gather(1, at)
-    recent = torch.zeros_like(valid).scatter(1, at, asks)
-    received = [(given * asks[:, None, :, None]).sum((1, 2)) for given in attention(sight, at)]
+    at = valid.long().argsort(dim=1, stable=True)[:, -window:]  # of a row without earlier entries some padding too
+    recent = torch.zeros_like(valid).scatter(1, at, True)
+    received = [given.sum((1, 2)) for given in attention(sight, at)]
     earlier = torch.stack(received, 1).masked_fill(~(valid & ~recent)[:, None], 0.0)
     pooled = F.avg_pool1d(earlier, kernel, stride=1, padding=kernel // 2)
     return pooled.masked_fill(recent[:, None], torch.inf)
