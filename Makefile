@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 # On Linux the registry's newest torch brings gigabytes of CUDA; this index has the CPU build. Empty: pip's own settings.
 TORCH_INDEX ?=
 
-.PHONY: demo test lint types docs mutants clean make-easyvqa-llava bench-kill bench-quickstart bench-gemma
+.PHONY: demo test lint types docs mutants clean make-easyvqa-llava bench-kill bench-quickstart bench-gemma bench-heal-3bit
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -44,6 +44,9 @@ bench-quickstart: $(VENV)/.installed
 
 bench-gemma: $(VENV)/.installed
 	$(BIN)/python benchmarks/kept.py gemma-270m-w4
+
+bench-heal-3bit: $(VENV)/.installed
+	$(BIN)/python benchmarks/kept.py heal-3bit
 
 clean:
 	rm -rf $(VENV) build dist runs .mypy_cache .ruff_cache .pytest_cache

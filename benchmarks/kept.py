@@ -1,6 +1,6 @@
-"""``make bench-quickstart``, ``make bench-gemma``: a recipe on whole test splits; its table is kept in docs/.
+"""``make bench-quickstart``, ``bench-gemma``, ``bench-heal-3bit``: a recipe on whole test splits, its table kept in docs/.
 
-    python benchmarks/kept.py quickstart|gemma-270m-w4
+    python benchmarks/kept.py quickstart|gemma-270m-w4|heal-3bit
 
 prints the table and, as the last line, one JSON object with the verdict and the figures, and writes the first part of
 the run's report to docs/measured-<recipe>.md.
@@ -31,6 +31,7 @@ WHOLE = {
         "evaluate.reuse=false",
     ),
     "gemma-270m-w4": ("bench-gemma", "evaluate.reuse=false"),
+    "heal-3bit": ("bench-heal-3bit", "evaluate.reuse=false"),
 }
 """By recipe: the target of ``make``, and what is set besides what the recipe says; both sides are asked in the run."""
 
@@ -40,12 +41,14 @@ def kept(name: str, result: Result) -> str:
     target, settings = WHOLE[name]
     report = (result.folder / "report.md").read_text(encoding="utf-8")
     body = report.partition("\n## Quality against cost")[0].replace("# ", "## ", 1).replace("\n## ", "\n### ")
+    gains = [f"- Step {one['index']}, `{one['method']}`: {one['note']}" for one in result.data["steps"] if one["note"]]
     machine = facts()
     where = f"{machine.processor}, {', '.join(machine.flags)}, {machine.threads} threads, torch {torch.__version__}"
     return (
         f"# Measured: {name}\n\nWritten by `make {target}` on {datetime.now(UTC):%Y-%m-%d}: "
         f"`trimtab run {name}{''.join(f' --set {one}' for one in settings.split())}` on {where}, "
         f"{sum(result.data['seconds'].values()) / 60:.0f} minutes.\n\n{body.strip()}\n"
+        + ("\n### Steps\n\n" + "\n".join(gains) + "\n" if gains else "")
     )
 
 

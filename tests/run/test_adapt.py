@@ -150,5 +150,12 @@ def test_bad_adapters_are_named_before_the_work(model_folder: Path, tmp_path: Pa
         go(model_folder, tmp_path / "c", "load_adapter: nowhere")
     with pytest.raises(BadInput, match="merge: no layer has an adapter"):
         go(model_folder, tmp_path / "d", "merge: {}")
+    test = ("calibrate={dataset: easyvqa-grid, split: test, num_samples: 8}",)
+    with pytest.raises(BadInput, match=r"'test', which lora would train on and task\.split is measured on"):
+        go(model_folder, tmp_path / "f", "lora: {r: 4}", more=test)
+    beside = ("calibrate={split: test, num_samples: 8}", "task={dataset: easyvqa, split: train}",
+              "also=[{dataset: easyvqa-grid, split: test, limit: 4}]")  # fmt: skip
+    with pytest.raises(BadInput, match=r"also\.0\.split is measured on"):
+        go(model_folder, tmp_path / "g", "lora: {r: 4, dataset: easyvqa-grid}", more=beside)
     with pytest.raises(Anomaly, match="learning_rate"):
         go(model_folder, tmp_path / "e", "lora: {r: 4, epochs: 1, num_samples: 40, learning_rate: 1.0e+30}")

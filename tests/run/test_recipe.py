@@ -75,6 +75,10 @@ INCOHERENT = [
         r"budget\.accuracy: .*judged by perplexity",
     ),
     ({"calibrate": {"split": "test"}}, r"calibrate\.split: got 'test', which the task is measured on"),
+    (
+        {"calibrate": {"dataset": "easyvqa-grid", "split": "test"}, "also": [{"dataset": "easyvqa-grid"}]},
+        r"calibrate\.split: got 'test', which also\.0 is measured on",
+    ),
     ({"task": {"dataset": "easyvqa", "split": "train"}}, r"calibrate\.split: got 'train'"),
     ({"also": [{"dataset": "easyvqa", "split": "train"}]}, r"also\.0: .*'easyvqa' like an earlier task.*figure"),
     ({"also": [{"data": "a.csv"}, {"data": "b.csv"}]}, r"also\.1: .*'task' like an earlier"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -29,8 +31,8 @@ def far(y: Tensor, w: Weight, x: Tensor, bias: Tensor) -> float:
 
 
 @pytest.mark.parametrize("make", [lambda: quantized(4), lambda: quantized(3), masked])
-def test_many_rows_are_multiplied_with_the_copy(make: object) -> None:
-    w = make()  # type: ignore[operator]
+def test_many_rows_are_multiplied_with_the_copy(make: Callable[[], Weight]) -> None:
+    w = make()
     host = Linear(w, nn.Parameter(torch.randn(32)), "layer")
     report = lower(nn.Sequential(host), capability="AVX2")
     assert report.held == 32 * 64 * 4

@@ -142,7 +142,7 @@ class Anatomy(ABC):
         return self.PARTS[max(found, key=len)]
 
     def pictures(self, batch: Batch) -> list[Float[Tensor, "channels pixels"]]:
-        """The pictures of a batch, each by itself, padding ones left out."""
+        """The pictures of a batch, each by itself."""
         pixels = batch.get(self.INPUTS[0]) if self.INPUTS else None
         return [] if pixels is None else list(pixels.reshape(-1, *pixels.shape[-3:]).flatten(2))
 

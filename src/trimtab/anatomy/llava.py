@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -44,11 +44,11 @@ class Llava(Joined):
     )  # fmt: skip
 
     @cached_property
-    def decoder(self) -> Decoder:  # type: ignore[override]
+    def decoder(self) -> Decoder:
         return decoder_of("model.language_model", self.model.model.language_model)
 
     @cached_property
-    def tower(self) -> Tower:  # type: ignore[override]
+    def tower(self) -> Tower:
         module = self.model.model.vision_tower
         return Tower("model.vision_tower", module, depth_of(self.model.config.vision_feature_layer, module))
 
@@ -58,10 +58,10 @@ class Llava(Joined):
         return projected.flatten(0, 1)
 
 
-def depth_of(chosen: object, module: object) -> int:
+def depth_of(chosen: object, module: Any) -> int:
     """How many layers of a CLIP tower are run for the hidden states of layer ``chosen``, counted as the library does
     (0: before the first). Raises BadInput for a list of layers, or one that is not there."""
-    count = len(module.encoder.layers)  # type: ignore[attr-defined]
+    count = len(module.encoder.layers)
     if not isinstance(chosen, int) or not -count - 1 <= chosen <= count:
         raise BadInput(f"vision_feature_layer: got {chosen}; accepted: one layer from {-count - 1} to {count}")
     return chosen if chosen >= 0 else count + 1 + chosen

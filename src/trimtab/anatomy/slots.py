@@ -28,8 +28,9 @@ class Slot:
 
 class Slots:
     """``layers`` by index; ``length`` how many tokens of the sequence went by, dropped ones included; ``following``
-    (b,) the position of each row's next token; ``shift`` (b,), where rotary angles follow a
-    grid, by how much a later word's place on it is past its position."""
+    (b,) the position of each row's next token; ``shift`` (b,), where rotary angles follow a grid, by how much a later
+    word's place on it is past its position.
+    """
 
     is_compileable = False
     is_croppable = False

@@ -56,8 +56,16 @@ class Joined(Anatomy):
     INPUTS: ClassVar[tuple[str, ...]] = ("pixel_values",)
     JOIN: ClassVar[tuple[str, tuple[tuple[str, ...], ...]]]
     decodes: ClassVar[bool] = True
-    tower: Eyes
-    decoder: Decoder
+
+    @property
+    @abstractmethod
+    def tower(self) -> Eyes:
+        """What sees the pictures; the same object every time."""
+
+    @property
+    @abstractmethod
+    def decoder(self) -> Decoder:
+        """What reads the words; the same object every time."""
 
     @abstractmethod
     def project(self, stream: Seeing) -> Float[Tensor, "n d"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +11,9 @@ from torch import Tensor, nn
 
 from trimtab import methods
 from trimtab.adapt import peft
+from trimtab.adapt.load import LoadAdapter
 from trimtab.adapt.lora import LoRA, attached, settled
+from trimtab.adapt.merge import Merge
 from trimtab.core.errors import BadInput, nearest
 from trimtab.core.factors import LowRank
 from trimtab.core.fit import Site
@@ -21,7 +24,7 @@ from trimtab.run.context import Context
 from trimtab.run.layers import Layers
 from trimtab.run.settle import relative_error
 from trimtab.run.targets import select
-from trimtab.run.teach import Lesson, lessons
+from trimtab.run.teach import Lesson, lessons, taught
 from trimtab.run.tune import Schedule, Tuning
 
 Changed = dict[str, tuple[Weight, Weight]]
@@ -65,10 +68,11 @@ def _row(context: Context, path: str, old: Weight, new: Weight, label: str) -> d
             "bits_per_weight": each, "seen": {}}  # fmt: skip
 
 
-def train(context: Context, method: LoRA, state: Any, label: str) -> Changed:
+def train(context: Context, method: LoRA, state: Path, label: str) -> Changed:
     """Adapters trained on the task's own training side, and written to ``adapter/`` as PEFT has them."""
     anatomy, library = context.loaded.anatomy, context.loaded.library
-    hosts = {path: host for path, host in anatomy.linears() if path in select(anatomy, method.target_modules)}
+    chosen = set(select(anatomy, method.target_modules))
+    hosts = {path: host for path, host in anatomy.linears() if path in chosen}
     sizes(method, hosts)
     before = {path: host.w for path, host in hosts.items()}
     generator = torch.Generator().manual_seed(method.seed)
@@ -81,13 +85,13 @@ def train(context: Context, method: LoRA, state: Any, label: str) -> Changed:
     parameters: dict[str, nn.Parameter] = {}
     for path, low in lows.items():
         parameters |= {f"{path}.left": low.left, f"{path}.right": low.right}
-    class_ = lessons(context, method)
+    school = lessons(context, method)
     schedule = Schedule(method.epochs, method.batch_size, method.learning_rate, method.patience, method.seed)
 
     def progress(done: int, total: int) -> None:
         context.progress(label, done, total)
 
-    tuning: Tuning[Lesson] = Tuning(parameters, class_.train, class_.held, class_.loss, schedule, state, progress)
+    tuning: Tuning[Lesson] = Tuning(parameters, school.train, school.held, school.loss, schedule, state, progress)
     ended = tuning.run()
     context.log.info("%s: %d steps; %s", label, ended.step, ended.log)
     for host in hosts.values():
@@ -118,10 +122,11 @@ def sizes(method: LoRA, hosts: Mapping[str, Host]) -> None:
 
 
 def check(context: Context, name: str, method: Any) -> None:
-    """What can be known before any work. Raises BadInput for a rank above a dimension, targets that are not there, or
-    an adapter of another base."""
+    """What can be known before any work. Raises BadInput for a rank above a dimension, targets that are not there,
+    training on what is measured, or an adapter of another base."""
     linears = dict(context.loaded.anatomy.linears())
     if name == "lora":
+        taught(context, method)
         chosen = select(context.loaded.anatomy, method.target_modules)
         tables = [path for path in chosen if path not in linears]
         if tables:
@@ -131,7 +136,7 @@ def check(context: Context, name: str, method: Any) -> None:
         fitting(method.adapters(), linears, method.path)
 
 
-def load(context: Context, method: Any, state: Any, label: str) -> Changed:
+def load(context: Context, method: LoadAdapter, state: Path, label: str) -> Changed:
     """A PEFT folder's adapters beside the matrices that they name."""
     linears = dict(context.loaded.anatomy.linears())
     changed: Changed = {}
@@ -156,7 +161,7 @@ def fitting(
     return adapters
 
 
-def merge(context: Context, method: Any, state: Any, label: str) -> Changed:
+def merge(context: Context, method: Merge, state: Path, label: str) -> Changed:
     """Every sum as one matrix. Raises BadInput where there is none, or one stands on a grid and may not be rounded."""
     changed: Changed = {}
     for path, host in context.loaded.anatomy.linears():
@@ -179,7 +184,7 @@ def rounded(dense: Tensor, like: Quantized) -> Weight:
     return made
 
 
-WORK: dict[str, Callable[[Context, Any, Any, str], Changed]] = {"lora": train, "load_adapter": load, "merge": merge}
+WORK: dict[str, Callable[[Context, Any, Path, str], Changed]] = {"lora": train, "load_adapter": load, "merge": merge}
 
 
 def touched(rows: Sequence[Mapping[str, Any]]) -> set[str]:

@@ -73,8 +73,8 @@ def gate(context: Context) -> dict[str, Any]:
     context.progress("gate", 0, 1)
     found = run_gate(folder if folder.exists() else aside, context.folder.state / "gate.safetensors")
     context.progress("gate", 1, 1)
-    if not found.passed and folder.exists():
-        folder.rename(aside)
+    if found.passed != folder.exists():  # set aside, or back where a run that was killed in between set it aside
+        (aside if found.passed else folder).rename(folder if found.passed else aside)
     samples = context.journal.ended["artifact"]["result"]["gate_samples"]
     return found.row() | {"samples": samples, "reasons": found.reasons}
 

@@ -253,6 +253,10 @@ def coherent(recipe: Recipe) -> None:
     if recipe.evaluate.until is not None and "accuracy" not in budget:
         raise BadInput("evaluate.until: 'decided' needs what is to be decided; set budget.accuracy.max_drop")
     given = recipe.calibrate
-    if given.dataset in (None, main.dataset) and given.split == main.split:
-        raise BadInput(f"calibrate.split: got {given.split!r}, which the task is measured on; accepted: another of "
-                       f"{', '.join(SPLITS)} (or task.split)")  # fmt: skip
+    own = given.dataset in (None, main.dataset)
+    seen = (main.dataset, main.data) if own else (given.dataset, None)
+    for index, task in enumerate((main, *recipe.also)):
+        if (task.dataset, task.data) == seen and given.split == task.split:
+            what, key = (f"also.{index - 1}", f"also.{index - 1}.split") if index else ("the task", "task.split")
+            raise BadInput(f"calibrate.split: got {given.split!r}, which {what} is measured on; accepted: another of "
+                           f"{', '.join(SPLITS)} (or {key})")  # fmt: skip

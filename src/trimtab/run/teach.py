@@ -9,7 +9,6 @@ once, where neither the tower nor the projector is trained.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +22,7 @@ from trimtab.anatomy import loop
 from trimtab.anatomy.vlm import Given, Joined
 from trimtab.core.errors import BadInput
 from trimtab.data.sample import Sample
+from trimtab.data.split import choose
 from trimtab.data.task import Task
 from trimtab.data.tasks import samples
 from trimtab.evaluate.prompt import encode, render, tokenizer_of
@@ -99,16 +99,27 @@ class Class:
         return torch.cat([self.seen[str(name)] for name in names])
 
 
-def lessons(context: Context, method: Any) -> Class:
-    """The task's training side as ``method`` asks for it, whole groups held out for validation.
-
-    Raises BadInput for a task without answers, or too few samples to hold any out.
-    """
-    task = context.recipe.task
+def taught(context: Context, method: Any) -> Task:
+    """What is trained on. Raises BadInput for a task without answers, and for the split of a task that is measured."""
+    task, split = context.recipe.task, context.recipe.calibrate.split
     if method.dataset is not None and method.dataset != task.dataset:
         task = Task.parse({"type": task.type, "dataset": method.dataset})
     if task.type == "text":
         raise BadInput("lora: trains on questions with answers; a task of type 'text' has none")
+    for index, other in enumerate((context.recipe.task, *context.recipe.also)):
+        if (other.dataset, other.data, other.split) == (task.dataset, task.data, split):
+            key = f"also.{index - 1}.split" if index else "task.split"
+            raise BadInput(f"calibrate.split: got {split!r}, which lora would train on and {key} is measured on; "
+                           "accepted: another split")  # fmt: skip
+    return task
+
+
+def lessons(context: Context, method: Any) -> Class:
+    """The task's training side as ``method`` asks for it, whole groups held out for validation.
+
+    Raises BadInput as ``taught`` does, and for too few samples to hold any out.
+    """
+    task = taught(context, method)
     chosen = samples(task, context.recipe.calibrate.split, method.num_samples, method.seed)
     words = tokenizer_of(context.loaded.processor)
     end = () if words.eos_token_id is None else (int(words.eos_token_id),)
@@ -118,7 +129,7 @@ def lessons(context: Context, method: Any) -> Class:
     if method.validation and not 0 < count < len(groups):
         raise BadInput(f"lora.validation: got {method.validation} of {len(groups)} groups; accepted: a share that "
                        "holds some out and leaves some (or 0: none, and nothing ends training early)")  # fmt: skip
-    out = set(random.Random(f"held/{method.seed}").sample(groups, count))
+    out = set(choose(groups, groups, count, method.seed))
     held = [one for one in made if (one.sample.group or one.sample.id) in out]
     train = [one for one in made if (one.sample.group or one.sample.id) not in out]
     parts = {context.loaded.anatomy.part_of(name) for name in select(context.loaded.anatomy, method.target_modules)}
