@@ -1,4 +1,5 @@
-"""``make bench-quickstart``, ``bench-gemma``, ``bench-heal-3bit``: a recipe on whole test splits, its table kept in docs/.
+"""``make bench-quickstart``, ``bench-gemma``, ``bench-heal-3bit``: a recipe on whole test splits; its table
+is kept in docs/.
 
     python benchmarks/kept.py quickstart|gemma-270m-w4|heal-3bit
 
