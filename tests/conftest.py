@@ -9,6 +9,10 @@ install_import_hook(["trimtab.core", "trimtab.quantize", "trimtab.tokens"], "bea
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from trimtab.core.firstcalls import settle_first_calls  # noqa: E402
+
+settle_first_calls()  # the library's own models are asked here before any door of ours was gone through
+
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:

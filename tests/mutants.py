@@ -38,6 +38,7 @@ KERNELS = "tests/runtime/test_lower.py"
 ADAPT = "tests/laws/test_adapter.py"
 LORA = "tests/adapt/test_lora.py"
 PEFT = "tests/adapt/test_peft.py"
+FIRST = "tests/load/test_firstcalls.py"
 TUNE = "tests/adapt/test_tune.py"
 HELD = "tests/runtime/test_held.py"
 
@@ -54,6 +55,11 @@ class Mutant:
 
 
 MUTANTS = (
+    # core
+    Mutant("core/firstcalls.py", "settle no function", "for name in FUNCTIONS:", "for name in ():", (FIRST,)),
+    Mutant("core/firstcalls.py", "settle one precision only", "(torch.float32, torch.float64)", "(torch.float32,)",
+           (FIRST,)),
+    Mutant("load/artifact.py", "an artifact is read unsettled", "    settle_first_calls()\n", "", (FIRST,)),
     # tokens
     Mutant("tokens/divprune.py", "flip the sign of the cosine", "torch.mm(unit, unit.T", "torch.mm(-unit, unit.T",
            (DIVPRUNE,)),

@@ -10,6 +10,7 @@ from trimtab.anatomy.attention import open_door
 from trimtab.anatomy.base import Anatomy, Block
 from trimtab.anatomy.families import FAMILIES
 from trimtab.core.errors import BadInput, nearest
+from trimtab.core.firstcalls import settle_first_calls
 
 __all__ = ["Anatomy", "Block", "of"]
 
@@ -19,6 +20,7 @@ def of(model: PreTrainedModel) -> Anatomy:
 
     Raises BadInput for an architecture without an anatomy, or a class that lacks a module which the anatomy needs.
     """
+    settle_first_calls()  # a model that was made elsewhere comes in by this door alone
     kind = model.config.model_type
     if kind not in FAMILIES:
         raise BadInput(

@@ -20,6 +20,7 @@ from trimtab import methods
 from trimtab.core.build import build
 from trimtab.core.errors import BadInput, Refused
 from trimtab.core.files import write_atomic
+from trimtab.core.firstcalls import settle_first_calls
 from trimtab.core.linear import Host
 from trimtab.core.reading import Reading
 from trimtab.core.weight import Weight
@@ -136,6 +137,7 @@ def read(folder: Path, *, lowered: bool | None = None, verify: bool = True) -> L
     ``verify``: compare the content hash first. ``lowered``: with the runtime's kernels, None for as it was measured.
     Raises Refused for a newer format or another image backend; BadInput for anything missing, left over or changed.
     """
+    settle_first_calls()
     folder = Path(folder)
     said = read_manifest(folder)
     if said.image_backend not in (None, BACKEND):

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from trimtab.core.errors import BadInput, nearest
+from trimtab.core.firstcalls import settle_first_calls
 from trimtab.load import artifact, builtin, gguf, hub
 from trimtab.load.checkpoint import INDEX, PICKLES, SINGLE, read_json, refuse_pickle
 from trimtab.load.library import open_library
@@ -32,6 +33,7 @@ def open_source(
     ``dtype``: the checkpoint's own unless given (bfloat16 for GGUF). ``lowered``: put the runtime's kernels in place;
     by default as the artifact was measured, else no. Raises BadInput and Refused (see the files beside this one).
     """
+    settle_first_calls()
     wanted = _dtype(dtype)
     text = str(name)
     path = Path(text).expanduser()

@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import LlavaForConditionalGeneration, LlavaProcessor
 
+from trimtab.core.firstcalls import settle_first_calls
 from trimtab.core.tensorfile import save_tensors
 from trimtab.data import easyvqa, grid
 from trimtab.zoo.make import batch, build, pictures
@@ -270,6 +271,7 @@ def main() -> None:
     given = vars(parser.parse_args())
     out, threads = given.pop("out"), given.pop("threads")
     torch.set_num_threads(threads)
+    settle_first_calls()
     Trainer(Plan(**given), out).run()
 
 
