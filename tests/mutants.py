@@ -32,6 +32,9 @@ WEIGHT = "tests/laws/test_weight.py"
 STAT = "tests/laws/test_stat.py"
 ANATOMY = "tests/laws/test_anatomy.py"
 MASKS = "tests/anatomy/test_traps.py::test_causal_masks_element_by_element"
+BLOCKS = "tests/anatomy/test_traps.py::test_masks_with_blocks_element_by_element"
+FILLED = "tests/anatomy/test_traps.py::test_where_the_states_of_padding_are_read_it_sees_what_is_there_and_not_itself"
+CAPPED = "tests/anatomy/test_traps.py::test_capped_attention_element_by_element"
 NEEDED = "tests/anatomy/test_traps.py::test_no_mask_only_where_it_would_say_nothing"
 TRIMMED = "tests/anatomy/test_trimmed.py"
 KERNELS = "tests/runtime/test_lower.py"
@@ -154,6 +157,18 @@ MUTANTS = (
     Mutant("anatomy/masks.py", "a window one too wide", "gap < window", "gap <= window", (MASKS,)),
     Mutant("anatomy/masks.py", "no mask where one is needed", "torch.equal(seen, plain.expand_as(seen))", "True",
            (NEEDED,)),
+    Mutant("anatomy/masks.py", "a block that reaches past the window", "if bounded and window is not None", "if False",
+           (BLOCKS,)),
+    Mutant("anatomy/masks.py", "every block cut at the window", "if bounded and window is not None",
+           "if window is not None", (BLOCKS,)),
+    Mutant("anatomy/masks.py", "tokens of no block see one another", "& (block[:, None, :] >= 0) & valid", "& valid",
+           (BLOCKS,)),
+    Mutant("anatomy/masks.py", "padding sees itself where it is read",
+           "valid[:, None, None, :].expand(-1, 1, valid.shape[1], -1)", "everywhere(valid)", (FILLED,)),
+    Mutant("anatomy/attention.py", "forget the cap", "cap * torch.tanh(q @ k.mT * scaling / cap)", "q @ k.mT * scaling",
+           (CAPPED,)),
+    Mutant("anatomy/attention.py", "key heads in another order", "one.repeat_interleave(q.shape[1] // one.shape[1], 1)",
+           "one.repeat(1, q.shape[1] // one.shape[1], 1, 1)", (CAPPED,)),
     Mutant("anatomy/loop.py", "keep the last tokens in place of the chosen",
            "chosen.long().argsort(dim=1, stable=True)",
            "stream.valid.long().argsort(dim=1, stable=True)", (KEEP,)),

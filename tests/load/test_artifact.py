@@ -13,10 +13,12 @@ import yaml
 from hublike import edit_header, edit_json, outputs, repository, same, state, trim, words
 from safetensors.torch import load_file, save_file
 
+from seeing import NUMPY, PROCESSORS, image_id
 from trimtab.core.errors import BadInput, Refused
 from trimtab.core.fit import Site
 from trimtab.core.weight import Quantized
 from trimtab.load import Loaded, artifact, open_source, tensors
+from trimtab.load.gate_samples import compare
 from trimtab.load.hashing import content_hash
 from trimtab.load.manifest import read_manifest
 from trimtab.load.skeleton import skeleton
@@ -33,7 +35,10 @@ def quantize(loaded: Loaded, group_size: int = 8) -> None:
         host.w = made[id(old)]
 
 
-@pytest.mark.parametrize("kind", ["llava", "llama", "gemma3", "clip", "bert", "qwen2"])
+SEEING = ("gemma3-vision", "idefics3", "paligemma", "paligemma2", "siglip", "siglip-vision", "smolvlm")
+
+
+@pytest.mark.parametrize("kind", ["llava", "llama", "gemma3", "clip", "bert", "qwen2", *SEEING])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_round_trip_is_bit_equal(kind: str, dtype: torch.dtype, tmp_path: Path) -> None:
     _, batch = repository(tmp_path / "source", kind, dtype)
@@ -51,6 +56,38 @@ def test_round_trip_is_bit_equal(kind: str, dtype: torch.dtype, tmp_path: Path) 
     assert info.bytes < again.source.bytes16  # half of it is the table of names
     assert again.source.bytes16 == loaded.source.bytes16
     assert again.source.kind == "artifact"
+
+
+@pytest.mark.parametrize("kind", SEEING)
+def test_an_untouched_model_is_bit_equal_too(kind: str, tmp_path: Path) -> None:
+    """Matrices that the library stores transposed or fused included."""
+    _, batch = repository(tmp_path / "source", kind)
+    loaded = open_source(tmp_path / "source")
+    loaded.anatomy.linears()
+    before = outputs(loaded.model, batch)
+    artifact.write(tmp_path / "out", loaded, {})
+    assert same(outputs(open_source(tmp_path / "out").model, batch), before)
+
+
+@NUMPY
+@pytest.mark.parametrize("kind", ["gemma3-vision", "idefics3", "paligemma"])
+def test_processors_that_see_come_back_and_the_gate_s_samples_hold_pictures(kind: str, tmp_path: Path) -> None:
+    repository(tmp_path / "source", kind)
+    processor = PROCESSORS[kind]()
+    processor.save_pretrained(tmp_path / "source")
+    edit_json(
+        tmp_path / "source/config.json", image_token_id=image_id(processor), image_token_index=image_id(processor)
+    )
+    loaded = open_source(tmp_path / "source")
+    quantize(loaded)
+    artifact.write(tmp_path / "out", loaded, {})
+    again = open_source(tmp_path / "out")
+    assert type(again.processor) is type(processor)
+    assert compare(again.model, tmp_path / "out/gate.safetensors") == []
+    batch = _batch(loaded)
+    assert set(batch) == {"input_ids", "attention_mask", *loaded.anatomy.INPUTS}
+    assert len(loaded.anatomy.pictures(batch)) >= 4
+    assert all(torch.equal(_batch(again)[key], value) for key, value in batch.items())
 
 
 def test_tied_weights_are_stored_once_and_stay_one(tmp_path: Path) -> None:
@@ -331,7 +368,7 @@ def test_truncated_tensors_are_named(trimmed_llava: tuple[Loaded, Path], tmp_pat
     edit_header(path, lambda table: table.pop("lm_head.w.value"))
 
 
-@pytest.mark.parametrize("kind", ["llava", "gemma3", "clip", "bert"])
+@pytest.mark.parametrize("kind", ["llava", "gemma3", "clip", "bert", *SEEING])
 def test_a_skeleton_has_all_buffers_and_no_weights(kind: str, tmp_path: Path) -> None:
     model, _ = repository(tmp_path, kind, torch.bfloat16)
     theirs = type(model).from_pretrained(tmp_path)

@@ -26,7 +26,7 @@ from trimtab.run.batches import joined
 from trimtab.run.walk import LayerReport, walk
 
 EVERYTHING = ("language", "vision", "projector", "embedding", "head")
-VLM = ["llava", "llava-full", "llava-penultimate"]
+VLM = ["llava", "llava-full", "llava-penultimate", "qwen2-vl", "qwen2.5-vl", "qwen3-vl"]
 TEXT = ["llama", "gemma3", "qwen2", "bert"]
 
 
@@ -110,7 +110,7 @@ def test_grams_are_those_of_the_trimmed_model(name: str, max_tokens: int) -> Non
     assert all(isinstance(host.w, Quantized) for _, host in everything)
 
 
-@pytest.mark.parametrize("name", ["llava", "gemma3", "bert"])
+@pytest.mark.parametrize("name", ["llava", "gemma3", "bert", "qwen2.5-vl", "qwen3-vl"])
 def test_replaying_gives_the_same_codes_as_one_pass(name: str) -> None:
     spies, found = [], []
     for max_tokens in (10**6, 1):

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from trimtab.anatomy.attention import See
 from trimtab.anatomy.host import hosts, install
 from trimtab.anatomy.slots import Slots
-from trimtab.core.errors import BadInput, unknown
+from trimtab.core.errors import BadInput, Refused, unknown
 from trimtab.core.keep import Stream
 from trimtab.core.linear import Embedding, Linear
 
@@ -42,9 +42,21 @@ class Block:
         return self.call(stream, slots, see)
 
 
+def dotted(*parts: str) -> str:
+    """A module path; an empty part is the model itself."""
+    return ".".join(filter(None, parts))
+
+
 def under(prefix: str, names: Sequence[Sequence[str]]) -> tuple[tuple[str, ...], ...]:
     """``names`` of one layer layout under the module path ``prefix``."""
-    return tuple(tuple(f"{prefix}.{name}" for name in stage) for stage in names)
+    return tuple(tuple(dotted(prefix, name) for name in stage) for stage in names)
+
+
+def reaches(model: object, path: str) -> bool:
+    """Whether ``model`` has something at the module path, None not counted."""
+    for part in path.split("."):
+        model = getattr(model, part, None)
+    return model is not None
 
 
 class Anatomy(ABC):
@@ -53,8 +65,9 @@ class Anatomy(ABC):
     A family fills in: ``PARTS`` (module path prefix to part), ``NEEDS`` (module paths that must be there), ``LOAD_AS``
     (the library's class, for the error), ``start``, ``build``, ``head_input``, ``head``; if it generates text,
     ``decodes`` and ``words``; in ``POOLED`` the module paths whose linears see one row for each picture or text; in
-    ``INPUTS`` what its processor gives beside ids, mask and positions (the first is what is looked at), and in ``EVEN``
-    whether every picture has the same number of image tokens.
+    ``INPUTS`` what its processor gives beside ids, mask and positions (the first is what is looked at), in ``ROWS``
+    those of them that have a row for each row of the batch (the others hold all pictures, one after another), and in
+    ``EVEN`` whether every picture has the same number of image tokens.
     """
 
     PARTS: ClassVar[dict[str, Part]]
@@ -62,6 +75,7 @@ class Anatomy(ABC):
     LOAD_AS: ClassVar[str]
     POOLED: ClassVar[tuple[str, ...]] = ()
     INPUTS: ClassVar[tuple[str, ...]] = ()
+    ROWS: ClassVar[tuple[str, ...]] = ()
     EVEN: ClassVar[bool] = True
     decodes: ClassVar[bool] = False
 
@@ -145,6 +159,11 @@ class Anatomy(ABC):
         """The pictures of a batch, each by itself."""
         pixels = batch.get(self.INPUTS[0]) if self.INPUTS else None
         return [] if pixels is None else list(pixels.reshape(-1, *pixels.shape[-3:]).flatten(2))
+
+    def copies(self, ids: Integer[Tensor, "b t"], shown: Batch, times: int) -> Batch:
+        """``shown``, what belongs to the pictures of ``ids``, for every row ``times`` times in turn: each copy with all
+        pictures of its row, in their order. Raises Refused where it is not known how to tell them apart."""
+        raise Refused(f"num_return_sequences: got {times}; accepted with {', '.join(shown)}: 1")
 
     def pooled(self, name: str) -> bool:
         """Whether a linear sees one row for each picture (vision, projector) or text, not one for each token."""

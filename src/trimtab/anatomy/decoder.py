@@ -39,7 +39,7 @@ class Decoder:
     """``module``: the library's stack (``embed_tokens``, ``layers``, ``norm``) at the module path ``name``.
 
     ``windows``: for each layer how many positions it sees, or None for all. ``kinds``: each layer's type, which
-    ``rotary`` is asked with.
+    ``rotary`` is asked with. ``bounded``: a block (``BLOCK``) reaches back no further than the window either.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Decoder:
     rotary: Rotary
     windows: Sequence[int | None]
     kinds: Sequence[str]
+    bounded: bool = False
     seen: Recent = field(default_factory=lambda: Recent(2))  # masks are large: as many as there are layer types
     turned: Recent = field(default_factory=lambda: Recent(2))
 
@@ -63,7 +64,10 @@ class Decoder:
             keys, valid = slots.extend(index, stream.positions, stream.valid, window)
         shown = (stream.positions, keys, valid, window)
         whole = BLOCK in stream.side and keys.shape == stream.positions.shape  # later words are of no block
-        seen = self.seen(masks.with_blocks, *shown, stream.side[BLOCK]) if whole else self.seen(masks.needed, *shown)
+        if whole:
+            seen = self.seen(masks.with_blocks, *shown, stream.side[BLOCK], self.bounded)
+        else:
+            seen = self.seen(masks.needed, *shown)
         where = stream.side.get(GRID, stream.positions)
         x = layer(
             stream.x,

@@ -1,15 +1,24 @@
-"""Which anatomy knows which architecture: ``config.model_type`` to "module:Class"."""
+"""Which anatomy knows which architecture: ``config.model_type`` to "module:Class", or to "module:function" where that
+says it of a model (a name that stands for several)."""
 
 from __future__ import annotations
 
 FAMILIES = {
     "bert": "trimtab.anatomy.bert:Bert",
     "clip": "trimtab.anatomy.clip:Clip",
-    "gemma3": "trimtab.anatomy.gemma:Gemma",
+    "gemma3": "trimtab.anatomy.gemma3vision:gemma3",
     "gemma3_text": "trimtab.anatomy.gemma:Gemma",
+    "idefics3": "trimtab.anatomy.idefics3:Idefics3",
     "llama": "trimtab.anatomy.llama:Llama",
     "llava": "trimtab.anatomy.llava:Llava",
     "mistral": "trimtab.anatomy.llama:Llama",
+    "paligemma": "trimtab.anatomy.paligemma:PaliGemma",
     "qwen2": "trimtab.anatomy.llama:Llama",
+    "qwen2_5_vl": "trimtab.anatomy.qwenvl:Qwen25VL",
+    "qwen2_vl": "trimtab.anatomy.qwenvl:Qwen2VL",
     "qwen3": "trimtab.anatomy.llama:Llama",
+    "qwen3_vl": "trimtab.anatomy.qwenvl:Qwen3VL",
+    "siglip": "trimtab.anatomy.siglip:Siglip",
+    "siglip_vision_model": "trimtab.anatomy.siglip:SiglipVision",
+    "smolvlm": "trimtab.anatomy.idefics3:SmolVLM",
 }

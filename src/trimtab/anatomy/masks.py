@@ -44,11 +44,25 @@ def with_blocks(
     valid: Bool[Tensor, "b s"],
     window: int | None,
     block: Integer[Tensor, "b s"],
+    bounded: bool = False,
 ) -> Bool[Tensor, "b 1 t s"]:
-    """``causal``, and tokens of one ``block`` (0 or more; -1 for none) see all of it, before and behind them."""
+    """``causal``, and tokens of one ``block`` (0 or more; -1 for none) see all of it, before and behind them.
+
+    ``bounded``: of what lies behind a token, its own block included, only what is inside the window (Gemma 3);
+    else a token sees its block whole, however long (PaliGemma 2).
+    """
     own = block[:, -queries.shape[1] :]
     same = (own[:, :, None] == block[:, None, :]) & (block[:, None, :] >= 0) & valid[:, None, :]
-    return causal(queries, keys, valid, window) | same[:, None]
+    seen = causal(queries, keys, valid, window) | same[:, None]
+    if bounded and window is not None:
+        seen &= (queries[:, :, None] - keys[:, None, :] < window)[:, None]
+    return seen
+
+
+def filled(valid: Bool[Tensor, "b s"]) -> Bool[Tensor, "b 1 s s"] | None:
+    """Every query, padding included, sees the valid tokens and no other; None where all are. For encoders from which
+    the states of padding are read too (SigLIP pools the last place of a text, Idefics3 projects padded patches)."""
+    return None if bool(valid.all()) else valid[:, None, None, :].expand(-1, 1, valid.shape[1], -1)
 
 
 def everywhere(valid: Bool[Tensor, "b s"]) -> Bool[Tensor, "b 1 s s"]:

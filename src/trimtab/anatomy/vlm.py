@@ -82,18 +82,32 @@ class Joined(Anatomy):
 
     def text(self, batch: Batch) -> Stream:
         """The prompt's words, with their kinds; placeholders without pictures are words like any other."""
-        words = self.decoder.start(batch)
+        words = self.decoder.start(self._known(batch))
         if batch.get(self.INPUTS[0]) is None:
             return words
         here = self.placeholders(batch["input_ids"])
         kinds = torch.where(here & words.valid, IMAGE, words.kinds)
         return replace(words, kinds=kinds, side={**words.side, PLACE: here})
 
+    def _known(self, batch: Batch) -> Batch:
+        """A placeholder that is no word of the table is written as word 0, as in the library."""
+        config, ids = self.model.config, batch.get("input_ids")
+        if ids is None or config.image_token_id < config.get_text_config().vocab_size:
+            return batch
+        return {**batch, "input_ids": ids.masked_fill(self.placeholders(ids), 0)}
+
     def start(self, batch: Batch) -> Stream:
         text = self.text(batch)
         if batch.get(self.INPUTS[0]) is None:
             return blind(text)
         return self.tower.start(batch, text)
+
+    def copies(self, ids: Integer[Tensor, "b t"], shown: Batch, times: int) -> Batch:
+        if set(shown) != {"pixel_values"}:
+            return super().copies(ids, shown, times)
+        pixels, here = shown["pixel_values"], self.placeholders(ids).sum(1)
+        counts = (here * len(pixels) // here.sum().clamp(min=1)).tolist()
+        return {"pixel_values": torch.cat([part.repeat(times, 1, 1, 1) for part in pixels.split(counts)])}
 
     def words(self, ids: Integer[Tensor, "b t"], positions: Tensor, valid: Tensor) -> Stream:
         return self.decoder.words(ids, positions, valid)

@@ -33,10 +33,11 @@ def batches(processor: Any, count: int = 2, seed: int = 0) -> list[dict[str, Ten
         options: dict[str, Any] = {"return_tensors": "pt", "padding": padded}
         texts = [" ".join([sentence] * (number + 1)) for sentence in sentences]
         if hasattr(processor, "image_processor"):
-            options["images"] = [_noise(seed + 100 * number + row) for row in range(len(texts))]
+            options["images"] = [[_noise(seed + 100 * number + row)] for row in range(len(texts))]
             token = getattr(processor, "image_token", None)
             texts = [f"{token}\n{text}" if token else text for text in texts]
-        made.append(dict(processor(text=texts, **options)))
+        found = processor(text=texts, **options)
+        made.append({name: value for name, value in found.items() if name != "labels"})
     return made
 
 

@@ -21,6 +21,8 @@ from trimtab.measure.flops import flops
 from trimtab.measure.latency import timed
 
 Batch = dict[str, Tensor]
+WORDS = ("input_ids", "attention_mask", "token_type_ids")
+UNUSED = ("mm_token_type_ids", "labels")
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,10 @@ class Decoding:
         if self.cache is None:
             raise BadInput("decode: prefill() comes first")
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], 1)
-        found = self.model(input_ids=self.token, attention_mask=self.mask, position_ids=self.mask.sum(1, True) - 1,
+        place = self.mask.sum(1, True) - 1
+        if "image_grid_thw" in self.more:  # the library's forward left behind by how much words are past the grid
+            place = place + self.model.model.rope_deltas
+        found = self.model(input_ids=self.token, attention_mask=self.mask, position_ids=place,
                            past_key_values=self.cache, use_cache=True, logits_to_keep=1)  # fmt: skip
         self.cache, self.token = found.past_key_values, found.logits[:, -1:].argmax(-1)
         logits: Tensor = found.logits
@@ -69,8 +74,8 @@ def parts(model: Any, batch: Batch) -> Parts:
     through the library's forward. Raises BadInput for a model that cannot be given its pictures' features."""
     if getattr(model, "policies", None) is not None:
         return _of_loop(model, batch)
-    words = {name: value for name, value in batch.items() if name in ("input_ids", "attention_mask")}
-    shown = {name: value for name, value in batch.items() if name not in words and name != "mm_token_type_ids"}
+    words = {name: value for name, value in batch.items() if name in WORDS}
+    shown = {name: value for name, value in batch.items() if name not in words and name not in UNUSED}
     if not shown:
         run = Decoding(model, words, {})
         return Parts(None, run.prefill, run.decode, len(words["input_ids"]))
@@ -81,13 +86,13 @@ def parts(model: Any, batch: Batch) -> Parts:
     def vision() -> Any:
         return model.get_image_features(**shown, return_dict=True)
 
-    features = vision()
-    run = Decoding(model, words, {"mm_encoder_outputs": {"image": features}})
+    about = {name: value for name, value in batch.items() if name not in words and name != "pixel_values"}
+    run = Decoding(model, words, {**about, "mm_encoder_outputs": {"image": vision()}})
     return Parts(vision, run.prefill, run.decode, len(words["input_ids"]))
 
 
 def _of_loop(model: Any, batch: Batch) -> Parts:
-    words = {name: batch[name] for name in ("input_ids", "attention_mask")}
+    words = {name: batch[name] for name in WORDS if name in batch}
     if not model.anatomy.INPUTS or model.anatomy.INPUTS[0] not in batch:
         run = Decoding(model, words, {})
         return Parts(None, run.prefill, run.decode, len(batch["input_ids"]))

@@ -81,9 +81,7 @@ def _batch(context: Context, size: int) -> dict[str, Tensor]:
     task = context.recipe.task
     if context.recipe.measure.dataset is not None:
         task = Task.parse({"dataset": context.recipe.measure.dataset})
-    found = calibration.task_batch(context, task, size, task.split, length=PROMPT)
-    rows = torch.arange(size) % len(found["input_ids"])  # a smaller test set is gone through again
-    return {name: value[rows] for name, value in found.items()}
+    return calibration.task_batch(context, task, size, task.split, length=PROMPT, again=True)
 
 
 def _rounds(context: Context, found: dict[str, Parts], times: dict[str, Times], size: int) -> None:
