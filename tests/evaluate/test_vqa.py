@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from trimtab.anatomy import tiny
 from trimtab.core.errors import BadInput
 from trimtab.data.sample import Sample
 from trimtab.data.task import Task
@@ -72,6 +73,19 @@ def test_features_of_a_picture_are_shared(model: Any, processor: Any, asked: lis
     assert torch.allclose(plain, shared, atol=1e-4)
     assert "pixel_values" in share(model, batch, [None] * len(asked))
     assert "pixel_values" in share(SimpleNamespace(forward=lambda input_ids: 0), batch, names)
+
+
+def test_features_that_come_as_one_tensor_are_shared_too() -> None:
+    """InternVL's, where each picture is one tile."""
+    net, _ = tiny.make("internvl")
+    ids = torch.tensor([[1, *[tiny.IMAGE_TOKEN] * 4, 5 + row, 9] for row in range(4)])
+    pixels = torch.randn(2, 3, 16, 16)[[0, 1, 0, 1]]
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels}
+    with torch.no_grad():
+        given = share(net, batch, ["a", "b", "a", "b"])
+        assert "pixel_values" not in given
+        assert torch.allclose(net(**given).logits, net(**batch).logits, atol=1e-5)
+        assert not torch.allclose(net(**share(net, batch, ["a", "a", "a", "b"])).logits, net(**batch).logits, atol=1e-2)
 
 
 def test_resuming_repeats_nothing_and_changes_nothing(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hublike import edit_header, edit_json, outputs, repository, same, state, trim, words
+from hublike import edit_header, edit_json, outputs, quantize, repository, same, state, trim, words
 from safetensors.torch import load_file, save_file
 
 from seeing import NUMPY, PROCESSORS, image_id
@@ -24,18 +24,8 @@ from trimtab.load.manifest import read_manifest
 from trimtab.load.skeleton import skeleton
 from trimtab.quantize import RTN
 
-
-def quantize(loaded: Loaded, group_size: int = 8) -> None:
-    """Every linear and the embeddings on a 4-bit grid, a tied pair as one weight."""
-    method = RTN(bits=4, group_size=group_size)
-    made: dict[int, Any] = {}
-    for name, host in artifact.hosts(loaded.anatomy):
-        old = host.w
-        made.setdefault(id(old), method(old, Site(name, old.dense)))
-        host.w = made[id(old)]
-
-
-SEEING = ("gemma3-vision", "idefics3", "paligemma", "paligemma2", "siglip", "siglip-vision", "smolvlm")
+SEEING = ("gemma3-vision", "idefics3", "paligemma", "paligemma2", "siglip", "siglip-vision", "smolvlm", "llava-next",
+          "llava-onevision", "internvl", "internvl-layer", "dinov2", "dinov2-gated")  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["llava", "llama", "gemma3", "clip", "bert", "qwen2", *SEEING])

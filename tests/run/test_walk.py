@@ -26,7 +26,8 @@ from trimtab.run.batches import joined
 from trimtab.run.walk import LayerReport, walk
 
 EVERYTHING = ("language", "vision", "projector", "embedding", "head")
-VLM = ["llava", "llava-full", "llava-penultimate", "qwen2-vl", "qwen2.5-vl", "qwen3-vl"]
+VLM = ["llava", "llava-full", "llava-penultimate", "qwen2-vl", "qwen2.5-vl", "qwen3-vl", "llava-next",
+       "llava-onevision", "internvl"]  # fmt: skip
 TEXT = ["llama", "gemma3", "qwen2", "bert"]
 
 

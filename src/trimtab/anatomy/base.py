@@ -66,8 +66,9 @@ class Anatomy(ABC):
     (the library's class, for the error), ``start``, ``build``, ``head_input``, ``head``; if it generates text,
     ``decodes`` and ``words``; in ``POOLED`` the module paths whose linears see one row for each picture or text; in
     ``INPUTS`` what its processor gives beside ids, mask and positions (the first is what is looked at), in ``ROWS``
-    those of them that have a row for each row of the batch (the others hold all pictures, one after another), and in
-    ``EVEN`` whether every picture has the same number of image tokens.
+    those of them that have a row for each row of the batch (the others hold all pictures, one after another), in
+    ``EVEN`` whether every picture has the same number of image tokens, and in ``PACKED`` whether what is projected is
+    cut and packed afterwards, so that the projector sees other rows than there are image tokens.
     """
 
     PARTS: ClassVar[dict[str, Part]]
@@ -77,6 +78,7 @@ class Anatomy(ABC):
     INPUTS: ClassVar[tuple[str, ...]] = ()
     ROWS: ClassVar[tuple[str, ...]] = ()
     EVEN: ClassVar[bool] = True
+    PACKED: ClassVar[bool] = False
     decodes: ClassVar[bool] = False
 
     def __init__(self, model: PreTrainedModel) -> None:

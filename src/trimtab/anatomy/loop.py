@@ -152,6 +152,9 @@ def _witness(stream: Stream, layer: int, found: list[Sight]) -> Any:
 
 def by_layer(anatomy: Anatomy, policies: Sequence[Policy]) -> dict[int, Policy]:
     """The policy of each layer that has one. Raises BadInput for a layer that is not there, Refused for two at one."""
+    if policies and not anatomy.decodes:
+        kind = anatomy.model.config.model_type
+        raise Refused(f"policies: token policies need a model that generates text; {kind!r} does not")
     chosen: dict[int, Policy] = {}
     for policy in policies:
         layer, count = policy.at.layer, len(anatomy.layers())
@@ -160,9 +163,6 @@ def by_layer(anatomy: Anatomy, policies: Sequence[Policy]) -> dict[int, Policy]:
         if layer in chosen:
             raise Refused(f"layer: got two token policies at layer {layer}; accepted: one for each layer")
         chosen[layer] = policy
-    if chosen and not anatomy.decodes:
-        kind = anatomy.model.config.model_type
-        raise Refused(f"policies: token policies need a model that generates text; {kind!r} does not")
     return chosen
 
 

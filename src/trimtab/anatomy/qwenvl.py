@@ -21,7 +21,6 @@ from trimtab.core.errors import BadInput
 from trimtab.core.keep import Stream
 
 ATTENTION = (("attn.qkv",), ("attn.proj",))
-VIDEOS = ("pixel_values_videos", "video_grid_thw")
 
 
 class Qwen2VL(Joined):
@@ -64,9 +63,6 @@ class Qwen2VL(Joined):
 
     def text(self, batch: Batch) -> Stream:
         """The prompt's words, with their places on the grid where there are pictures. Raises BadInput for videos."""
-        for name in VIDEOS:
-            if batch.get(name) is not None:
-                raise BadInput(f"{name}: got a video; accepted: pictures (pixel_values, image_grid_thw) and text")
         given, sizes = batch.get("position_ids"), batch.get("image_grid_thw")
         if given is not None and given.ndim > 2:
             raise BadInput(

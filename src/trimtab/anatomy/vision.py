@@ -1,7 +1,11 @@
-"""CLIP's vision tower as blocks. Its embeddings module reads ``patch_embedding.weight``: ours stands in its place."""
+"""CLIP's vision tower as blocks, and what other towers share with it.
+
+Its embeddings module reads ``patch_embedding.weight``: ours stands in its place.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
@@ -25,6 +29,57 @@ STAGES = (
     ("mlp.fc1",),
     ("mlp.fc2",),
 )
+Run = Callable[[Any, Stream, "See | None"], Tensor]
+
+
+def tiles_of(layer: Patches, pixels: Float[Tensor, "n c h w"], size: Sequence[int]) -> Float[Tensor, "n patches in"]:
+    """The input of a tower's patch layer. Raises BadInput for pictures of another size (height, width) than its own."""
+    if tuple(pixels.shape[-2:]) != tuple(size):
+        raise BadInput(
+            f"pixel_values: got pictures of {tuple(pixels.shape[-2:])}; accepted: {size[0]} x {size[1]}, the size this "
+            "vision tower was trained with"
+        )
+    return layer.tiles(pixels.to(layer.linear.weight_dtype)).flatten(1, 2)
+
+
+def attending(layer: Any, stream: Stream, see: See | None) -> Tensor:
+    """A layer whose attention takes a mask (every valid token sees every other) and shows what it computes."""
+    with shown(layer.self_attn, see):
+        found: Tensor = layer(stream.x, attention_mask=masks.filled(stream.valid))
+    return found
+
+
+def embed_block(name: str, stages: Sequence[Sequence[str]], embedded: Callable[[Seeing], Seeing]) -> Block:
+    """The first block of a tower: from flattened patches to tokens, unless there are no pictures."""
+
+    def call(stream: Stream, slots: Slots | None, see: See | None) -> Stream:
+        assert isinstance(stream, Seeing)
+        return embedded(stream) if len(stream.x) else stream
+
+    return Block(name, "vision", call, under(name, stages))
+
+
+def layer_blocks(
+    name: str, layers: Sequence[nn.Module], stages: Sequence[Sequence[str]], run: Run = attending
+) -> list[Block]:
+    """The layers of a tower, at the module path ``name``, as blocks; none runs without pictures."""
+    paths = [f"{name}.{index}" for index in range(len(layers))]
+    return [
+        Block(path, "vision", partial(_run, run, layer), under(path, stages))
+        for path, layer in zip(paths, layers, strict=True)
+    ]
+
+
+def _run(run: Run, layer: nn.Module, stream: Stream, slots: Slots | None, see: See | None) -> Stream:
+    return replace(stream, x=run(layer, stream, see)) if len(stream.x) else stream
+
+
+def depth_of(chosen: object, count: int) -> int:
+    """How many of a tower's ``count`` layers are run for the hidden states of layer ``chosen``, counted as the library
+    does (0: before the first). Raises BadInput for a list of layers, or one that is not there."""
+    if not isinstance(chosen, int) or not -count - 1 <= chosen <= count:
+        raise BadInput(f"vision_feature_layer: got {chosen}; accepted: one layer from {-count - 1} to {count}")
+    return chosen if chosen >= 0 else count + 1 + chosen
 
 
 class VisionEmbeddings(nn.Module):
@@ -40,12 +95,7 @@ class VisionEmbeddings(nn.Module):
 
     def tiles(self, pixels: Float[Tensor, "n c h w"]) -> Float[Tensor, "n patches in"]:
         """The input of the patch layer. Raises BadInput for pictures of another size than the tower's."""
-        if pixels.shape[-2:] != (self.image_size, self.image_size):
-            raise BadInput(
-                f"pixel_values: got pictures of {tuple(pixels.shape[-2:])}; accepted: {self.image_size} x "
-                f"{self.image_size}, the size this vision tower was trained with"
-            )
-        return self.patch_embedding.tiles(pixels.to(self.patch_embedding.linear.weight_dtype)).flatten(1, 2)
+        return tiles_of(self.patch_embedding, pixels, (self.image_size, self.image_size))
 
     def join(self, tiles: Float[Tensor, "n patches in"]) -> Float[Tensor, "n tokens d"]:
         found = self.patch_embedding.linear(tiles)
@@ -84,19 +134,6 @@ class Tower:
         return replace(stream, **patches(self.module.pre_layrnorm(self.module.embeddings.join(stream.x))))
 
     def blocks(self) -> list[Block]:
-        name = dotted(self.name, "embeddings")
-        made = [Block(name, "vision", self._embed, under(name, (("patch_embedding",),)))]
-        for index, layer in enumerate(self.module.encoder.layers[: self.depth]):
-            name = dotted(self.name, f"encoder.layers.{index}")
-            made.append(Block(name, "vision", partial(self._run, layer), under(name, STAGES)))
-        return made
-
-    def _embed(self, stream: Stream, slots: Slots | None, see: See | None) -> Stream:
-        assert isinstance(stream, Seeing)
-        return self.embedded(stream) if len(stream.x) else stream
-
-    def _run(self, layer: Any, stream: Stream, slots: Slots | None, see: See | None) -> Stream:
-        if not len(stream.x):
-            return stream
-        with shown(layer.self_attn, see):
-            return replace(stream, x=layer(stream.x, attention_mask=masks.filled(stream.valid)))
+        first = embed_block(dotted(self.name, "embeddings"), (("patch_embedding",),), self.embedded)
+        layers = self.module.encoder.layers[: self.depth]
+        return [first, *layer_blocks(dotted(self.name, "encoder.layers"), layers, STAGES)]

@@ -99,14 +99,14 @@ class Patches(Recast):
 
     @classmethod
     def of(cls, module: nn.Conv2d, name: str) -> Patches:
-        """The host of a patch convolution. Raises ValueError on any other convolution."""
+        """The host of a patch convolution, whose bias is shared. Raises ValueError on any other convolution."""
         padded = module.padding != "valid" if isinstance(module.padding, str) else any(module.padding)
         if module.kernel_size != module.stride or module.groups != 1 or padded:
             raise ValueError(f"{name}: not a patch convolution (kernel {module.kernel_size}, stride {module.stride})")
         value = nn.Parameter(module.weight.detach().flatten(1), requires_grad=False)
         high, wide = module.kernel_size
-        bias = None if module.bias is None else nn.Parameter(module.bias.detach(), requires_grad=False)
-        return cls(Linear(Dense(value), bias, name), (high, wide))
+        assert module.bias is None or isinstance(module.bias, nn.Parameter)
+        return cls(Linear(Dense(value), module.bias, name), (high, wide))
 
     def tiles(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b rows columns in"]:
         """The flattened patches: what ``linear`` is given. Rows and columns that fill no patch are left out."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import transformers
 from transformers import AutoProcessor, AutoTokenizer, Idefics3Processor, PreTrainedTokenizerBase
+from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
 
 from trimtab.core.errors import BadInput, Refused
 from trimtab.load.checkpoint import read_json
@@ -51,14 +52,19 @@ def open_processors(folder: Path, trust_remote_code: bool = False) -> Processors
 
 def _class_of(folder: Path) -> Any:
     """What opens the processor of ``folder``: the library's automatic class, or, where the class that the files name
-    wants a video processor, one without it."""
+    (else: that belongs to the model) wants a video processor, one without it."""
     found = (read_json(folder / name).get("processor_class") for name in NAMED if (folder / name).is_file())
-    name = next((name for name in found if name), "")
+    name = next((name for name in found if name), "") or _of_model(folder)
     if name in STILLS:
         return STILLS[name]
     kind = getattr(transformers, name, None)
     parts: list[str] = getattr(kind, "get_attributes", list)()
     return images_only(kind) if "video_processor" in parts else AutoProcessor
+
+
+def _of_model(folder: Path) -> str:
+    path = folder / "config.json"
+    return PROCESSOR_MAPPING_NAMES.get(read_json(path).get("model_type", ""), "") if path.is_file() else ""
 
 
 def images_only(kind: Any) -> Any:

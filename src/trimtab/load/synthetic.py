@@ -19,13 +19,17 @@ SENTENCES = (
 
 
 def batches(processor: Any, count: int = 2, seed: int = 0) -> list[dict[str, Tensor]]:
-    """``count`` batches of four rows of different lengths, padded, a picture in each row where the model has eyes.
+    """``count`` batches of four rows of different lengths, padded, a picture in each row where the model has eyes;
+    four pictures alone for a model that has nothing else.
 
     Raises BadInput where there is no processor to make them with.
     """
     if processor is None:
         raise BadInput("gate samples: the model has no processor or tokenizer; give batches of your own")
     words = getattr(processor, "tokenizer", processor)
+    if not hasattr(words, "pad_token"):
+        pictures = [[_noise(seed + 100 * number + row) for row in range(len(SENTENCES))] for number in range(count)]
+        return [dict(processor(images=each, return_tensors="pt")) for each in pictures]
     padded = words.pad_token is not None
     sentences = list(SENTENCES) if padded else [SENTENCES[0]]
     made = []

@@ -131,7 +131,8 @@ def _rows(anatomy: Anatomy, name: str, counts: Counts) -> dict[str, int]:
     one = anatomy.pooled(name)
     part = anatomy.part_of(name)
     if part in ("vision", "projector"):
-        rows = counts.image if part == "projector" and _placeholder(anatomy) is not None else counts.patches
+        merged = part == "projector" and _placeholder(anatomy) is not None and not anatomy.PACKED
+        rows = counts.image if merged else counts.patches
         return {"text": 0, "image": counts.pictures if one else rows, "video": 0, "padding": 0}
     if one:
         return {"text": counts.samples, "image": 0, "video": 0, "padding": 0}
