@@ -154,9 +154,15 @@ def random_drop(batch: Batch, layer: int, seed: int = 0, share: float = 0.5) -> 
     return Drop(tuple(gone), layer)
 
 
+def mask_of(name: str, batch: Batch) -> Tensor | None:
+    """Where a batch has words and no padding, if it says so."""
+    return batch.get("attention_mask" if name == "builtin" else tiny.MODELS[name].mask)
+
+
 def decoder_of(model: PreTrainedModel) -> nn.Module:
-    inside = model.model
-    return getattr(inside, "language_model", getattr(inside, "text_model", inside))
+    base = model.base_model
+    inside = getattr(base, "text_model", getattr(base, "decoder", base))
+    return getattr(base, "language_model", inside)
 
 
 def embedded(model: PreTrainedModel, batch: Batch) -> Tensor:
@@ -202,6 +208,14 @@ def entering(model: PreTrainedModel, batch: Batch, said: Tensor | None = None) -
     return Entering(torch.cat([grid, after.expand(3, -1, -1)], 2), tuple(deep))
 
 
+def spoken(model: PreTrainedModel, batch: Batch, said: Tensor, where: Tensor) -> Tensor:
+    """What enters the first layer for words that follow the prompt, at the places ``where``."""
+    stack = decoder_of(model)
+    if hasattr(stack, "embed_tokens") and not hasattr(stack, "embed_positions"):
+        return stack.embed_tokens(said)
+    return embedded(model, {"input_ids": said, **({"position_ids": where} if "position_ids" in batch else {})})
+
+
 def slow(model: PreTrainedModel, batch: Batch, drops: Iterable[Drop], said: Tensor | None = None) -> Tensor:
     """Logits of the full-length computation where nobody sees a dropped token from its layer on.
 
@@ -210,10 +224,11 @@ def slow(model: PreTrainedModel, batch: Batch, drops: Iterable[Drop], said: Tens
     """
     stack, drops = decoder_of(model), list(drops)
     x, mask, blocks = embedded(model, batch), batch["attention_mask"], blocks_of(model, batch)
-    if said is not None:
-        x, mask = torch.cat([x, stack.embed_tokens(said)], 1), torch.cat([mask, torch.ones_like(said)], 1)
-        blocks = [row + [-1] * said.shape[1] for row in blocks]
+    mask = mask if said is None else torch.cat([mask, torch.ones_like(said)], 1)
     where, given = positions(mask), entering(model, batch, said)
+    if said is not None and said.shape[1]:
+        x = torch.cat([x, spoken(model, batch, said, where[:, x.shape[1] :])], 1)
+        blocks = [row + [-1] * said.shape[1] for row in blocks]
     places = where if given.grid is None else given.grid
     for index, layer in enumerate(stack.layers):
         gone = [drop.gone for drop in drops if drop.layer <= index]
@@ -228,7 +243,10 @@ def slow(model: PreTrainedModel, batch: Batch, drops: Iterable[Drop], said: Tens
             position_ids=where,
         )
         x = x + given.deep[index] if index < len(given.deep) else x
-    logits: Tensor = model.lm_head(stack.norm(x))
+    for name in ("norm", "final_layernorm", "final_layer_norm", "project_out"):
+        behind = getattr(stack, name, None)
+        x = x if behind is None else behind(x)
+    logits: Tensor = model.lm_head(x)
     cap = None if model.config.model_type == "gemma3" else getattr(stack.config, "final_logit_softcapping", None)
     return logits if cap is None else (logits / cap).tanh() * cap
 
@@ -267,13 +285,15 @@ class Rule:
 
 def window_of(model: PreTrainedModel, index: int) -> int | None:
     config = model.config.get_text_config()
-    if config.model_type == "mistral":
+    if config.model_type in ("mistral", "phi3"):
         return config.sliding_window
     kinds = getattr(config, "layer_types", None)
     return config.sliding_window if kinds and kinds[index] == "sliding_attention" else None
 
 
-def angles(stack: nn.Module, x: Tensor, where: Tensor, index: int) -> tuple[Tensor, Tensor]:
+def angles(stack: nn.Module, x: Tensor, where: Tensor, index: int) -> tuple[Tensor, Tensor] | None:
+    if not hasattr(stack, "rotary_emb"):
+        return None
     if stack.config.model_type == "gemma3_text":
         return stack.rotary_emb(x, where, stack.config.layer_types[index])
     return stack.rotary_emb(x, where)

@@ -1,4 +1,5 @@
-"""``python -m trimtab.docs``: write the tables of methods in README.md and docs/methods.md from the methods' cards.
+"""``python -m trimtab.docs``: write the tables of methods in README.md and docs/methods.md from the methods' cards, and
+the table of families in docs/models.md, with what is stored of them, from the tests' tiny models.
 
 ``--check`` writes nothing and fails where a file is not what would be written. Run in the root of the repository.
 """
@@ -13,11 +14,13 @@ from inspect import getdoc, getmodule
 from pathlib import Path
 
 from trimtab import evidence, methods
+from trimtab.anatomy import evidence as families
 from trimtab.core.card import Card
 from trimtab.core.files import write_atomic
 
 START, END = "<!-- methods -->", "<!-- /methods -->"
 NOTE = "<!-- Written by `make docs` from the methods' cards; a test compares. -->"
+MODELS_NOTE = "<!-- Written by `make docs` from src/trimtab/anatomy/evidence.tsv; a test compares. -->"
 
 
 def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
@@ -76,6 +79,25 @@ def page() -> str:
     return "\n\n".join([NOTE, "# Methods", words, overview(), *sections]) + "\n"
 
 
+def models(rows: Sequence[families.Row]) -> str:
+    """docs/models.md."""
+    words = (
+        "A family is a `model_type` of transformers with an anatomy "
+        "([how to add one](adding-an-architecture.md)); what else is loaded says so and stops.\n\n"
+        "- *logits equal*: on a tiny model at random weights our loop gives what the library's forward gives, to 1e-5, "
+        f"with padding on both sides (`{families.LOGITS}`).\n"
+        "- *trimmed and gated*: all its layers at 4 bits, written as an artifact, read again, bit-equal, and through "
+        f"the gate (`{families.ARTIFACT}`).\n"
+        "- *run on real weights*: the test or command that does it. An empty cell: nobody has shown it."
+    )
+    table = _table(
+        ("family", "class", "logits equal", "trimmed and gated", "run on real weights"),
+        [(f"`{r.family}`", r.kind and f"`{r.kind}`", r.logits, r.artifact, r.weights and f"`{r.weights}`")
+         for r in rows],
+    )  # fmt: skip
+    return "\n\n".join([MODELS_NOTE, "# Models", words, table]) + "\n"
+
+
 def between_markers(readme: str) -> str:
     """``readme`` with the table between its markers; unchanged where it has none."""
     head, start, rest = readme.partition(START)
@@ -84,8 +106,13 @@ def between_markers(readme: str) -> str:
 
 
 def outdated(root: Path) -> dict[Path, str]:
-    """The files of the repository at ``root`` that differ from what their cards say, with what they should hold."""
-    wanted = {root / "docs" / "methods.md": page()}
+    """The files of the repository at ``root`` that differ from what cards and tests say, with what they should hold."""
+    rows = families.current()
+    wanted = {
+        root / "docs" / "methods.md": page(),
+        root / "docs" / "models.md": models(rows),
+        root / "src" / "trimtab" / "anatomy" / families.FILE: families.table(rows),
+    }
     readme = root / "README.md"
     if readme.is_file():
         wanted[readme] = between_markers(readme.read_text(encoding="utf-8"))

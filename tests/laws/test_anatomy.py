@@ -19,6 +19,7 @@ from oracle import (
     followed,
     library,
     make,
+    mask_of,
     one_picture_fewer,
     plain_linears,
     taps,
@@ -57,7 +58,7 @@ def answer(found: object) -> Tensor:
 
 def compared(name: str, batch: Batch) -> Tensor:
     """Where answers must agree: valid tokens, or every pair of a picture and a text."""
-    found = batch.get("attention_mask")
+    found = mask_of(name, batch)
     if found is None or tiny.MODELS.get(name, tiny.MODELS["llama"]).answer == "logits_per_image":
         return torch.ones((), dtype=torch.bool)
     return found.bool()
@@ -81,7 +82,7 @@ def test_the_loop_answers_as_the_library_does(name: str, padding: str) -> None:
 @every
 def test_without_positions_or_mask_the_loop_still_answers_as_the_library_does(name: str) -> None:
     model, batch = make(name)
-    batch = {key: value for key, value in batch.items() if key not in ("attention_mask", "position_ids")}
+    batch = {key: value for key, value in batch.items() if not key.endswith(("attention_mask", "position_ids"))}
     wanted = library(name, model, batch)
     close(answer(prefill(anatomies.of(model), batch).logits), wanted)
 
@@ -180,7 +181,10 @@ def test_stages_are_what_a_block_runs_in_that_order_and_share_their_input(name: 
         ran: list[object] = []
         found = taps(linears, lambda block=block, before=before, ran=ran: ran.append(block(before)))
         stages = anatomy.stages(block)
-        assert [n for n, _ in found] == [n for stage in stages for n in stage]
+        running = [n for n, _ in found]
+        assert sorted(running) == sorted(n for stage in stages for n in stage)
+        assert [n for n in running if n in {stage[0] for stage in stages}] == [stage[0] for stage in stages]
+        assert all([n for n in running if n in stage] == stage for stage in stages)
         inputs = dict(found)
         for stage in stages:
             assert all(inputs[n] is inputs[stage[0]] for n in stage)
@@ -195,7 +199,7 @@ def test_stages_are_what_a_block_runs_in_that_order_and_share_their_input(name: 
 @every
 def test_every_block_stands_in_the_part_of_its_linears_and_parts_come_in_order(name: str) -> None:
     anatomy = anatomies.of(make(name)[0])
-    order = ["vision", "projector", "language"]
+    order = ["vision", "audio", "projector", "language"]
     parts = [block.part for block in anatomy.blocks()]
     assert parts == sorted(parts, key=order.index)
     assert [anatomy.blocks()[i].part for i in anatomy.layers()] == ["language"] * parts.count("language")
@@ -208,9 +212,9 @@ def test_every_block_stands_in_the_part_of_its_linears_and_parts_come_in_order(n
 def test_part_of_knows_every_host_and_refuses_other_names(name: str) -> None:
     model, batch = make(name)
     anatomy = anatomies.of(model)
-    known = {"vision", "projector", "language", "embedding", "head"}
+    known = {"vision", "audio", "projector", "language", "embedding", "head"}
     assert all(anatomy.part_of(n) in known for n, _ in anatomy.linears())
-    reads = 1 if "input_ids" in batch else 0
+    reads = int(any("input_ids" in key for key in batch))
     assert [anatomy.part_of(n) for n, _ in anatomy.embeddings()] == ["embedding"] * reads
     first = next(anatomy.linears())[0]
     with pytest.raises(BadInput, match=first):
@@ -223,13 +227,16 @@ TIED = ("gemma3", "gemma3-vision", "internvl", "paligemma", "paligemma2", "qwen2
 @every
 def test_aliases_are_exactly_the_tied_weights(name: str) -> None:
     model, _ = make(name)
-    tied = name in DECODERS and getattr(model.config.get_text_config(), "tie_word_embeddings", False)
+    owners: dict[int, list[str]] = {}
+    for path, module in model.named_modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            owners.setdefault(id(module.weight), []).append(path)
+    tied = [(first, other) for first, *others in owners.values() for other in others]
     anatomy = anatomies.of(model)
-    tables = [n for n, _ in anatomy.embeddings()]
-    assert anatomy.aliases() == ([(*tables, "lm_head")] if tied else [])
-    if tied:
-        assert dict(anatomy.linears())["lm_head"].w is dict(anatomy.embeddings())[tables[0]].w
-    assert (name in TIED) == bool(tied)
+    assert anatomy.aliases() == tied
+    for first, other in tied:
+        assert dict(anatomy.linears())[other].w is dict(anatomy.embeddings())[first].w
+    assert bool(tied) == (name in TIED or model.config.model_type in ("opt", "whisper"))
 
 
 @pictured
@@ -320,11 +327,11 @@ def test_see_is_shown_the_queries_keys_mask_and_scaling_that_make_the_library_s_
     wanted = attentions(name, oracle, batch)
     anatomy = anatomies.of(model)
     seen: list[tuple[Tensor, Tensor, Tensor | None, float]] = []
-    alone = "input_ids" not in batch
+    alone = mask_of(name, batch) is None
     stream, layers = anatomy.start(batch), range(1, 1 + len(wanted)) if alone else anatomy.layers()
     for index, block in enumerate(anatomy.blocks()):
         stream = block(stream, see=(lambda *shown: seen.append(shown)) if index in layers else None)
-    valid = torch.ones(stream.x.shape[0], seen[0][0].shape[2]).bool() if alone else batch["attention_mask"].bool()
+    valid = torch.ones(stream.x.shape[0], seen[0][0].shape[2]).bool() if alone else mask_of(name, batch).bool()
     cap = getattr(model.config.get_text_config(), "attn_logit_softcapping", None)
     assert len(seen) == len(wanted) == len(layers) > 0
     for (q, k, mask, scaling), probabilities in zip(seen, wanted, strict=True):
@@ -339,8 +346,9 @@ def attentions(name: str, oracle: nn.Module, batch: Batch) -> tuple[Tensor, ...]
     if name in ("clip", "siglip"):
         batch = {k: v for k, v in batch.items() if k != "pixel_values"}
         oracle = oracle.text_model
-    found: tuple[Tensor, ...] = oracle(**batch, output_attentions=True).attentions
-    return found
+    found = oracle(**batch, output_attentions=True)
+    seen: tuple[Tensor, ...] = found.decoder_attentions if "decoder_attentions" in found else found.attentions
+    return seen
 
 
 def test_an_unknown_architecture_is_refused_with_what_to_do() -> None:

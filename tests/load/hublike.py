@@ -78,11 +78,12 @@ def edit_json(path: Path, **changes: Any) -> None:
 
 
 def quantize(loaded: Loaded, group_size: int = 8) -> None:
-    """Every linear and the embeddings on a 4-bit grid, a tied pair as one weight."""
-    method = RTN(bits=4, group_size=group_size)
+    """Every linear and the embeddings on a 4-bit grid, a tied pair as one weight; where no group divides a row, the
+    whole row is one."""
     made: dict[int, Any] = {}
     for name, host in artifact.hosts(loaded.anatomy):
-        old = host.w
+        old, width = host.w, host.w.shape[1]
+        method = RTN(bits=4, group_size=width if width % group_size else group_size)
         made.setdefault(id(old), method(old, Site(name, old.dense)))
         host.w = made[id(old)]
 

@@ -14,10 +14,12 @@ from hublike import edit_header, edit_json, outputs, quantize, repository, same,
 from safetensors.torch import load_file, save_file
 
 from seeing import NUMPY, PROCESSORS, image_id
+from trimtab import gate
+from trimtab.anatomy import tiny
 from trimtab.core.errors import BadInput, Refused
 from trimtab.core.fit import Site
 from trimtab.core.weight import Quantized
-from trimtab.load import Loaded, artifact, open_source, tensors
+from trimtab.load import Loaded, artifact, gate_samples, open_source, tensors
 from trimtab.load.gate_samples import compare
 from trimtab.load.hashing import content_hash
 from trimtab.load.manifest import read_manifest
@@ -28,15 +30,17 @@ SEEING = ("gemma3-vision", "idefics3", "paligemma", "paligemma2", "siglip", "sig
           "llava-onevision", "internvl", "internvl-layer", "dinov2", "dinov2-gated")  # fmt: skip
 
 
-@pytest.mark.parametrize("kind", ["llava", "llama", "gemma3", "clip", "bert", "qwen2", *SEEING])
+@pytest.mark.parametrize("kind", sorted(tiny.MODELS))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_round_trip_is_bit_equal(kind: str, dtype: torch.dtype, tmp_path: Path) -> None:
     _, batch = repository(tmp_path / "source", kind, dtype)
     loaded = open_source(tmp_path / "source")
     quantize(loaded)
     before, values = outputs(loaded.model, batch), state(loaded.model)
-    info = artifact.write(tmp_path / "out", loaded, {})
+    samples = gate_samples.record(loaded.model, [batch], tmp_path / "samples", private=False)
+    info = artifact.write(tmp_path / "out", loaded, {}, samples)
     again = open_source(tmp_path / "out")
+    assert gate.check(tmp_path / "out").passed
     assert type(again.model) is type(loaded.model)
     assert same(outputs(again.model, batch), before)
     assert same(state(again.model), values)
@@ -358,7 +362,7 @@ def test_truncated_tensors_are_named(trimmed_llava: tuple[Loaded, Path], tmp_pat
     edit_header(path, lambda table: table.pop("lm_head.w.value"))
 
 
-@pytest.mark.parametrize("kind", ["llava", "gemma3", "clip", "bert", *SEEING])
+@pytest.mark.parametrize("kind", ["llava", "gemma3", "clip", "bert", "gptneox", "opt", "phi3", "whisper", *SEEING])
 def test_a_skeleton_has_all_buffers_and_no_weights(kind: str, tmp_path: Path) -> None:
     model, _ = repository(tmp_path, kind, torch.bfloat16)
     theirs = type(model).from_pretrained(tmp_path)

@@ -17,6 +17,7 @@ from trimtab.anatomy import tiny
 from trimtab.anatomy.loop import prefill, step
 from trimtab.anatomy.slots import Slots
 from trimtab.anatomy.trimmed import Trimmed
+from trimtab.core.errors import BadInput
 from trimtab.load import artifact, open_source
 from trimtab.tokens import DivPrune
 

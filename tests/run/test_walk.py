@@ -18,7 +18,7 @@ from trimtab.core.errors import Anomaly, BadInput, Refused
 from trimtab.core.fit import Site
 from trimtab.core.keep import Stream
 from trimtab.core.linear import Linear
-from trimtab.core.stats import PADDING, Gram
+from trimtab.core.stats import KINDS, PADDING, Gram
 from trimtab.core.weight import Dense, Quantized, Weight
 from trimtab.quantize import GPTQ, RTN
 from trimtab.run import gather
@@ -28,7 +28,8 @@ from trimtab.run.walk import LayerReport, walk
 EVERYTHING = ("language", "vision", "projector", "embedding", "head")
 VLM = ["llava", "llava-full", "llava-penultimate", "qwen2-vl", "qwen2.5-vl", "qwen3-vl", "llava-next",
        "llava-onevision", "internvl"]  # fmt: skip
-TEXT = ["llama", "gemma3", "qwen2", "bert"]
+TEXT = ["llama", "gemma3", "qwen2", "bert", "phi", "phi3", "gptneox", "gptneox-serial", "opt", "opt-narrow"]
+SPEECH = ["whisper"]
 
 
 @dataclass(frozen=True)
@@ -57,15 +58,16 @@ def made(name: str, seed: int = 0) -> tuple[Any, list[dict[str, Tensor]]]:
     padding: Literal["left", "right"] = "right" if name == "bert" else "left"  # the library pools its first column
     model, first = tiny.make(name, padding, seed)
     torch.manual_seed(seed + 1)
-    again = tiny.batch(name, model, padding)
-    ids, mask = again["input_ids"][:, 3:], again["attention_mask"][:, 3:]
-    second = {"input_ids": ids, "attention_mask": mask} if name in TEXT else again
+    second = tiny.batch(name, model, padding)
+    if name in TEXT:
+        second = {key: second[key][:, 3:] for key in ("input_ids", "attention_mask")}
     return anatomies.of(model), [first, second]
 
 
 def targets(name: str) -> tuple[str, ...]:
     """All that the model has. BERT's pooler is its head, which sees the first token of each text."""
-    return EVERYTHING if name in VLM else tuple(t for t in EVERYTHING if t not in ("vision", "projector"))
+    words = tuple(t for t in EVERYTHING if t not in ("vision", "projector"))
+    return EVERYTHING if name in VLM else words + ("audio",) * (name in SPEECH)
 
 
 @torch.no_grad()
@@ -73,12 +75,12 @@ def through_the_library(anatomy: Any, batches: list[dict[str, Tensor]]) -> dict[
     """The rows at every linear, padding left out, seen by hooks while the library's own forward runs."""
     rows: dict[str, list[Tensor]] = defaultdict(list)
     for batch in batches:
-        valid = batch["attention_mask"].bool()
+        valid = next(value for key, value in batch.items() if key.endswith("attention_mask")).bool().flatten()
 
         def look(module: Any, args: tuple[Tensor], valid: Tensor = valid) -> None:
-            x = args[0]
-            text = x.shape[:-1] == valid.shape and anatomy.part_of(module.name) in ("language", "head")
-            rows[module.name].append((x[valid] if text else x.flatten(0, -2)).double())
+            x = args[0].flatten(0, -2)
+            text = len(x) == len(valid) and anatomy.part_of(module.name) in ("language", "head")
+            rows[module.name].append((x[valid] if text else x).double())
 
         hooks = [host.register_forward_pre_hook(look) for _, host in anatomy.linears()]
         anatomy.model(**batch)
@@ -92,7 +94,7 @@ def close(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> bool:
 
 
 @pytest.mark.parametrize("max_tokens", [10**6, 1])
-@pytest.mark.parametrize("name", [*VLM, *TEXT])
+@pytest.mark.parametrize("name", [*VLM, *TEXT, *SPEECH])
 def test_grams_are_those_of_the_trimmed_model(name: str, max_tokens: int) -> None:
     """The input of a linear depends on earlier linears only, so the finished model must show the same rows."""
     anatomy, batches = made(name)
@@ -111,7 +113,7 @@ def test_grams_are_those_of_the_trimmed_model(name: str, max_tokens: int) -> Non
     assert all(isinstance(host.w, Quantized) for _, host in everything)
 
 
-@pytest.mark.parametrize("name", ["llava", "gemma3", "bert", "qwen2.5-vl", "qwen3-vl"])
+@pytest.mark.parametrize("name", ["llava", "gemma3", "bert", "qwen2.5-vl", "qwen3-vl", "phi", "opt-narrow", "whisper"])
 def test_replaying_gives_the_same_codes_as_one_pass(name: str) -> None:
     spies, found = [], []
     for max_tokens in (10**6, 1):
@@ -238,6 +240,27 @@ def test_rows_are_counted_by_kind() -> None:
     language = reports["model.language_model.layers.0.self_attn.q_proj"]
     assert (language["image"], language["text"]) == (image, valid - image)
     assert language["padding"] >= sum(int((b["attention_mask"] == 0).sum()) for b in batches)
+
+
+def test_what_listens_is_fitted_on_the_sound_and_counts_its_rows() -> None:
+    anatomy, batches = made("whisper")
+    reports = {r.name: r.seen for r in walk(anatomy, batches, GPTQ(4, 8), targets("whisper"))}
+    sound = sum(len(b["input_features"]) for b in batches) * anatomy.model.config.max_source_positions
+    valid = sum(int(b["decoder_attention_mask"].sum()) for b in batches)
+    for name, seen in reports.items():
+        if "model.encoder." in name or name.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj")):
+            assert seen == {"text": 0, "image": 0, "video": 0, "padding": 0, "audio": sound}, name
+        else:
+            assert (seen["text"], seen["audio"]) == (valid, 0), name
+
+
+def test_what_reads_one_norm_side_by_side_is_one_stage() -> None:
+    anatomy, batches = made("phi")
+    spy = Spy()
+    walk(anatomy, batches, spy, ["language"])
+    q, fc1 = "model.layers.1.self_attn.q_proj", "model.layers.1.mlp.fc1"
+    assert spy.grams[q] is spy.grams[fc1]
+    assert spy.groups[q] == (*(f"model.layers.1.self_attn.{n}_proj" for n in "qkv"), fc1)
 
 
 def test_a_method_without_data_runs_no_block() -> None:
@@ -385,7 +408,7 @@ def test_rows_that_cannot_be_told_apart_are_an_anomaly() -> None:
     with pytest.raises(Anomaly, match="pooled: saw 1 rows of a stream of 4 tokens"):
         gather.gram_of(torch.randn(1, 6), mixed, "pooled")
     gram = gather.gram_of(torch.randn(1, 6), stream(torch.tensor([[3, 1, 1, 1]])), "pooled")
-    assert gram.seen.tolist() == [0, 1, 0, 0]
+    assert dict(zip(KINDS, gram.seen.tolist(), strict=True)) == dict.fromkeys(KINDS, 0) | {"image": 1}
 
 
 def test_batches_are_joined_as_far_as_memory_allows() -> None:

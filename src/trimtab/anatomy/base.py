@@ -20,9 +20,14 @@ from trimtab.core.errors import BadInput, Refused, unknown
 from trimtab.core.keep import Stream
 from trimtab.core.linear import Embedding, Linear
 
-Part = Literal["vision", "projector", "language", "embedding", "head"]
+Part = Literal["vision", "audio", "projector", "language", "embedding", "head"]
 Batch = dict[str, Tensor]
 Call = Callable[[Stream, "Slots | None", "See | None"], Stream]
+
+
+def own(stream: Stream, name: str) -> Stream:
+    """Every linear of a block sees the tokens of its stream."""
+    return stream
 
 
 @dataclass(frozen=True)
@@ -30,13 +35,15 @@ class Block:
     """A step of the model: called with a stream, it returns the next one.
 
     ``slots`` is the KV cache of a decoder; ``see`` is shown (q, k, mask, scaling) after rotary. ``stages``: the names
-    of the block's linears that share an input, in running order.
+    of the block's linears that share an input, each stage in running order, and stages by their first. ``rows``: the
+    stream whose tokens the linear of that name sees (cross-attention reads another one than the block's).
     """
 
     name: str
     part: Part
     call: Call
     stages: tuple[tuple[str, ...], ...] = ()
+    rows: Callable[[Stream, str], Stream] = own
 
     def __call__(self, stream: Stream, slots: Slots | None = None, see: See | None = None) -> Stream:
         return self.call(stream, slots, see)
@@ -90,7 +97,7 @@ class Anatomy(ABC):
 
     @abstractmethod
     def build(self) -> Sequence[Block]:
-        """All blocks in running order: vision, the block that projects and joins, then language."""
+        """All blocks in running order: vision or audio, the block that projects and joins, then language."""
 
     @abstractmethod
     def head_input(self, stream: Stream) -> Tensor:
@@ -104,7 +111,8 @@ class Anatomy(ABC):
         self, ids: Integer[Tensor, "b t"], positions: Integer[Tensor, "b t"], valid: Bool[Tensor, "b t"]
     ) -> Stream:
         """Text tokens as they enter the decoder, for decoding. Raises BadInput where the model does not generate."""
-        raise BadInput(f"model: {self.model.config.model_type!r} does not generate text; it has no decoding step")
+        raise BadInput(f"model: {self.model.config.model_type!r} does not generate text in the loop; it has no "
+                       "decoding step")  # fmt: skip
 
     def tables(self) -> dict[str, float]:
         """Word embeddings by name, with the factor that the model applies to them."""

@@ -58,8 +58,7 @@ class Llama(Anatomy):
         return self.decoder.blocks()
 
     def head_input(self, stream: Stream) -> Tensor:
-        x: Tensor = self.model.model.norm(stream.x)
-        return x
+        return self.decoder.normed(stream.x)
 
     def head(self, stream: Stream) -> Tensor:
         logits: Tensor = self.model.lm_head(self.head_input(stream))

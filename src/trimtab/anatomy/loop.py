@@ -154,7 +154,7 @@ def by_layer(anatomy: Anatomy, policies: Sequence[Policy]) -> dict[int, Policy]:
     """The policy of each layer that has one. Raises BadInput for a layer that is not there, Refused for two at one."""
     if policies and not anatomy.decodes:
         kind = anatomy.model.config.model_type
-        raise Refused(f"policies: token policies need a model that generates text; {kind!r} does not")
+        raise Refused(f"policies: token policies need a model that generates text in the loop; {kind!r} does not")
     chosen: dict[int, Policy] = {}
     for policy in policies:
         layer, count = policy.at.layer, len(anatomy.layers())

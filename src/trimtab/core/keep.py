@@ -22,8 +22,8 @@ class Stream:
     """Tokens on their way through a model.
 
     ``x`` hidden states; ``positions`` as the model counts them (never renumbered after dropping); ``kinds`` (0 text,
-    1 image, 2 video, 3 padding); ``valid`` False at padding; ``source`` the index of each token in the sequence as it
-    was given; ``side`` per-token tensors (b, t, ...) that are gathered along.
+    1 image, 2 video, 3 padding, 4 audio); ``valid`` False at padding; ``source`` the index of each token in the
+    sequence as it was given; ``side`` per-token tensors (b, t, ...) that are gathered along.
     """
 
     x: Float[Tensor, "b t d"]

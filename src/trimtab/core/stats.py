@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-KINDS = ("text", "image", "video", "padding")
-TEXT, IMAGE, VIDEO, PADDING = range(len(KINDS))
+KINDS = ("text", "image", "video", "padding", "audio")
+TEXT, IMAGE, VIDEO, PADDING, AUDIO = range(len(KINDS))
 
 
 @runtime_checkable
@@ -32,6 +32,11 @@ class Gram:
         kept = x[kinds != PADDING].float()
         self.total.addmm_(kept.T, kept)
         self.seen += torch.bincount(kinds.flatten(), minlength=len(KINDS))
+
+    @property
+    def rows(self) -> int:
+        """How many rows were added, padding left out."""
+        return int(self.seen.sum() - self.seen[PADDING])
 
     def merge(self, other: Stat) -> None:
         if not isinstance(other, Gram):

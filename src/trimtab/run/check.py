@@ -44,8 +44,8 @@ def fits(context: Context) -> None:
     sees = any(block.part == "projector" for block in anatomy.blocks())
     kind = anatomy.model.config.model_type
     if not anatomy.decodes:
-        raise BadInput(f"model: a run measures models that generate text; {kind!r} does not (its layers can be trimmed "
-                       "by trimtab.run.walk)")  # fmt: skip
+        raise BadInput(f"model: a run measures models that generate text in the loop; {kind!r} does not (its layers "
+                       "can be trimmed by trimtab.run.walk)")  # fmt: skip
     for task in (context.recipe.task, *context.recipe.also):
         if task.type != "text" and not sees:
             raise BadInput(f"task.type: {task.type!r} shows pictures, and {kind!r} takes none; accepted: text")

@@ -48,7 +48,7 @@ def steps(anatomy: Anatomy) -> list[dict[str, Any]]:
     """
     kind = anatomy.model.config.model_type
     if not anatomy.decodes:
-        raise BadInput(f"--model: {kind!r} does not generate text; a run measures answers")
+        raise BadInput(f"--model: {kind!r} does not generate text in the loop; a run measures answers")
     hosts = dict(anatomy.embeddings()) | dict(anatomy.linears())
     parts = {anatomy.part_of(name) for name in hosts}
     size = next((group for group in GROUPS if all(host.w.shape[1] % group == 0 for host in hosts.values())), -1)

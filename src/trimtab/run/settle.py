@@ -14,7 +14,7 @@ from trimtab.anatomy import Anatomy
 from trimtab.core.errors import BadInput, Refused
 from trimtab.core.fit import Fit, Site
 from trimtab.core.linear import Host, Linear
-from trimtab.core.stats import KINDS, PADDING, Gram
+from trimtab.core.stats import KINDS, Gram
 from trimtab.core.weight import Weight, bits, rows
 
 
@@ -78,7 +78,7 @@ class Bench:
 
     def settle(self, name: str, gram: Gram | None, group: tuple[str, ...] = ()) -> LayerReport:
         """Fit a matrix and put it in place. With no ``gram``, or an empty one, see ``without``."""
-        if gram is None or not gram.seen[:PADDING].any():
+        if gram is None or not gram.rows:
             return self.without(name) if gram is None else self.unseen(name)
         seen = dict(zip(KINDS, gram.seen.tolist(), strict=True))
         return self._fitted(name, self.fit, gram, group, seen)

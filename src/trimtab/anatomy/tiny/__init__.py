@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
-from trimtab.anatomy.tiny import clip, dinov2, idefics, language, qwenvl, siglip, tiles
+from trimtab.anatomy.tiny import clip, dinov2, idefics, language, qwenvl, siglip, speech, tiles
 from trimtab.anatomy.tiny.base import END, IMAGE_TOKEN, PAD, TEXT, VOCABULARY, Batch, Padding, Tiny, randomize
 from trimtab.anatomy.tiny.clip import PATCHES, VISION
 from trimtab.core.errors import unknown
@@ -13,7 +13,7 @@ from trimtab.core.errors import unknown
 __all__ = ["END", "IMAGE_TOKEN", "MODELS", "PAD", "PATCHES", "TEXT", "VISION", "VOCABULARY", "Batch", "Padding", "Tiny",
            "batch", "make", "randomize"]  # fmt: skip
 
-ROOMS = (language, clip, qwenvl, siglip, idefics, tiles, dinov2)
+ROOMS = (language, clip, qwenvl, siglip, idefics, tiles, dinov2, speech)
 MODELS: dict[str, Tiny] = dict(sorted((name, one) for room in ROOMS for name, one in room.MODELS.items()))
 
 
