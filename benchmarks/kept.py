@@ -28,7 +28,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 WHOLE = {
     "quickstart": (
         "bench-quickstart",
-        "evaluate.limit=9673 evaluate.after_step=2000 evaluate.missing_image=1000 also.0.limit=4000 "
+        "evaluate.limit=9673 evaluate.after_step=2000 evaluate.robust.limit=1000 also.0.limit=4000 "
         "evaluate.reuse=false",
     ),
     "gemma-270m-w4": ("bench-gemma", "evaluate.reuse=false"),

@@ -44,6 +44,8 @@ PEFT = "tests/adapt/test_peft.py"
 FIRST = "tests/load/test_firstcalls.py"
 TUNE = "tests/adapt/test_tune.py"
 HELD = "tests/runtime/test_held.py"
+PERTURB = "tests/laws/test_perturb.py"
+SHOWN = "tests/run/test_robustness.py"
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,41 @@ MUTANTS = (
     Mutant("core/factors.py", "drop the scale", "thin if self.scale == 1.0 else thin * self.scale", "thin", (WEIGHT,)),
     Mutant("core/factors.py", "drop the bias of a diagonal", "return y if bias is None else y + bias", "return y",
            (WEIGHT,)),
+    # robust
+    Mutant("robust/corruptions/picture.py", "let values go round in place of cutting them",
+           "np.rint(np.clip(x, 0, 255))", "np.rint(x % 256)", (PERTURB,)),
+    Mutant("robust/corruptions/picture.py", "cut fractions off", "np.rint(np.clip", "np.floor(np.clip", (PERTURB,)),
+    Mutant("robust/corruptions/picture.py", "the strongest first", "table[severity - 1]", "table[-severity]",
+           (PERTURB,)),
+    Mutant("robust/corruptions/noise.py", "drop the full range", "255 * at(", "at(", (PERTURB,)),
+    Mutant("robust/corruptions/noise.py", "one draw for all channels", "standard_normal(x.shape,",
+           "standard_normal((*x.shape[:2], 1),", (PERTURB,)),
+    Mutant("robust/corruptions/noise.py", "the same draw for every seed", "PCG64(seed)", "PCG64(0)", (PERTURB,)),
+    Mutant("robust/corruptions/blur.py", "forget the size of the picture", " * min(image.size) / REFERENCE", "",
+           (PERTURB,)),
+    Mutant("robust/corruptions/blur.py", "drop the half of the exponent", "np.exp(-0.5 *", "np.exp(-1.0 *",
+           (PERTURB,)),
+    Mutant("robust/corruptions/blur.py", "the other edge beyond an edge", 'mode="edge"', 'mode="wrap"', (PERTURB,)),
+    Mutant("robust/corruptions/blur.py", "move the picture", "[2 * reach :].T", "[reach:-reach].T", (PERTURB,)),
+    Mutant("robust/corruptions/blur.py", "lose light", "kernel /= kernel.sum()", "kernel /= kernel.sum() + 0.1",
+           (PERTURB,)),
+    Mutant("robust/corruptions/jpeg.py", "a quality one higher", "quality=at(QUALITY, self.severity)",
+           "quality=1 + at(QUALITY, self.severity)", (PERTURB,)),
+    Mutant("robust/corruptions/contrast.py", "forget the mean", "(x - mean) + mean", "x + mean", (PERTURB,)),
+    Mutant("robust/corruptions/contrast.py", "one mean for all channels", "x.mean((0, 1), dtype", "x.mean(dtype",
+           (PERTURB,)),
+    Mutant("robust/corruptions/occlusion.py", "a share of the side in place of the area",
+           "math.sqrt(at(SHARE, self.severity))", "at(SHARE, self.severity)", (PERTURB,)),
+    Mutant("robust/corruptions/occlusion.py", "never at the lower right edge", "(0, room + 1)", "(0, max(1, room))",
+           (PERTURB,)),
+    Mutant("robust/corruptions/occlusion.py", "fill with half of the values", "(0, 256, (high", "(0, 128, (high",
+           (PERTURB,)),
+    Mutant("run/views.py", "the same draw for all pictures", "said + image.tobytes()", "said",
+           (f"{SHOWN}::test_a_view_is_the_same_for_the_same_picture_and_seed_and_no_other",)),
+    Mutant("run/robustness.py", "flip the sign of the change", "0.0 - found.value", "found.value",
+           (f"{SHOWN}::test_rows_compare_the_same_questions_on_both_sides",)),
+    Mutant("run/baseline.py", "forget what was shown", "None if view is None else [view.name, view.seed]", "None",
+           (f"{SHOWN}::test_what_is_shown_is_part_of_the_name_of_what_is_kept",)),
     # runtime
     Mutant("runtime/kernels.py", "flip the sign of the offset", "(8 - w.zero.float()) * scale",
            "(w.zero.float() - 8) * scale", (KERNELS,)),

@@ -6,6 +6,7 @@ import pytest
 
 from trimtab import methods
 from trimtab.core.errors import BadInput
+from trimtab.robust import Noise
 from trimtab.tokens import DivPrune, FastV
 
 
@@ -49,6 +50,10 @@ def test_knobs_make_the_same_method_again(name: str, knobs: dict[str, object]) -
         ("gptq", {"bits": "4"}, r"gptq\.bits: got '4'; .*integer"),
         ("gptq", {"group_size": 0}, r"gptq\.group_size: got 0"),
         ("gptq", {"damp_percent": 2.0}, r"gptq\.damp_percent: got 2\.0"),
+        ("noise", {}, r"noise\.severity: missing"),
+        ("noise", {"severity": 6}, r"noise\.severity: got 6; accepted: 1, 2, 3, 4, 5"),
+        ("blur", {"severity": 2.5}, r"blur\.severity: got 2\.5"),
+        ("jpeg", {"quality": 10}, r"jpeg\.quality: unknown knob; accepted: severity"),
     ],
 )
 def test_a_bad_step_says_what_is_wrong(name: str, knobs: dict[str, object], says: str) -> None:
@@ -60,6 +65,20 @@ def test_controls_can_be_made_but_are_not_published() -> None:
     assert "random_tokens" not in methods.names()
     assert "random_tokens" not in methods.cards()
     assert methods.make("random_tokens", {"keep": 0.5}).CARD.name == "random_tokens"
+
+
+def test_what_measures_is_a_method_and_no_step() -> None:
+    assert set(methods.of("robust")) <= set(methods.names())
+    assert methods.make("noise", {"severity": 2}) == Noise(2)
+    assert methods.step("random_tokens", {"keep": 0.5}) == methods.make("random_tokens", {"keep": 0.5})
+    with pytest.raises(
+        BadInput, match=r"steps: 'noise' changes no model; .*evaluate: \{robust: \{corruptions: \[noise"
+    ):
+        methods.step("noise", {"severity": 2})
+    with pytest.raises(BadInput, match=r"method: got 'noize'.*gptq") as caught:
+        methods.step("noize", {})
+    assert "noise" not in str(caught.value), "no step is called so"
+    assert not {"noise", "blur"} & set(methods.after("gptq"))
 
 
 def test_what_may_follow_what() -> None:

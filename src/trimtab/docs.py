@@ -56,11 +56,18 @@ def section(name: str, card: Card) -> str:
         _table(("knob", "type", "default"), knobs),
         (getdoc(kind) or "").replace("``", "`"),
         f"Departures: {card.departures or 'none'}",
-        f"Establishes {_listed(card.establishes)}; preserves {_listed(card.preserves)}; consumes "
-        f"{_listed(card.consumes)}. May be followed by {_listed(methods.after(name))}.",
+        _place(name, card),
         _table(("evidence", "test or command", "figure", "date"), rows) if rows else "No evidence stored yet.",
     ]
     return "\n\n".join(parts)
+
+
+def _place(name: str, card: Card) -> str:
+    """What a step does to what stands before it, or where a method that is no step is named."""
+    if card.family not in methods.STEPS:
+        return "Measures and changes nothing, so it is no step: it is named under `evaluate.robust`."
+    return (f"Establishes {_listed(card.establishes)}; preserves {_listed(card.preserves)}; consumes "
+            f"{_listed(card.consumes)}. May be followed by {_listed(methods.after(name))}.")  # fmt: skip
 
 
 def _listed(words: tuple[str, ...]) -> str:

@@ -13,7 +13,9 @@ from typing import Any, get_origin, get_type_hints
 from trimtab.core.card import Card
 from trimtab.core.errors import BadInput, nearest, unknown
 
-FAMILIES = ("quantize", "prune", "adapt", "tokens")
+STEPS = ("quantize", "prune", "adapt", "tokens")
+"""Families whose methods change a model: a recipe's steps."""
+FAMILIES = (*STEPS, "robust")
 
 # What other tools call a knob -> what it is called here.
 FOREIGN = {
@@ -75,6 +77,23 @@ def make(name: str, knobs: Mapping[str, Any]) -> Any:
     return method
 
 
+def step(name: str, knobs: Mapping[str, Any]) -> Any:
+    """The method of a recipe's step. Raises BadInput, with its place, for one that measures and changes nothing."""
+    known = names(controls=True)
+    changing = [one for one, (family, _) in known.items() if family in STEPS]
+    if name in known and name not in changing:
+        raise BadInput(f"steps: {name!r} changes no model; it goes under evaluate: {{robust: {{corruptions: [{name}]}}"
+                       f"}}; accepted as a step: {', '.join(changing)}")  # fmt: skip
+    if name not in known:
+        raise unknown("method", name, changing)
+    return make(name, knobs)
+
+
+def of(family: str) -> tuple[str, ...]:
+    """The published methods of a family, in the order of its table."""
+    return tuple(name for name, (found, _) in names().items() if found == family)
+
+
 def knobs(method: Any) -> dict[str, Any]:
     """The knobs of a method, defaults included: ``make(method.CARD.name, knobs(method)) == method``."""
     return {field.name: getattr(method, field.name) for field in fields(method)}
@@ -86,12 +105,12 @@ def cards() -> dict[str, Card]:
 
 
 def after(name: str) -> tuple[str, ...]:
-    """The published methods that may follow ``name``: each preserves, consumes or makes anew all it establishes.
+    """The published steps that may follow ``name``: each preserves, consumes or makes anew all it establishes.
 
     (A quantizer may follow a quantizer on other layers; on the same ones the run's own check decides.)
     """
     standing = set(get(name).CARD.establishes)
-    every = cards()
+    every = {n: card for n, card in cards().items() if card.family in STEPS}
     return tuple(n for n, card in every.items() if standing <= {*card.preserves, *card.consumes, *card.establishes})
 
 
@@ -103,6 +122,8 @@ def _check(family: str, method: Any) -> None:
         method.check(8 * abs(method.group_size) or 64)
     elif family in ("prune", "adapt"):
         method.check(0)  # a row that every pattern divides
+    elif family == "robust":
+        method.check()
 
 
 def _typed(key: str, value: Any, hint: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -152,10 +153,36 @@ def test_longest_answer_sets_the_limit(processor: Any, asked: list[Sample]) -> N
 def test_missing_image_is_nought_to_the_model(processor: Any, asked: list[Sample]) -> None:
     unique = list({one.question: one for one in asked}.values())
     oracle = Oracle(processor.tokenizer, {one.question: "x" for one in unique})
-    list(predict(oracle, processor, unique, batch_size=16, max_new_tokens=2, missing_image=True))
+    list(predict(oracle, processor, unique, batch_size=16, max_new_tokens=2, show=partial(mean_picture, processor)))
     assert max(float(pixels.abs().max()) for pixels in oracle.seen) < 1 / 127
     picture = mean_picture(processor, Image.new("RGB", (30, 20)))
     assert (picture.size, picture.getpixel((0, 0))) == ((30, 20), (128, 128, 128))
+
+
+def test_a_picture_is_opened_and_shown_once_to_all_who_ask_about_it(
+    model: Any, processor: Any, asked: list[Sample]
+) -> None:
+    opened: list[str] = []
+
+    def opening(one: Sample) -> Image.Image:
+        opened.append(str(one.picture))
+        assert one.open is not None
+        return one.open()
+
+    def dark(image: Image.Image) -> Image.Image:
+        shown.append(image.size)
+        return image.point(lambda value: value // 3)
+
+    shown: list[tuple[int, int]] = []
+    watched = [replace(one, open=partial(opening, one)) for one in asked]
+    found = list(predict(model, processor, watched, batch_size=len(watched), max_new_tokens=2, show=dark))
+    pictures = {one.picture for one in asked}
+    assert sorted(opened) == sorted(str(name) for name in pictures)
+    assert len(shown) == len(pictures) < len(asked)
+    darker = [replace(one, open=partial(lambda o: dark(o()), one.open)) for one in asked]
+    wanted = [_alone(model, processor, one, 2) for one in darker]
+    assert [one.text for one in found] == wanted
+    assert wanted != [_alone(model, processor, one, 2) for one in asked]
 
 
 def test_templates(processor: Any) -> None:

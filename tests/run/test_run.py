@@ -62,6 +62,14 @@ def test_the_figures_hold_together(finished) -> None:
     assert size["bound"] == pytest.approx(on_disk / finished.reading("before", "bytes.weights16"))
     assert finished.reading("after", "flops.prefill") < 0.6 * finished.reading("before", "flops.prefill")
     assert data["flips"]["n"] == 24
+    assert [row["view"] for row in data["robust"]] == ["clean", "missing", "noise3", "jpeg3"]
+    for row in data["robust"]:
+        assert row["flips"]["n"] == 8
+        assert row["low"] <= row["change"] <= row["high"]
+        assert row["before"] == finished.reading("before", row["figure"])
+        assert row["after"] == finished.reading("after", row["figure"])
+    assert finished.reading("before", "accuracy.easyvqa.blind_table") is not None
+    assert "| noise, severity 3 |" in (finished.folder / "report.md").read_text()
     assert data["audit"]["verdict"] == "passed"
     assert data["audit"]["image_share"] > 0.9
     assert all(row["holds"] for step in data["steps"] for row in step["invariants"])
@@ -75,7 +83,7 @@ def test_the_artifact_is_what_was_measured(finished) -> None:
     assert [method.CARD.name for method in loaded.policies] == ["divprune"]
     assert type(loaded.model).__name__ == "Trimmed"
     names = {reading.name for reading in loaded.readings}
-    assert {"before/accuracy.easyvqa", "after/accuracy.easyvqa"} <= names
+    assert {"before/accuracy.easyvqa", "after/accuracy.easyvqa", "after/accuracy.easyvqa.noise3"} <= names
     assert "accuracy" in (finished.artifact / "README.md").read_text()
 
 
@@ -194,7 +202,7 @@ def test_a_pruned_model_reloads_and_its_mask_is_watched(model_folder: Path, tmp_
 
     steps = "steps=[{wanda: {keep: 0.5, pattern: '2:4'}}, {divprune: {keep: 0.5}}]"
     settings = [*SMALL, f"model={model_folder}", steps, "evaluate.limit=2", "evaluate.after_step=0",
-                "evaluate.missing_image=0", "budget={weights: {max: 0.7x}}"]  # fmt: skip
+                "evaluate.robust.limit=0", "budget={weights: {max: 0.7x}}"]  # fmt: skip
     result = run(resolve("quickstart", settings)[1], tmp_path / "run")
     assert result.data["artifact"]["gate"]["passed"]
     last = result.data["steps"][-1]["invariants"]
@@ -230,7 +238,7 @@ def test_an_artifact_that_does_not_pass_is_set_aside_and_the_report_says_why(
 
     monkeypatch.setattr(trimtab.gate, "run_gate", damaged)
     settings = [*SMALL, f"model={model_folder}", "steps=[{rtn: {bits: 8, group_size: 64}}]", "evaluate.limit=4",
-                "evaluate.after_step=0", "evaluate.missing_image=0"]  # fmt: skip
+                "evaluate.after_step=0", "evaluate.robust.limit=0"]  # fmt: skip
     result = run(resolve("quickstart", settings)[1], tmp_path / "run")
     assert (result.verdict, result.exit_status) == ("ANOMALOUS", 3)
     assert not result.artifact.exists()
@@ -275,7 +283,7 @@ def test_calibration_without_pictures_rounds_what_they_pass_through_where_that_i
     model_folder: Path, tmp_path: Path
 ) -> None:
     settings = [*SMALL, f"model={model_folder}", "calibrate.dataset=text", "calibrate.allow=text_only",
-                "evaluate.limit=2", "evaluate.after_step=0", "evaluate.missing_image=0"]  # fmt: skip
+                "evaluate.limit=2", "evaluate.after_step=0", "evaluate.robust.limit=0"]  # fmt: skip
     _, recipe = resolve("quickstart", settings)
     result = run(recipe, tmp_path / "blind")
     assert result.data["audit"]["verdict"] == "overridden"

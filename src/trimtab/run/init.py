@@ -88,6 +88,6 @@ def _questions(task: Task) -> tuple[dict[str, Any], str]:
     value = {
         "calibrate": {"num_samples": min(128, train)},
         "budget": {"accuracy": {"max_drop": "1pt"}, "weights": {"max": "0.4x"}},
-        "evaluate": {"limit": min(2000, test), "after_step": min(500, test), "missing_image": min(300, test)},
+        "evaluate": {"limit": min(2000, test), "after_step": min(500, test), "robust": {"limit": min(100, test)}},
     }
     return value, f"{train + test} rows: {train} may calibrate, {test} are for the test"

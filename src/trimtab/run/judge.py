@@ -191,6 +191,7 @@ def result(context: Context, name: str) -> dict[str, Any]:
     return {
         "format": 1, "name": name, **ended("verdict"),
         "steps": _steps(context), "audit": ended("audit"), "layers": layers, "flips": ended("after")["flips"],
+        "robust": ended("after")["robust"],
         "machine": ended("begin")["conditions"] | ended("timing")["machine"], "model": ended("before")["model"],
         "artifact": ended("seal") | ({} if ended("gate")["passed"] else {"path": REFUSED}) | {"gate": ended("gate")},
         "plan": [],
