@@ -27,6 +27,10 @@ AT_ONCE = 2
 KEEP = "tests/laws/test_keep.py"
 DIVPRUNE = "tests/tokens/test_divprune.py"
 FASTV = "tests/tokens/test_fastv.py"
+GPTQ = "tests/quantize/test_gptq.py"
+AWQ = "tests/quantize/test_awq.py"
+SPARSEGPT = "tests/prune/test_sparsegpt.py"
+EORA = "tests/factorize/test_eora.py"
 FIT = "tests/laws/test_fit.py"
 WEIGHT = "tests/laws/test_weight.py"
 STAT = "tests/laws/test_stat.py"
@@ -46,6 +50,8 @@ TUNE = "tests/adapt/test_tune.py"
 HELD = "tests/runtime/test_held.py"
 PERTURB = "tests/laws/test_perturb.py"
 SHOWN = "tests/run/test_robustness.py"
+COMPOSE = "tests/runtime/test_compose.py"
+FOLLOW = "tests/run/test_follow.py"
 
 
 @dataclass(frozen=True)
@@ -120,8 +126,16 @@ MUTANTS = (
            "w[b:].addmm_(u[a:b, b:].T, errors, alpha=0)", (FIT,)),
     Mutant("quantize/gptq.py", "forget the pivot", "decode(code, scale, zero, dtype)) / u[i, i]",
            "decode(code, scale, zero, dtype))", (FIT,)),
-    Mutant("quantize/gptq.py", "use H in place of its inverse", "conditioned(site.gram.read().float())",
-           "torch.linalg.inv(conditioned(site.gram.read().float()) + 0.01 * torch.eye(w.shape[1]))", (FIT,)),
+    Mutant("quantize/awq.py", "scale down what matters", "1 / scales(size, i / POINTS)", "scales(size, i / POINTS)",
+           (AWQ,)),
+    Mutant("quantize/awq.py", "forget to scale back", "lost(wide - q * back[:, None], h)", "lost(wide - q, h)", (AWQ,)),
+    Mutant("quantize/awq.py", "take the worst exponent", ".sum(0).argmin())", ".sum(0).argmax())", (AWQ,)),
+    Mutant("quantize/awq.py", "clip where more is lost", "losses[-1] < losses[0]", "losses[-1] > losses[0]", (FIT,)),
+    Mutant("quantize/awq.py", "never let rounding to nearest stay", "gained.sum() <= 0", "gained.sum() <= -1e30",
+           (AWQ,)),
+    Mutant("quantize/awq.py", "clip as if nothing were scaled", "h.diagonal() * back**2", "h.diagonal()", (FIT,)),
+    Mutant("quantize/awq.py", "the root of the mean square", "size = site.gram.mean_abs()",
+           "size = site.gram.read().diagonal().sqrt()", (AWQ,)),
     # core
     Mutant("core/pack.py", "shift by a byte too few", "(word >> (8 * i)) & 255", "(word >> (7 * i)) & 255", (WEIGHT,)),
     Mutant("core/pack.py", "swap the halves of a byte", "(wide << 4).bitwise_or_(wide)",
@@ -153,6 +167,14 @@ MUTANTS = (
            "return stream.valid & picked", (KEEP,)),
     Mutant("core/keep.py", "renumber positions", "positions=take(self.positions)",
            "positions=self.positions[:, : index.shape[1]]", (KEEP,)),
+    Mutant("core/stats.py", "merge forgets the sizes", "self.absolute += other.absolute", "self.absolute += 0",
+           (STAT,)),
+    Mutant("core/stats.py", "sizes with their sign", "kept.abs().sum(0)", "kept.sum(0)", (STAT,)),
+    Mutant("core/hessian.py", "the root of H in place of that of its inverse",
+           "torch.linalg.solve_triangular(lower, eye, upper=False)", "lower", (FIT,)),
+    Mutant("core/hessian.py", "no damping", "(h + damp * eye)", "(h + 0 * damp * eye)", (FIT,)),
+    Mutant("core/hessian.py", "leave a hole where an input was always 0", "torch.diag((~live(h)).float())",
+           "0 * torch.diag((~live(h)).float())", (GPTQ,)),
     # anatomy
     Mutant("anatomy/masks.py", "see the future", "(gap >= 0) & valid", "(gap <= 0) & valid", (MASKS,)),
     Mutant("anatomy/masks.py", "attend to padding", "(gap >= 0) & valid[:, None, :]", "(gap >= 0)", (MASKS,)),
@@ -187,6 +209,29 @@ MUTANTS = (
     Mutant("prune/pattern.py", "keep the least", "descending=True", "descending=False", (FIT,)),
     Mutant("prune/pattern.py", "compare whole rows in place of neighbours", "groups = score.unflatten(1, (-1, size))",
            "groups, count = score[:, None], count * score.shape[1] // size", (FIT,)),
+    Mutant("prune/sparsegpt.py", "push errors the wrong way within a block", "u[a:i, i], alpha=-1)",
+           "u[a:i, i], alpha=1)", (FIT,)),
+    Mutant("prune/sparsegpt.py", "push no errors past a block", "w[b:].addmm_(u[a:b, b:].T, errors, alpha=-1)",
+           "w[b:].addmm_(u[a:b, b:].T, errors, alpha=0)", (SPARSEGPT,)),
+    Mutant("prune/sparsegpt.py", "forget the pivot", "column * ~mask[i] / u[i, i]", "column * ~mask[i]", (FIT,)),
+    Mutant("prune/sparsegpt.py", "choose by size alone", "(now.square() * worth[ahead, None])", "now.square()", (FIT,)),
+    Mutant("prune/sparsegpt.py", "choose on weights of before", "u[a:i, ahead].T, errors[: i - a], alpha=-1)",
+           "u[a:i, ahead].T, errors[: i - a], alpha=0)", (FIT,)),
+    Mutant("prune/sparsegpt.py", "forget which inputs are dead", "counts / u.diagonal()", "1 / u.diagonal()",
+           (SPARSEGPT,)),
+    # factorize
+    Mutant("factorize/eora.py", "forget how inputs go together", 'seen(site, "eora")',
+           'seen(site, "eora").diagonal().diag()', (FIT,)),
+    Mutant("factorize/svd.py", "a metric that is none", "torch.eye(w.shape[1])", "torch.ones(w.shape[1], w.shape[1])",
+           (FIT,)),
+    Mutant("factorize/residue.py", "give back what was not lost", "source[index].to(kind) - rows(w, index).to(kind)",
+           "rows(w, index).to(kind) - source[index].to(kind)", (FIT,)),
+    Mutant("factorize/residue.py", "the least in place of the leading", "vectors.flip(1)[:, :r]", "vectors[:, :r]",
+           (FIT,)),
+    Mutant("factorize/residue.py", "forget H where there are few rows", "d @ h @ d.T", "d @ d.T", (FIT,)),
+    Mutant("factorize/residue.py", "leave the root of H in A", "(q / spread).T", "q.T", (FIT,)),
+    Mutant("factorize/residue.py", "a sign by chance", "vectors * peaks.sign()", "vectors * -peaks.sign()",
+           (EORA,)),
     Mutant("core/sparse.py", "values in another order", "self.kept(), self.values", "self.kept(), self.values.flip(0)",
            (WEIGHT,)),
     Mutant("core/sparse.py", "rows begin one too late", "counts.cumsum(0) - counts", "counts.cumsum(0)", (WEIGHT,)),
@@ -253,7 +298,17 @@ MUTANTS = (
            (f"{SHOWN}::test_rows_compare_the_same_questions_on_both_sides",)),
     Mutant("run/baseline.py", "forget what was shown", "None if view is None else [view.name, view.seed]", "None",
            (f"{SHOWN}::test_what_is_shown_is_part_of_the_name_of_what_is_kept",)),
+    # run
+    Mutant("run/follow.py", "let anything follow", "if what not in {*card.preserves, *card.consumes}:", "if False:",
+           (FOLLOW,)),
+    Mutant("run/follow.py", "give back what nothing took", "if card.wants_source and not standing:", "if False:",
+           (FOLLOW,)),
+    Mutant("run/invariants.py", "look at the layer, not into it", "found = [wrong(leaf) for leaf in leaves(w)",
+           "found = [wrong(leaf) for leaf in [w]", (FOLLOW,)),
     # runtime
+    Mutant("runtime/compose.py", "forget what is added", "y = y + part(x)", "y = y + 0 * part(x)", (COMPOSE,)),
+    Mutant("runtime/compose.py", "forget what stands before", "x = part(x)", "x = x + 0 * part(x)", (COMPOSE,)),
+    Mutant("runtime/compose.py", "drop the bias", "y = first(x, bias)", "y = first(x)", (COMPOSE,)),
     Mutant("runtime/kernels.py", "flip the sign of the offset", "(8 - w.zero.float()) * scale",
            "(w.zero.float() - 8) * scale", (KERNELS,)),
     Mutant("runtime/kernels.py", "the first part of a matrix in place of each", "dense(slice(start, start + step))",
@@ -265,9 +320,10 @@ MUTANTS = (
     Mutant("runtime/kernels.py", "drop the scale of int8", ".mul_(self.scale.to(dtype))", "", (KERNELS,)),
     Mutant("runtime/kernels.py", "forget the sign of int8", "(w.codes ^ 128)", "w.codes", (KERNELS,)),
 )  # fmt: skip
-COVERED = ("core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py", "core/joins.py",
-           "core/factors.py", "anatomy/masks.py", "anatomy/loop.py", "anatomy/slots.py", "adapt/peft.py", "run/tune.py",
-           "runtime/kernels.py", "runtime/held.py")  # fmt: skip
+COVERED = ("core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",
+           "core/joins.py", "core/factors.py", "core/firstcalls.py", "anatomy/masks.py", "anatomy/loop.py",
+           "anatomy/slots.py", "adapt/peft.py", "run/tune.py", "runtime/compose.py", "runtime/kernels.py",
+           "runtime/held.py")  # fmt: skip
 
 
 def misfits(mutants: tuple[Mutant, ...] = MUTANTS) -> list[str]:

@@ -16,7 +16,17 @@ def test_a_method_is_made_from_a_recipes_knobs() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "knobs"), [("divprune", {"keep": 0.3}), ("fastv", {"keep": 0.5}), ("gptq", {"bits": 3}), ("rtn", {})]
+    ("name", "knobs"),
+    [
+        ("divprune", {"keep": 0.3}),
+        ("fastv", {"keep": 0.5}),
+        ("gptq", {"bits": 3}),
+        ("rtn", {}),
+        ("awq", {"bits": 3}),
+        ("sparsegpt", {"keep": 0.5, "pattern": "2:4"}),
+        ("eora", {"r": 8}),
+        ("svd", {}),
+    ],
 )
 def test_knobs_make_the_same_method_again(name: str, knobs: dict[str, object]) -> None:
     method = methods.make(name, knobs)
@@ -49,6 +59,18 @@ def test_knobs_make_the_same_method_again(name: str, knobs: dict[str, object]) -
         ("gptq", {"bits": 5}, r"gptq\.bits: got 5; accepted: 2, 3, 4, 8"),
         ("gptq", {"bits": "4"}, r"gptq\.bits: got '4'; .*integer"),
         ("gptq", {"group_size": 0}, r"gptq\.group_size: got 0"),
+        ("awq", {"w_bit": 4}, r"awq\.w_bit: .*'bits'"),
+        ("sparsegpt", {"percdamp": 0.1}, r"sparsegpt\.percdamp: .*'damp_percent'"),
+        ("sparsegpt", {"sparsity": 0.5}, r"sparsegpt\.sparsity: .*always 'keep'"),
+        ("sparsegpt", {"prunen": 2}, r"sparsegpt\.prunen: .*'pattern'"),
+        ("sparsegpt", {"damp_percent": -1.0}, r"sparsegpt\.damp_percent: got -1"),
+        ("wanda", {"r": 0.5}, r"wanda\.r: .*always 'keep'"),
+        ("eora", {"rank": 8}, r"eora\.rank: .*'r'"),
+        ("eora", {"lora_rank": 8}, r"eora\.lora_rank: .*'r'"),
+        ("eora", {"eora_rank": 8}, r"eora\.eora_rank: .*'r'"),
+        ("eora", {"r": 0}, r"eora\.r: got 0"),
+        ("eora", {"r": 2.5}, r"eora\.r: got 2\.5; .*integer"),
+        ("svd", {"rank": 8}, r"svd\.rank: .*'r'"),
         ("gptq", {"damp_percent": 2.0}, r"gptq\.damp_percent: got 2\.0"),
         ("noise", {}, r"noise\.severity: missing"),
         ("noise", {"severity": 6}, r"noise\.severity: got 6; accepted: 1, 2, 3, 4, 5"),
@@ -85,3 +107,5 @@ def test_what_may_follow_what() -> None:
     """Token policies leave a grid alone; a quantizer makes its own."""
     assert set(methods.after("gptq")) >= {"divprune", "fastv", "gptq", "rtn"}
     assert set(methods.after("divprune")) >= {"fastv", "divprune"}
+    assert all("eora" in methods.after(name) for name in methods.names())
+    assert set(methods.after("eora")) == {"eora", "divprune", "fastv"}

@@ -1,5 +1,5 @@
-"""``python -m trimtab.docs``: write the tables of methods in README.md and docs/methods.md from the methods' cards, and
-the table of families in docs/models.md, with what is stored of them, from the tests' tiny models.
+"""``python -m trimtab.docs``: write the tables of README.md, docs/methods.md and docs/factorize.md from the methods'
+cards and knobs, and the table of families in docs/models.md, with what is stored of them, from the tests' tiny models.
 
 ``--check`` writes nothing and fails where a file is not what would be written. Run in the root of the repository.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from inspect import getdoc, getmodule
 from pathlib import Path
@@ -19,6 +19,9 @@ from trimtab.core.card import Card
 from trimtab.core.files import write_atomic
 
 START, END = "<!-- methods -->", "<!-- /methods -->"
+RANK_MARKS = "<!-- ranks -->", "<!-- /ranks -->"
+RANKS = (1, 8, 16, 32, 64)
+SHAPES = ((64, 64), (192, 192), (768, 192), (640, 640), (2048, 640), (4096, 4096), (11008, 4096))
 NOTE = "<!-- Written by `make docs` from the methods' cards; a test compares. -->"
 MODELS_NOTE = "<!-- Written by `make docs` from src/trimtab/anatomy/evidence.tsv; a test compares. -->"
 
@@ -29,7 +32,8 @@ def _table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
 
 
 def _needs(card: Card) -> str:
-    return {"nothing": "no data", "data": "calibration data", "gradients": "data and gradients"}[card.needs]
+    data = {"nothing": "no data", "data": "calibration data", "gradients": "data and gradients"}[card.needs]
+    return f"{data}, the original weights" if card.wants_source else data
 
 
 def overview(prefix: str = "") -> str:
@@ -67,7 +71,8 @@ def _place(name: str, card: Card) -> str:
     if card.family not in methods.STEPS:
         return "Measures and changes nothing, so it is no step: it is named under `evaluate.robust`."
     return (f"Establishes {_listed(card.establishes)}; preserves {_listed(card.preserves)}; consumes "
-            f"{_listed(card.consumes)}. May be followed by {_listed(methods.after(name))}.")  # fmt: skip
+            f"{_listed(card.consumes)}. May be followed by {_listed(methods.after(name))}; on the same layers "
+            "only by what preserves it.")  # fmt: skip
 
 
 def _listed(words: tuple[str, ...]) -> str:
@@ -105,11 +110,22 @@ def models(rows: Sequence[families.Row]) -> str:
     return "\n\n".join([MODELS_NOTE, "# Models", words, table]) + "\n"
 
 
-def between_markers(readme: str) -> str:
-    """``readme`` with the table between its markers; unchanged where it has none."""
-    head, start, rest = readme.partition(START)
-    _, end, tail = rest.partition(END)
-    return f"{head}{START}\n{overview('docs/')}\n{END}{tail}" if start and end else readme
+def between_markers(text: str, start: str = START, end: str = END, table: Callable[[], str] | None = None) -> str:
+    """``text`` with a table between its markers, by default that of the methods; unchanged where it has none."""
+    head, begun, rest = text.partition(start)
+    _, ended, tail = rest.partition(end)
+    made = table() if table else overview("docs/")
+    return f"{head}{start}\n{made}\n{end}{tail}" if begun and ended else text
+
+
+def ranks() -> str:
+    """What a rank costs: bits for each weight of a matrix, by its shape."""
+    made = [methods.make("eora", {"r": r}) for r in RANKS]
+    rows = [
+        (f"{out} x {width}", *(f"{one.stored(out, width, 0) / (out * width):.2f}" for one in made))
+        for out, width in SHAPES
+    ]
+    return _table(("matrix", *(f"r = {r}" for r in RANKS)), rows)
 
 
 def outdated(root: Path) -> dict[Path, str]:
@@ -120,9 +136,11 @@ def outdated(root: Path) -> dict[Path, str]:
         root / "docs" / "models.md": models(rows),
         root / "src" / "trimtab" / "anatomy" / families.FILE: families.table(rows),
     }
-    readme = root / "README.md"
+    readme, factorize = root / "README.md", root / "docs" / "factorize.md"
     if readme.is_file():
         wanted[readme] = between_markers(readme.read_text(encoding="utf-8"))
+    if factorize.is_file():
+        wanted[factorize] = between_markers(factorize.read_text(encoding="utf-8"), *RANK_MARKS, ranks)
     return {p: text for p, text in wanted.items() if not p.is_file() or p.read_text(encoding="utf-8") != text}
 
 

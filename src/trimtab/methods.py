@@ -13,7 +13,7 @@ from typing import Any, get_origin, get_type_hints
 from trimtab.core.card import Card
 from trimtab.core.errors import BadInput, nearest, unknown
 
-STEPS = ("quantize", "prune", "adapt", "tokens")
+STEPS = ("quantize", "prune", "factorize", "adapt", "tokens")
 """Families whose methods change a model: a recipe's steps."""
 FAMILIES = (*STEPS, "robust")
 
@@ -24,8 +24,10 @@ FOREIGN = {
     **dict.fromkeys(("percdamp", "dampening_frac", "damp"), "damp_percent"),
     **dict.fromkeys(("sym", "is_symmetric"), "symmetric"),
     **dict.fromkeys(("keep_ratio", "retain_ratio", "subset_ratio", "keep_rate"), "keep"),
-    **dict.fromkeys(("structure", "mask_structure", "sparsity_type", "prune_pattern", "n_m"), "pattern"),
-    **dict.fromkeys(("rank", "lora_r", "lora_rank"), "r"),
+    **dict.fromkeys(
+        ("structure", "mask_structure", "sparsity_type", "prune_pattern", "n_m", "prunen", "prunem"), "pattern"
+    ),
+    **dict.fromkeys(("rank", "lora_r", "lora_rank", "eora_rank", "adapter_rank"), "r"),
     **dict.fromkeys(("alpha",), "lora_alpha"),
     **dict.fromkeys(("dropout",), "lora_dropout"),
     **dict.fromkeys(("lr", "learning-rate"), "learning_rate"),
@@ -124,6 +126,8 @@ def _check(family: str, method: Any) -> None:
         method.check(0)  # a row that every pattern divides
     elif family == "robust":
         method.check()
+    elif family == "factorize":
+        method.check(max(1, method.r))
 
 
 def _typed(key: str, value: Any, hint: Any) -> Any:

@@ -113,7 +113,16 @@ def test_files_and_functions_are_small(file: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["trimtab", "trimtab.methods", "trimtab.tokens", "trimtab.quantize", "trimtab.robust"]
+    "module",
+    [
+        "trimtab",
+        "trimtab.methods",
+        "trimtab.tokens",
+        "trimtab.quantize",
+        "trimtab.prune",
+        "trimtab.factorize",
+        "trimtab.robust",
+    ],
 )
 def test_importing_it_brings_no_torch(module: str) -> None:
     code = f"import sys, {module}; print([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules])"

@@ -76,3 +76,13 @@ def test_merging_something_else_is_an_error(case) -> None:
     make, _ = case
     with pytest.raises(TypeError, match="merge"):
         make(4).merge(object())
+
+
+def test_the_mean_size_of_the_inputs_is_gathered_beside_the_products() -> None:
+    x, kinds = torch.randn(301, 12) * torch.logspace(-2, 2, 12), torch.randint(0, 4, (301,))
+    expected = x[kinds != PADDING].double().abs().mean(0)
+    whole, first = seen(Gram, x, kinds), seen(Gram, x[:100], kinds[:100])
+    first.merge(seen(Gram, x[100:], kinds[100:]))
+    for gram in (whole, first):
+        torch.testing.assert_close(gram.mean_abs().double(), expected, rtol=1e-5, atol=0)
+    assert torch.equal(Gram(4).mean_abs(), torch.zeros(4))

@@ -292,3 +292,107 @@ def test_calibration_without_pictures_rounds_what_they_pass_through_where_that_i
     assert seen["model.language_model.layers.0.mlp.gate_proj"]["text"] > 0
     with pytest.raises(Refused, match=r"image tokens are 0\.0%"):
         run(resolve("quickstart", [one for one in settings if "allow" not in one])[1], tmp_path / "refused")
+
+
+GIVEN_BACK = [
+    "steps=[{gptq: {bits: 3, group_size: 64}}, {eora: {r: 4}}, {divprune: {keep: 0.5}}]",
+    "evaluate.limit=2", "evaluate.after_step=2", "evaluate.missing_image=0", "evaluate.reuse=false",
+    "budget={weights: {max: 0.9x}}",
+]  # fmt: skip
+
+
+def test_what_was_lost_is_given_back_from_the_source_and_reloads(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Grids go on standing under what is added; stopped within the step, the run goes on to the same artifact."""
+    from trimtab.core.factors import LowRank
+    from trimtab.core.joins import Sum, leaves
+    from trimtab.core.weight import bits
+    from trimtab.load.sources import open_source
+    from trimtab.run.layers import Layers
+
+    _, recipe = resolve("quickstart", [*SMALL, f"model={model_folder}", *GIVEN_BACK])
+    result = run(recipe, tmp_path / "whole")
+    assert result.data["artifact"]["gate"]["passed"]
+    last = result.data["steps"][-1]["invariants"]
+    assert [(row["name"], row["step"], row["holds"]) for row in last] == [
+        ("on_grid", "step 1 gptq", True), ("low_rank", "step 2 eora", True), ("tokens_kept", "step 3 divprune", True),
+    ]  # fmt: skip
+    hosts, original = dict(read(result.artifact, lowered=False).anatomy.linears()), open_source(model_folder).anatomy
+    rows = {(row["step"], row["name"]): row for row in result.data["layers"]}
+    better = []
+    for name, host in original.linears():
+        if ("step 2 eora", name) not in rows:
+            continue
+        w = hosts[name].w
+        assert isinstance(w, Sum)
+        assert [type(leaf) for leaf in leaves(w)] == [Quantized, LowRank]
+        after, before = rows["step 2 eora", name], rows["step 1 gptq", name]
+        assert after["bits_per_weight"] == bits(w) / (w.shape[0] * w.shape[1])
+        assert after["bits_per_weight"] == pytest.approx(
+            before["bits_per_weight"] + 16 * 4 * (1 / w.shape[0] + 1 / w.shape[1])
+        )
+        if not any(after["seen"].values()):
+            gap = (host.w.dense().float() - w.dense().float()).norm() / host.w.dense().float().norm()
+            assert after["error"] == pytest.approx(gap.item(), rel=0.02)
+        better.append(after["error"] < before["error"])
+    assert len(better) > 50
+    assert all(better)
+
+    put, left = Layers.put, [3]
+
+    def failing(self: Layers, *given: object) -> None:
+        left[0] -= self.folder.name == "step-2"
+        if left[0] == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        put(self, *given)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Layers, "put", failing)
+        with pytest.raises(OSError, match="No space left"):
+            run(recipe, tmp_path / "broken")
+    again = resume(tmp_path / "broken")
+    assert again.data["artifact"]["content_hash"] == result.data["artifact"]["content_hash"]
+
+
+def test_a_scaled_model_reloads_and_an_artifact_has_no_originals(model_folder: Path, tmp_path: Path) -> None:
+    from trimtab.core.joins import Chain
+
+    settings = [*SMALL, f"model={model_folder}", "evaluate.limit=2", "evaluate.after_step=0",
+                "evaluate.missing_image=0"]  # fmt: skip
+    steps = ("steps=[{awq: {bits: 4, group_size: 64, targets: [language, head]}}, "
+             "{sparsegpt: {pattern: '2:4', targets: [vision]}}]")  # fmt: skip
+    result = run(resolve("quickstart", [*settings, steps, "budget={weights: {max: 0.9x}}"])[1], tmp_path / "run")
+    assert result.data["artifact"]["gate"]["passed"]
+    assert all(row["holds"] for step in result.data["steps"] for row in step["invariants"])
+    hosts = dict(read(result.artifact, lowered=False).anatomy.linears())
+    assert isinstance(hosts["model.language_model.layers.0.mlp.up_proj"].w, Chain)
+    artifact = [one.replace(str(model_folder), str(result.artifact)) for one in settings]
+    _, recipe = resolve("quickstart", [*artifact, "steps=[{eora: {r: 2}}]", "budget={}"])
+    with pytest.raises(BadInput, match=r"steps\.0\.eora: .* an artifact no longer has them"):
+        run(recipe, tmp_path / "again")
+
+
+def test_a_plan_foretells_the_bytes_of_what_is_added_and_names_what_cannot_follow() -> None:
+    from trimtab.run.plan import plan
+
+    def planned(*steps: dict[str, object]) -> object:
+        base = resolve("quickstart")[1].model_dump(mode="json", exclude_none=True)
+        return plan(trimtab.Recipe.parse(base | {"steps": list(steps)}))
+
+    grid = {"bits": 4, "group_size": 64, "targets": ["language"]}
+    coarse, scaled, more = planned({"gptq": grid}), planned({"awq": grid}), planned(
+        {"gptq": grid}, {"eora": {"r": 8, "targets": ["language"]}}
+    )  # fmt: skip
+    shapes = [host.w.shape for name, host in _linears("builtin:easyvqa-llava") if "language_model.layers" in name]
+    assert scaled.bytes - coarse.bytes == sum(2 * width for _, width in shapes)
+    assert more.bytes - coarse.bytes == sum(2 * 8 * (out + width) for out, width in shapes)
+    clash = planned({"gptq": grid}, {"rtn": grid})
+    assert len(clash.problems) == 1
+    assert "steps.0.gptq established 'on_grid'" in clash.problems[0]
+
+
+def _linears(name: str) -> list[tuple[str, object]]:
+    from trimtab.load.blank import blank
+
+    return list(blank(name, None).linears())

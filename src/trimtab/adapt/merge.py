@@ -42,7 +42,7 @@ class Merge:
         saves="none",
         establishes=("on_grid", "masked"),
         preserves=("tokens_kept",),
-        consumes=("adapter", "on_grid", "masked"),
+        consumes=("adapter", "low_rank", "on_grid", "masked"),
         departures="A quantized base is rounded again by min-max with the search of RTN, not by the method that made "
         "it: calibration was on other weights.",
     )

@@ -24,7 +24,7 @@ from trimtab.run.context import Context
 from trimtab.run.targets import select
 
 Batch = dict[str, Tensor]
-LAYERWISE = ("quantize", "prune")
+LAYERWISE = ("quantize", "prune", "factorize")
 TASK_SAMPLES = 32  # of the task's own, to know its share of image tokens
 
 

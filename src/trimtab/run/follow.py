@@ -1,0 +1,50 @@
+"""Which steps of a recipe may follow one another, layer by layer, told before any work from the methods' cards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from trimtab import methods
+from trimtab.anatomy import Anatomy
+from trimtab.run.calibration import LAYERWISE
+from trimtab.run.recipe import Step
+from trimtab.run.targets import select
+
+Standing = dict[str, dict[str, str]]
+"""By layer: the invariants that stand there, and the step that established each."""
+
+
+def clashes(anatomy: Anatomy, steps: Sequence[Step]) -> Iterator[str]:
+    """For each step that cannot follow the ones before it: why, naming the first of its layers, in order.
+
+    A layer-wise step must preserve or consume what stands on each of its layers; one that makes up for what was lost
+    needs something lost. Tied layers are one.
+    """
+    owner = {second: first for first, second in anatomy.aliases()}
+    standing: Standing = {}
+    for index, step in enumerate(steps):
+        card = methods.get(step.method).CARD
+        if card.family not in LAYERWISE:
+            continue
+        label = f"steps.{index}.{step.method}"
+        chosen = select(anatomy, step.targets or ("all-linear",), step.ignore)
+        layers = list(dict.fromkeys(owner.get(name, name) for name in chosen))
+        wrong = [(name, why) for name in layers if (why := _why(step.method, standing.get(name, {})))]
+        if wrong:
+            more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+            yield f"{label}: {wrong[0][0]}{more}: {wrong[0][1]}"
+        for name in layers:
+            kept = {what: by for what, by in standing.get(name, {}).items() if what not in card.consumes}
+            standing[name] = kept | dict.fromkeys(card.establishes, label)
+
+
+def _why(method: str, standing: dict[str, str]) -> str | None:
+    """Why ``method`` cannot work on a layer where this stands, or None."""
+    card = methods.get(method).CARD
+    if card.wants_source and not standing:
+        return "no step before it changes this layer, so there is nothing to make up for; put it under ignore"
+    for what, by in standing.items():
+        if what not in {*card.preserves, *card.consumes}:
+            return (f"{by} established {what!r}, which {method} neither preserves nor consumes; take one of the two "
+                    "steps, or part their layers with targets and ignore")  # fmt: skip
+    return None
