@@ -5,9 +5,10 @@ from __future__ import annotations
 from jaxtyping import install_import_hook
 
 install_import_hook(
-    ["trimtab.core", "trimtab.quantize", "trimtab.prune", "trimtab.factorize", "trimtab.robust", "trimtab.tokens"],
+    ["trimtab.core", "trimtab.quantize", "trimtab.prune", "trimtab.factorize", "trimtab.robust", "trimtab.tokens",
+     "trimtab.cache"],
     "beartype.beartype",
-)
+)  # fmt: skip
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

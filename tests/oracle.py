@@ -6,13 +6,14 @@ import copy
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import SimpleNamespace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from trimtab.anatomy import tiny
-from trimtab.core.keep import Place, Sight
+from trimtab.core.keep import Act, Place, Sight
 from trimtab.zoo.make import build
 
 Batch = dict[str, Tensor]
@@ -134,6 +135,7 @@ class Drop:
 
     gone: tuple[frozenset[int], ...]
     layer: int
+    act: ClassVar[Act] = "drop"
 
     @property
     def at(self) -> Place:
@@ -243,6 +245,12 @@ def slow(model: PreTrainedModel, batch: Batch, drops: Iterable[Drop], said: Tens
             position_ids=where,
         )
         x = x + given.deep[index] if index < len(given.deep) else x
+    return headed(model, x)
+
+
+def headed(model: PreTrainedModel, x: Tensor) -> Tensor:
+    """The logits of what left the last layer."""
+    stack = decoder_of(model)
     for name in ("norm", "final_layernorm", "final_layer_norm", "project_out"):
         behind = getattr(stack, name, None)
         x = x if behind is None else behind(x)

@@ -26,6 +26,10 @@ def test_a_method_is_made_from_a_recipes_knobs() -> None:
         ("sparsegpt", {"keep": 0.5, "pattern": "2:4"}),
         ("eora", {"r": 8}),
         ("svd", {}),
+        ("snapkv", {"capacity": 64}),
+        ("sinks", {"window": 60}),
+        ("kivi", {"bits": 8}),
+        ("tome", {"keep": 0.5, "layer": 2}),
     ],
 )
 def test_knobs_make_the_same_method_again(name: str, knobs: dict[str, object]) -> None:
@@ -76,6 +80,16 @@ def test_knobs_make_the_same_method_again(name: str, knobs: dict[str, object]) -
         ("noise", {"severity": 6}, r"noise\.severity: got 6; accepted: 1, 2, 3, 4, 5"),
         ("blur", {"severity": 2.5}, r"blur\.severity: got 2\.5"),
         ("jpeg", {"quality": 10}, r"jpeg\.quality: unknown knob; accepted: severity"),
+        ("snapkv", {}, r"snapkv\.capacity: missing"),
+        ("snapkv", {"capacity": 16}, r"snapkv\.capacity: got 16; accepted: more than the window of 32"),
+        ("snapkv", {"capacity": 64, "window_size": 8}, r"snapkv\.window_size: .*'window'"),
+        ("snapkv", {"capacity": 64, "kernel_size": 7}, r"snapkv\.kernel_size: .*'kernel'"),
+        ("sinks", {"start_size": 4}, r"sinks\.start_size: .*'sinks'"),
+        ("sinks", {"recent_size": 9}, r"sinks\.recent_size: .*'window'"),
+        ("kivi", {"residual_length": 128}, r"kivi\.residual_length: .*'residual'"),
+        ("kivi", {"k_bits": 2}, r"kivi\.k_bits: .*'bits'"),
+        ("kivi", {"bits": 3}, r"kivi\.bits: got 3; accepted: 2, 4, 8"),
+        ("tome", {"keep": 0.5, "r": 8}, r"tome\.r: .*'keep'"),
     ],
 )
 def test_a_bad_step_says_what_is_wrong(name: str, knobs: dict[str, object], says: str) -> None:
@@ -106,6 +120,6 @@ def test_what_measures_is_a_method_and_no_step() -> None:
 def test_what_may_follow_what() -> None:
     """Token policies leave a grid alone; a quantizer makes its own."""
     assert set(methods.after("gptq")) >= {"divprune", "fastv", "gptq", "rtn"}
-    assert set(methods.after("divprune")) >= {"fastv", "divprune"}
+    assert set(methods.after("divprune")) >= {"fastv", "divprune", "tome", "snapkv"}
     assert all("eora" in methods.after(name) for name in methods.names())
-    assert set(methods.after("eora")) == {"eora", "divprune", "fastv"}
+    assert set(methods.after("snapkv")) == set(methods.names())

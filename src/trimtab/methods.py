@@ -13,13 +13,13 @@ from typing import Any, get_origin, get_type_hints
 from trimtab.core.card import Card
 from trimtab.core.errors import BadInput, nearest, unknown
 
-STEPS = ("quantize", "prune", "factorize", "adapt", "tokens")
+STEPS = ("quantize", "prune", "factorize", "adapt", "tokens", "cache")
 """Families whose methods change a model: a recipe's steps."""
 FAMILIES = (*STEPS, "robust")
 
 # What other tools call a knob -> what it is called here.
 FOREIGN = {
-    **dict.fromkeys(("wbits", "w_bit", "num_bits", "nbits", "weight_bits"), "bits"),
+    **dict.fromkeys(("wbits", "w_bit", "num_bits", "nbits", "weight_bits", "k_bits", "v_bits"), "bits"),
     **dict.fromkeys(("groupsize", "q_group_size", "block_size", "w_group_size"), "group_size"),
     **dict.fromkeys(("percdamp", "dampening_frac", "damp"), "damp_percent"),
     **dict.fromkeys(("sym", "is_symmetric"), "symmetric"),
@@ -35,6 +35,11 @@ FOREIGN = {
     **dict.fromkeys(("per_device_train_batch_size", "train_batch_size"), "batch_size"),
     **dict.fromkeys(("modules", "target_module"), "target_modules"),
     **dict.fromkeys(("agg_layer", "k", "prune_layer", "layer_idx"), "layer"),
+    **dict.fromkeys(("max_capacity_prompt", "max_capacity", "budget", "cache_size"), "capacity"),
+    **dict.fromkeys(("window_size", "recent_size", "window_length", "recent"), "window"),
+    **dict.fromkeys(("kernel_size", "pool_size", "pooling_size"), "kernel"),
+    **dict.fromkeys(("start_size", "num_sinks", "num_sink_tokens", "sink_size"), "sinks"),
+    **dict.fromkeys(("residual_length", "residual_size"), "residual"),
 }
 # These say what is removed (or one cannot tell), so the name alone would not do.
 RATES = ("rate", "ratio", "sparsity", "pruning_ratio", "prune_ratio", "pruning_rate", "drop_rate", "r")
@@ -118,7 +123,7 @@ def after(name: str) -> tuple[str, ...]:
 
 def _check(family: str, method: Any) -> None:
     """Raises ValueError where the knobs are wrong whatever the model."""
-    if family == "tokens":
+    if family in ("tokens", "cache"):
         method.policy()
     elif family == "quantize":
         method.check(8 * abs(method.group_size) or 64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -162,6 +163,20 @@ def test_capped_attention_element_by_element(queries: int, masked: bool) -> None
                 score = [1.5 * torch.tanh(q[b, head, i] @ k[b, head // 2, j] * 0.4 / 1.5) for j in range(5)]
                 share = torch.stack(score).masked_fill(~torch.tensor(sees), -torch.inf).softmax(0)
                 close(found[b, i, head], share @ v[b, head // 2])
+
+
+def test_masks_by_key_head_element_by_element_and_for_their_query_heads() -> None:
+    where = torch.tensor([[[0, 1, 5, 6], [2, 3, 4, 6]], [[0, 7, 8, 9], [1, 2, 0, 9]]])
+    valid = torch.tensor([[[1, 1, 1, 1], [1, 1, 1, 1]], [[0, 1, 1, 1], [1, 1, 0, 1]]]).bool()
+    asks = torch.tensor([[6], [9]])
+    for window in (None, 4):
+        found = masks.shown(asks, where, valid, window, 6)
+        assert found.shape == (2, 6, 1, 4)
+        for row, head, key in itertools.product(range(2), range(6), range(4)):
+            group = head // 3
+            near = window is None or int(asks[row, 0] - where[row, group, key]) < window
+            assert bool(found[row, head, 0, key]) == ((near and bool(valid[row, group, key])) or key == 3)
+    assert masks.shown(asks[:1], where[:1], valid[:1], None, 6) is None
 
 
 def test_no_mask_only_where_it_would_say_nothing() -> None:

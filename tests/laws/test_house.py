@@ -118,6 +118,7 @@ def test_files_and_functions_are_small(file: Path) -> None:
         "trimtab",
         "trimtab.methods",
         "trimtab.tokens",
+        "trimtab.cache",
         "trimtab.quantize",
         "trimtab.prune",
         "trimtab.factorize",

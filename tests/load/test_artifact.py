@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from seeing import NUMPY, PROCESSORS, image_id
 from trimtab import gate
 from trimtab.anatomy import tiny
+from trimtab.cache import KIVI, SnapKV
 from trimtab.core.errors import BadInput, Refused
 from trimtab.core.fit import Site
 from trimtab.core.weight import Quantized
@@ -25,6 +26,7 @@ from trimtab.load.hashing import content_hash
 from trimtab.load.manifest import read_manifest
 from trimtab.load.skeleton import skeleton
 from trimtab.quantize import RTN
+from trimtab.tokens import DivPrune
 
 SEEING = ("gemma3-vision", "idefics3", "paligemma", "paligemma2", "siglip", "siglip-vision", "smolvlm", "llava-next",
           "llava-onevision", "internvl", "internvl-layer", "dinov2", "dinov2-gated")  # fmt: skip
@@ -388,3 +390,18 @@ def test_a_text_model_carries_its_tokenizer(tmp_path: Path) -> None:
     artifact.write(tmp_path / "out", open_source(tmp_path / "source"), {})
     assert open_source(tmp_path / "out").tokenizer("w3 w5")["input_ids"] == [6, 8]
     assert (tmp_path / "out/gate.safetensors").is_file()
+
+
+def test_cache_policies_come_back_in_order_and_the_gate_sees_what_they_do(llava_folder: Path, tmp_path: Path) -> None:
+    """Prompts alone do not show them, so a few more tokens are recorded; other knobs or none give other ones."""
+    loaded = open_source(llava_folder)
+    loaded.policies = (DivPrune(0.5), SnapKV(48, 8), KIVI(4, 32, 16))
+    artifact.write(tmp_path / "out", loaded, {})
+    again, samples = artifact.read(tmp_path / "out"), tmp_path / "out/gate.safetensors"
+    assert tuple(again.policies) == loaded.policies
+    assert again.model.cached
+    assert gate_samples.compare(again.model, samples) == []
+    assert gate.check(tmp_path / "out").passed
+    for others in ((), (SnapKV(64, 8), KIVI(4, 32, 16)), (SnapKV(48, 8),), (KIVI(4, 32, 16), SnapKV(40, 8))):
+        again.policies = (DivPrune(0.5), *others)
+        assert {row.output for row in gate_samples.compare(again.model, samples)} == {"decoded"}

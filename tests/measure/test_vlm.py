@@ -17,6 +17,7 @@ from transformers import (
 from trimtab import anatomy
 from trimtab.anatomy import tiny
 from trimtab.anatomy.trimmed import Trimmed
+from trimtab.cache import Sinks
 from trimtab.core.errors import BadInput
 from trimtab.core.keep import Keep, share
 from trimtab.measure.vlm import latencies, operations, parts, repeated
@@ -119,6 +120,25 @@ def test_language_model(batch: dict[str, torch.Tensor]) -> None:
         parts(net, words).decode()
     with pytest.raises(BadInput, match="does not tell its pictures' features"):
         parts(net, batch)
+
+
+def test_the_bytes_of_both_caches_are_counted(llava: Any, batch: dict[str, torch.Tensor]) -> None:
+    """Ours by itself, the library's by its tensors; two key heads of 8 channels, float32, in two layers."""
+    net, entry = anatomy.of(llava), 2 * 2 * 8 * 4 * 2
+    first = Keep(score=lambda sight: -sight.stream.source.float(), budget=share(0.5))
+    for model, stored in (
+        (llava, PATCHES + 6),
+        (Trimmed(net), PATCHES + 6),
+        (Trimmed(net, [first]), PATCHES // 2 + 6),
+        (Trimmed(net, [Sinks(2, 5).policy()]), 7),
+    ):
+        found = parts(model, batch)
+        found.prefill()
+        assert found.cache() == 2 * entry * stored
+        found.decode()
+        assert found.cache() == 2 * entry * (stored if stored == 7 else stored + 1)
+    with pytest.raises(BadInput, match="cache: prefill"):
+        parts(llava, batch).cache()
 
 
 def test_latencies_are_named_by_rows(llava: Any, batch: dict[str, torch.Tensor]) -> None:

@@ -396,3 +396,64 @@ def _linears(name: str) -> list[tuple[str, object]]:
     from trimtab.load.blank import blank
 
     return list(blank(name, None).linears())
+
+
+def test_cache_steps_are_run_judged_on_the_cache_and_served(model_folder: Path, tmp_path: Path) -> None:
+    steps = "steps=[{tome: {keep: 0.5}}, {snapkv: {capacity: 64, window: 8}}, {kivi: {group_size: 16, residual: 16}}]"
+    settings = [*SMALL, f"model={model_folder}", steps, "evaluate.limit=2", "evaluate.after_step=0",
+                "evaluate.missing_image=0", "budget={cache: {max: 0.4x}}"]  # fmt: skip
+    result = run(resolve("quickstart", settings)[1], tmp_path / "run")
+    assert result.data["artifact"]["gate"]["passed"]
+    last = result.data["steps"][-1]["invariants"]
+    assert [(row["name"], row["holds"]) for row in last] == [("tokens_kept", True), *[("cache_kept", True)] * 2]
+    (axis,) = (row for row in result.data["axes"] if row["budget"] is not None)
+    assert (axis["axis"], axis["figure"], axis["status"]) == ("memory", "bytes.cache.b1", "ACCEPTED")
+    assert result.verdict == "ACCEPTED"
+    for size in ("b1", "b2"):
+        before, after = (result.reading(when, f"bytes.cache.{size}") for when in ("before", "after"))
+        assert 0.1 * before < after < 0.4 * before
+    assert not any("claims to save cache" in note for note in result.data["notes"])
+    loaded = read(result.artifact)
+    assert [method.CARD.name for method in loaded.policies] == ["tome", "snapkv", "kivi"]
+    assert loaded.model.cached
+    assert "Cache of keys and values, batch 1" in (result.folder / "report.md").read_text()
+
+
+def test_a_cache_step_that_saves_nothing_on_the_prompts_is_ineffective() -> None:
+    from types import SimpleNamespace
+
+    from trimtab.run import judge
+    from trimtab.run.verdict import Axis
+
+    def axis(after: float) -> Axis:
+        return Axis("memory", "bytes.cache.b1", "same", None, 100.0, after, "", None, None, "")
+
+    recipe = resolve("quickstart", ["steps=[{snapkv: {capacity: 4096}}]", "budget={cache: {max: 0.5x}}"])[1]
+    context: object = SimpleNamespace(recipe=recipe)
+    said = "step 1 snapkv claims to save cache, and nothing was saved there: INEFFECTIVE"
+    assert judge._ineffective(context, recipe.budget.amounts(), [axis(100.0)]) == ([said], [])  # type: ignore[arg-type]
+    assert judge._ineffective(context, {}, [axis(100.0)]) == ([], [said])  # type: ignore[arg-type]
+    assert judge._ineffective(context, {}, [axis(99.0)]) == ([], [])  # type: ignore[arg-type]
+
+
+def test_cache_steps_are_looked_at_before_the_work() -> None:
+    fitting("llama", task={"dataset": "text"}, steps=[{"sinks": {}}, {"kivi": {"bits": 8}}])
+    with pytest.raises(Refused, match="got 2 cache policies that choose from the prompt; accepted: one"):
+        fitting("llava", steps=[{"snapkv": {"capacity": 64}}, {"snapkv": {"capacity": 96}}])
+
+
+def test_a_policy_that_is_not_what_it_was_breaks_its_invariant() -> None:
+    from trimtab.cache import KIVI, SnapKV
+    from trimtab.run.invariants import State, check, kept
+    from trimtab.tokens import DivPrune
+
+    policies = [DivPrune(0.5).policy(), SnapKV(64).policy(), KIVI().policy()]
+    standing = [kept(policy, f"policy {at}", "step") for at, policy in enumerate(policies)]
+    assert [row["holds"] for row in check(State({}, policies), standing)] == [True, True]
+    changed = [DivPrune(0.6).policy(), SnapKV(65).policy(), KIVI(bits=8).policy()]
+    for at, said in enumerate(("kept 154 of 256, not 128", "kept 65 of 4096, not 64", "bits 8 of 4096, not 4")):
+        broken = [*policies[:at], changed[at], *policies[at + 1 :]]
+        (row,) = (row for row in check(State({}, broken), standing) if not row["holds"])
+        assert f"policy {at}: {said}" in row["detail"]
+    gone = [row["detail"] for row in check(State({}, policies[1:]), standing)]
+    assert all("the policy is gone" in detail for detail in gone)

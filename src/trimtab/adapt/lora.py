@@ -59,7 +59,7 @@ class LoRA:
         saves="none",
         needs="gradients",
         establishes=("adapter",),
-        preserves=("on_grid", "masked", "low_rank", "adapter", "tokens_kept"),
+        preserves=("on_grid", "masked", "low_rank", "adapter", "tokens_kept", "cache_kept"),
         departures="A begins uniform in +-1/sqrt(in), as in PEFT. On a pruned matrix the correction is kept to the "
         "mask and merged at the end.",
     )

@@ -17,7 +17,7 @@ from trimtab.anatomy.base import Batch, Block, placed, positions_of, under
 from trimtab.anatomy.recent import Recent
 from trimtab.anatomy.slots import Slots
 from trimtab.core.errors import BadInput
-from trimtab.core.keep import Stream
+from trimtab.core.keep import SIZE, Stream
 from trimtab.core.stats import PADDING, TEXT
 
 STAGES = (
@@ -65,15 +65,15 @@ class Decoder:
         return made
 
     def _run(self, index: int, layer: nn.Module, stream: Stream, slots: Slots | None, see: See | None) -> Stream:
-        keys, valid, window = stream.positions, stream.valid, self.windows[index]
+        keys, valid, window, size = stream.positions, stream.valid, self.windows[index], stream.side.get(SIZE)
         if slots is not None:
-            keys, valid = slots.extend(index, stream.positions, stream.valid, window)
-        shown = (stream.positions, keys, valid, window)
-        whole = BLOCK in stream.side and keys.shape == stream.positions.shape  # later words are of no block
-        if whole:
-            seen = self.seen(masks.with_blocks, *shown, stream.side[BLOCK], self.bounded)
-        else:
-            seen = self.seen(masks.needed, *shown)
+            keys, valid = slots.extend(index, stream.positions, stream.valid, window, size)
+            size = slots.layers[index].size
+        whole = keys.shape == stream.positions.shape  # later words are of no block
+        seen = self.seen(
+            masks.shown, stream.positions, keys, valid, window, self.module.config.num_attention_heads,
+            stream.side.get(BLOCK) if whole else None, self.bounded, size, stream.x.dtype,
+        )  # fmt: skip
         where = stream.side.get(GRID, stream.positions)
         turned = self.rotary and self.turned(self.rotary, where, stream.x.dtype, self.kinds[index])
         x = layer(

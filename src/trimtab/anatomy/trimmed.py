@@ -1,4 +1,4 @@
-"""A model with token policies, called and generating like the library's: its forward is our loop.
+"""A model with token and cache policies, called and generating like the library's: its forward is our loop.
 
 ``generate`` (greedy or sampled) hands over masks and positions of the whole sequence; they are right, because tokens
 that stay keep their positions, and for decoding the slots' own are trusted. Logits have the original length, NaN at
@@ -17,7 +17,7 @@ from transformers.generation import GenerationMode
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from trimtab.anatomy.base import Anatomy
-from trimtab.anatomy.loop import Policy, prefill, step
+from trimtab.anatomy.loop import Policies, of_cache, prefill, step
 from trimtab.anatomy.slots import Slots
 from trimtab.core.errors import BadInput, Refused
 
@@ -32,11 +32,17 @@ class Trimmed(nn.Module, GenerationMixin):
     input_modalities = ("image", "text")
     _is_stateful = False
 
-    def __init__(self, anatomy: Anatomy, policies: Sequence[Policy] = ()) -> None:
+    def __init__(self, anatomy: Anatomy, policies: Policies = ()) -> None:
         super().__init__()
         self.anatomy, self.policies = anatomy, tuple(policies)
         self.model = anatomy.model
         self.config, self.generation_config = anatomy.model.config, anatomy.model.generation_config
+
+    @property
+    def cached(self) -> bool:
+        """Whether what it says depends on how it came there: a cache policy acts between tokens, and a text read at
+        once does not show it."""
+        return bool(of_cache(self.anatomy, self.policies))
 
     @property
     def device(self) -> torch.device:

@@ -40,7 +40,7 @@ class EoRA:
         baseline="svd",
         guarantee="always",
         establishes=("low_rank",),
-        preserves=("on_grid", "masked", "low_rank", "tokens_kept"),
+        preserves=("on_grid", "masked", "low_rank", "tokens_kept", "cache_kept"),
         departures="Inputs are those of the compressed model, gathered layer by layer as the layers before are "
         "compensated. Where a matrix has no more rows than columns, B and A come from the eigenvectors of "
         "(W - W_c) H (W - W_c)^T, which give the same product without a root of H; elsewhere eigenvalues of H below a "

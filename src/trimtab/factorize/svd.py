@@ -32,7 +32,7 @@ class SVD:
         saves="none",
         wants_source=True,
         establishes=("low_rank",),
-        preserves=("on_grid", "masked", "low_rank", "tokens_kept"),
+        preserves=("on_grid", "masked", "low_rank", "tokens_kept", "cache_kept"),
     )
 
     def check(self, width: int, rows: int | None = None) -> None:

@@ -19,14 +19,14 @@ def export(artifact: Path, out: Path) -> int:
     """Write ``artifact`` to the new folder ``out``; bytes of the weight file. Any host is written as the library's own
     layer: its dense matrix, so the file is as large as before trimming.
 
-    Raises Refused where ``out`` exists, or the artifact has token policies, which such a folder cannot carry.
+    Raises Refused where ``out`` exists, or the artifact has policies, which such a folder cannot carry.
     """
     if out.exists():
         raise Refused(f"--out: {out} exists; name a new folder")
     loaded = read(artifact)
     if loaded.policies:
         names = ", ".join(method.CARD.name for method in loaded.policies)
-        raise Refused(f"export: {artifact} has the token policies {names}, which a plain folder cannot carry")
+        raise Refused(f"export: {artifact} has the policies {names}, which a plain folder cannot carry")
     tensors = dense_state(loaded.library)
     with new_folder(out) as fresh:
         save_tensors(fresh / SINGLE, tensors, {"format": "pt"})

@@ -1,8 +1,8 @@
 """The parts of a vision-language or language model as calls that can be timed and counted apart.
 
 ``vision``: tower and projector on the pictures of a batch. ``prefill``: the language model on the whole prompt, the
-pictures' features given, up to the logits of the last token; in a model with token policies the scoring and picking of
-tokens is part of it. ``decode``: one more token per row, with the cache. All run through the model's own forward.
+pictures' features given, up to the logits of the last token; in a model with policies the scoring and picking of tokens
+and entries is part of it. ``decode``: one more token per row, with the cache. All run through the model's own forward.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from trimtab.core.errors import BadInput
 from trimtab.core.reading import Reading
 from trimtab.measure.flops import flops
 from trimtab.measure.latency import timed
+from trimtab.measure.memory import stored
 
 Batch = dict[str, Tensor]
 WORDS = ("input_ids", "attention_mask", "token_type_ids")
@@ -27,11 +28,13 @@ UNUSED = ("mm_token_type_ids", "labels")
 
 @dataclass(frozen=True)
 class Parts:
-    """``vision`` is None for a language model. ``decode`` follows ``prefill`` (whose cache it extends by a token)."""
+    """``vision`` is None for a language model. ``decode`` follows ``prefill`` (whose cache it extends by a token);
+    ``cache`` is how many bytes of keys and values are stored by then."""
 
     vision: Callable[[], object] | None
     prefill: Callable[[], object]
     decode: Callable[[], object]
+    cache: Callable[[], int]
     rows: int
 
 
@@ -67,10 +70,16 @@ class Decoding:
         logits: Tensor = found.logits
         return logits
 
+    def stored(self) -> int:
+        """Bytes of keys and values in the cache now. Raises BadInput before ``prefill``."""
+        if self.cache is None:
+            raise BadInput("cache: prefill() comes first")
+        return stored(self.cache)
+
 
 def parts(model: Any, batch: Batch) -> Parts:
     """The calls for a processor's batch (``input_ids``, ``attention_mask``, and ``pixel_values`` where pictures are
-    shown). A model with token policies (it has ``policies`` and ``anatomy``) runs through its own loop, any other
+    shown). A model with policies (it has ``policies`` and ``anatomy``) runs through its own loop, any other
     through the library's forward. Raises BadInput for a model that cannot be given its pictures' features."""
     if getattr(model, "policies", None) is not None:
         return _of_loop(model, batch)
@@ -78,7 +87,7 @@ def parts(model: Any, batch: Batch) -> Parts:
     shown = {name: value for name, value in batch.items() if name not in words and name not in UNUSED}
     if not shown:
         run = Decoding(model, words, {})
-        return Parts(None, run.prefill, run.decode, len(words["input_ids"]))
+        return Parts(None, run.prefill, run.decode, run.stored, len(words["input_ids"]))
     if not hasattr(model, "get_image_features"):
         raise BadInput(f"measure: {model.config.model_type!r} does not tell its pictures' features from its text")
 
@@ -88,21 +97,21 @@ def parts(model: Any, batch: Batch) -> Parts:
 
     about = {name: value for name, value in batch.items() if name not in words and name != "pixel_values"}
     run = Decoding(model, words, {**about, "mm_encoder_outputs": {"image": vision()}})
-    return Parts(vision, run.prefill, run.decode, len(words["input_ids"]))
+    return Parts(vision, run.prefill, run.decode, run.stored, len(words["input_ids"]))
 
 
 def _of_loop(model: Any, batch: Batch) -> Parts:
     words = {name: batch[name] for name in WORDS if name in batch}
     if not model.anatomy.INPUTS or model.anatomy.INPUTS[0] not in batch:
         run = Decoding(model, words, {})
-        return Parts(None, run.prefill, run.decode, len(batch["input_ids"]))
+        return Parts(None, run.prefill, run.decode, run.stored, len(batch["input_ids"]))
 
     @torch.no_grad()
     def vision() -> Any:
         return model.anatomy.features(batch)
 
     run = Decoding(type(model)(Given(model.anatomy, batch, vision()), model.policies), words, {})
-    return Parts(vision, run.prefill, run.decode, len(batch["input_ids"]))
+    return Parts(vision, run.prefill, run.decode, run.stored, len(batch["input_ids"]))
 
 
 def latencies(found: Parts, *, repeats: int = 9, warmup: int = 2, tokens: int = 16) -> list[Reading]:

@@ -28,7 +28,7 @@ class Magnitude:
         where="arXiv 1506.02626",
         saves="bytes",
         establishes=("masked",),
-        preserves=("tokens_kept",),
+        preserves=("tokens_kept", "cache_kept"),
         departures="The largest of each row stay, not of the layer, so that it leaves as many as Wanda does in every "
         "row; nothing is trained afterwards.",
     )

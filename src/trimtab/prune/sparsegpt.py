@@ -82,7 +82,7 @@ class SparseGPT:
         baseline="magnitude",
         guarantee="usual",
         establishes=("masked",),
-        preserves=("tokens_kept",),
+        preserves=("tokens_kept", "cache_kept"),
         departures="As many weights stay in every row of a block of 128 columns, where the authors rank a block's rows "
         "together: every row keeps the same share, as with the other pruners here, and rows can be worked on apart. "
         "Weights whose input was always 0 go first, but one that stays is not set to 0; one Cholesky and one "

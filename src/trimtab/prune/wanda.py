@@ -39,7 +39,7 @@ class Wanda:
         baseline="magnitude",
         guarantee="usual",
         establishes=("masked",),
-        preserves=("tokens_kept",),
+        preserves=("tokens_kept", "cache_kept"),
         departures="An embedding, of which no input is seen, is pruned by magnitude. A layer's stages are pruned in "
         "running order, each on what the already pruned ones show it; the authors' code gathers once for a layer.",
     )

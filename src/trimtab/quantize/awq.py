@@ -120,7 +120,7 @@ class AWQ:
         baseline="rtn",
         guarantee="usual",
         establishes=("on_grid",),
-        preserves=("tokens_kept",),
+        preserves=("tokens_kept", "cache_kept"),
         departures="1/s is kept beside the codes (one 16-bit number for each input) and not folded into the operation "
         "before, so that every linear can be scaled, each with an exponent of its own where the authors give one to "
         "linears that share an input; the loss is the linear's own, by its Gram matrix, not its block's; a range is "

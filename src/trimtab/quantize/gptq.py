@@ -80,7 +80,7 @@ class GPTQ:
         baseline="rtn",
         guarantee="usual",
         establishes=("on_grid",),
-        preserves=("tokens_kept",),
+        preserves=("tokens_kept", "cache_kept"),
         departures="The range of a group is searched, weighted by the diagonal of H, on the updated weights; scales "
         "are rounded to the checkpoint's dtype first; columns whose input was always 0 are rounded to nearest, not set "
         "to 0; one Cholesky and one triangular inverse in place of three factorizations; columns in natural order.",

@@ -41,7 +41,7 @@ class RTN:
         where="arXiv 1712.05877",
         saves="bytes",
         establishes=("on_grid",),
-        preserves=("tokens_kept",),
+        preserves=("tokens_kept", "cache_kept"),
         departures="Weights only, per group of inputs; the range of a group is searched by squared error unless clip "
         "is off.",
     )

@@ -31,6 +31,7 @@ KINDS = (
     Kind("perplexity", "Perplexity", "", "lower", "WORSE"),
     Kind("bytes.weights16", "Weights before trimming, in 16 bits", "bytes", "neither"),
     Kind("bytes.weights", "Weights", "bytes", "lower", "LARGER"),
+    Kind("bytes.cache", "Cache of keys and values", "bytes", "lower", "LARGER"),
     Kind("bytes", "Bytes", "bytes", "lower", "LARGER"),
     Kind("parameters", "Parameters", "count", "neither"),
     Kind("flops", "arithmetic", "flop", "lower", "MORE"),
@@ -61,13 +62,18 @@ def view(shown: str) -> str:
     return words.get(shown, re.sub(r"^([a-z_]+)([1-5])$", r"\1, severity \2", shown))
 
 
+def _batch(part: str) -> str:
+    return re.sub(r"^b(\d+)$", r"batch \1", part)
+
+
 def label(name: str) -> str:
     """``latency.prefill.b8`` -> ``Prefill time, batch 8``; an unknown name stays as it is."""
     found = kind(name)
     if not found.label:
         return name
     first, *rest = [part for part in name[len(found.prefix) :].split(".") if part] or [""]
-    rest = [view(part) if shown_as(name) else re.sub(r"^b(\d+)$", r"batch \1", part) for part in rest]
+    rest = [view(part) if shown_as(name) else _batch(part) for part in rest]
+    first = _batch(first)
     if found.label[0].islower() and first:  # what it is the time, arithmetic or memory of comes before the word
         per = " per token" if name.startswith("latency.decode") else ""
         return ", ".join([f"{first.capitalize()} {found.label}{per}", *rest])

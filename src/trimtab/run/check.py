@@ -54,16 +54,17 @@ def fits(context: Context) -> None:
     hosts = dict(anatomy.linears()) | dict(anatomy.embeddings())
     for index, step in enumerate(context.recipe.steps):
         method = methods.make(step.method, step.knobs)
+        family = method.CARD.family
         if method.CARD.wants_source and context.loaded.manifest is not None:
             raise BadInput(f"steps.{index}.{step.method}: makes up for what was lost of the original matrices, and an "
                            "artifact no longer has them; accepted: the model it was made from, trimmed in the same "
                            "recipe")  # fmt: skip
-        if method.CARD.family == "tokens":
-            if not sees:
+        if family in ("tokens", "cache"):
+            if family == "tokens" and not sees:
                 raise BadInput(f"steps.{index}.{step.method}: {kind!r} has no image tokens to keep or drop")
             policies.append(method.policy())
             continue
-        if methods.get(step.method).CARD.family == "adapt":
+        if family == "adapt":
             adapt.check(context, step.method, method)
             continue
         for name in select(anatomy, step.targets or ("all-linear",), step.ignore):
@@ -74,3 +75,4 @@ def fits(context: Context) -> None:
     for clash in clashes(anatomy, context.recipe.steps):
         raise BadInput(clash)
     loop.by_layer(anatomy, policies)
+    loop.of_cache(anatomy, policies)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -16,7 +17,6 @@ from torch import Tensor
 
 from trimtab.core.factors import LowRank
 from trimtab.core.joins import leaves
-from trimtab.core.keep import Keep
 from trimtab.core.linear import Host
 from trimtab.core.pack import unpack
 from trimtab.core.sparse import Masked
@@ -43,7 +43,7 @@ class State:
     """What invariants look at: every host by path, and the policies in order."""
 
     hosts: Mapping[str, Host]
-    policies: Sequence[Keep]
+    policies: Sequence[Any]
 
 
 def _on_grid(state: State, one: Invariant) -> str | None:
@@ -71,12 +71,23 @@ def _grid(w: Quantized, one: Invariant) -> str | None:
     return None
 
 
-def _tokens_kept(state: State, one: Invariant) -> str | None:
+def _kept(axis: str, state: State, one: Invariant) -> str | None:
     index = int(one.address.removeprefix("policy "))
-    if index >= len(state.policies):
+    if index >= len(state.policies) or state.policies[index].at.axis != axis:
         return "the policy is gone"
-    count = state.policies[index].budget(one.expect["of"])
-    return None if count == one.expect["kept"] else f"keeps {count} of {one.expect['of']}, not {one.expect['kept']}"
+    count = one.expect["of"]
+    found = _holds(state.policies[index], count)
+    for what, number in found.items():
+        if number != one.expect[what]:
+            return f"{what} {number} of {count}, not {one.expect[what]}"
+    return None
+
+
+def _holds(policy: Any, count: int) -> dict[str, int]:
+    """What a policy makes of ``count`` tokens or entries, in numbers."""
+    if policy.at.axis == "token":
+        return {"kept": policy.budget(count)}
+    return dict(policy.holds(count))
 
 
 def _masked(state: State, one: Invariant) -> str | None:
@@ -118,9 +129,17 @@ def _thin(w: LowRank, one: Invariant) -> str | None:
 
 
 PREDICATES: dict[str, Callable[[State, Invariant], str | None]] = {
-    "on_grid": _on_grid, "masked": _masked, "tokens_kept": _tokens_kept,
-    "low_rank": _low_rank, "adapter": _low_rank,
+    "on_grid": _on_grid, "masked": _masked, "low_rank": _low_rank, "adapter": _low_rank,
+    "tokens_kept": partial(_kept, "token"), "cache_kept": partial(_kept, "cache"),
 }  # fmt: skip
+COUNTS = {"token": 256, "cache": 4096}  # any numbers show whether a policy still keeps its share
+
+
+def kept(policy: Any, address: str, step: str) -> Invariant:
+    """What a token or cache policy promises, as it is now."""
+    axis = policy.at.axis
+    expect = {"of": COUNTS[axis], **_holds(policy, COUNTS[axis])}
+    return Invariant("tokens_kept" if axis == "token" else "cache_kept", address, expect, step)
 
 
 def _of(

@@ -94,12 +94,14 @@ class Budget(Strict):
     prefill: dict[Literal["max"], str] | None = None
     decode: dict[Literal["max"], str] | None = None
     memory: dict[Literal["max"], str] | None = None
+    cache: dict[Literal["max"], str] | None = None
 
     def amounts(self) -> dict[str, Amount]:
         """The axes that have a budget. Raises BadInput on an amount that cannot be read."""
         units = {
             "accuracy": ("pt", "%"), "perplexity": ("x",), "weights": ("x", "mb", "gb", "kb", "b"),
             "prefill": ("x", "ms", "s"), "decode": ("x", "ms", "s"), "memory": ("x", "mb", "gb"),
+            "cache": ("x", "mb", "gb", "kb", "b"),
         }  # fmt: skip
         found = {}
         for axis, accepted in units.items():
@@ -140,12 +142,13 @@ class Evaluate(Strict):
 
 class Measure(Strict):
     """What is timed: language prefill on ``dataset`` at batch 1 and ``batch_size``, ``repeats`` times, in turn; after
-    ``max_minutes`` at one batch size no round is begun, but for the first five."""
+    ``max_minutes`` at one batch size no round is begun, but for the first five. ``prompt_tokens``: of a text prompt."""
 
     dataset: str | None = None
     batch_size: int = Field(default=8, ge=1)
     repeats: int = Field(default=25, ge=3)
     max_minutes: float = Field(default=1.0, gt=0)
+    prompt_tokens: int = Field(default=256, ge=8)
 
 
 class Recipe(Strict):

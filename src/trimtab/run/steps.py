@@ -1,4 +1,4 @@
-"""One step of a recipe applied to the model: a layer-wise method walks the blocks, a token method adds its policy."""
+"""One step of a recipe applied to the model: a layer-wise method walks the blocks, others add a policy to the loop."""
 
 from __future__ import annotations
 
@@ -63,15 +63,12 @@ def _row(report: LayerReport, label: str) -> dict[str, Any]:
             "bits_per_weight": report.bits, "seen": dict(report.seen)}  # fmt: skip
 
 
-def tokens(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tuple[Rows, list[Invariant]]:
-    """A token method: its policy joins the loop."""
+def join(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tuple[Rows, list[Invariant]]:
+    """A token or cache method: its policy joins the loop."""
     method = methods.make(step.method, step.knobs)
-    policy = method.policy()
-    place = len(context.loaded.policies)
-    count = 256  # any number shows whether the policy still keeps its share
-    expect = {"of": count, "kept": policy.budget(count)}
+    place = f"policy {len(context.loaded.policies)}"
     context.loaded.policies = (*context.loaded.policies, method)
-    return [], [Invariant("tokens_kept", f"policy {place}", expect, key(index, step))]
+    return [], [invariants.kept(method.policy(), place, key(index, step))]
 
 
 def adapted(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tuple[Rows, list[Invariant]]:
@@ -88,7 +85,8 @@ APPLY: dict[str, Callable[[Context, int, Step, Sequence[Any]], tuple[Rows, list[
     "prune": fit,
     "factorize": fit,
     "adapt": adapted,
-    "tokens": tokens,
+    "tokens": join,
+    "cache": join,
 }
 
 
