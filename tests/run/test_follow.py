@@ -23,6 +23,7 @@ from trimtab.run.invariants import LAYERS, State, check, low_rank, masked, on_gr
 from trimtab.run.recipe import Recipe
 
 RTN = {"bits": 4, "group_size": 8}
+LORA = {"r": 2, "target_modules": ["language"]}
 
 
 def recipe(steps: list[Any]) -> Recipe:
@@ -41,6 +42,9 @@ def told(steps: list[Any], name: str = "llava") -> list[str]:
         [{"awq": RTN | {"targets": ["language"]}}, {"sparsegpt": {"targets": ["vision"]}},
          {"eora": {"r": 2, "targets": ["language", "vision"]}}],
         [{"rtn": RTN | {"targets": ["q_proj"]}}, {"gptq": RTN | {"ignore": ["q_proj"]}}],
+        [{"gptq": RTN}, {"eora": {"r": 2}}, {"lora": LORA}, {"snapkv": {"capacity": 64}}],
+        [{"lora": LORA}, {"merge": {}}, {"gptq": RTN}],
+        [{"wanda": {"pattern": "2:4"}}, {"lora": LORA}],
     ],
 )  # fmt: skip
 def test_what_leaves_the_rest_standing_may_follow(steps: list[Any]) -> None:
@@ -58,6 +62,10 @@ def test_what_leaves_the_rest_standing_may_follow(steps: list[Any]) -> None:
         ([{"rtn": RTN | {"targets": ["q_proj"]}}, {"rtn": RTN | {"targets": ["language"]}}],
          ["layers.0.self_attn.q_proj", "(and 3 more)"]),
         ([{"eora": {"r": 2}}], ["steps.0.eora: model.", "nothing to make up for"]),
+        ([{"lora": LORA}, {"gptq": RTN}], ["steps.1.gptq: model.language_model.layers.0", "steps.0.lora established"]),
+        ([{"rtn": RTN}, {"lora": LORA}, {"eora": {"r": 2}}], ["steps.2.eora", "steps.1.lora established 'adapter'"]),
+        ([{"rtn": RTN}, {"lora": LORA}, {"merge": {"requantize": True}}, {"gptq": RTN | {"targets": ["language"]}}],
+         ["steps.3.gptq", "steps.2.merge established 'on_grid'"]),
         ([{"rtn": RTN | {"targets": ["vision"]}}, {"eora": {"r": 2, "targets": ["vision", "projector"]}}],
          ["steps.1.eora: model.multi_modal_projector.linear_1 (and 1 more)"]),
     ],

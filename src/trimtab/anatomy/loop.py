@@ -176,7 +176,7 @@ def _witness(stream: Stream, layer: int, found: list[Sight]) -> Any:
 def by_layer(anatomy: Anatomy, policies: Policies) -> dict[int, Policy]:
     """The token policy of each layer that has one. Raises BadInput for a layer that is not there, Refused for two at
     one."""
-    if policies and not anatomy.decodes:
+    if any(policy.at.axis == "token" for policy in policies) and not anatomy.decodes:
         kind = anatomy.model.config.model_type
         raise Refused(f"policies: token policies need a model that generates text in the loop; {kind!r} does not")
     chosen: dict[int, Policy] = {}
@@ -198,7 +198,7 @@ def of_cache(anatomy: Anatomy, policies: Policies) -> tuple[CachePolicy, ...]:
     found = [cast(CachePolicy, policy) for policy in policies if policy.at.axis == "cache"]
     if found and not anatomy.decodes:
         kind = anatomy.model.config.model_type
-        raise Refused(f"policies: cache policies need a model that generates text; {kind!r} does not, and has no cache")
+        raise Refused(f"policies: cache policies need a model that generates text in the loop; {kind!r} does not")
     looking = sum(policy.at.when == "prefill" for policy in found)
     coding = sum(policy.act == "requantize" for policy in found)
     for count, what in ((looking, "choose from the prompt"), (coding, "store entries in another form")):
