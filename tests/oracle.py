@@ -75,6 +75,8 @@ def one_picture_fewer(batch: Batch) -> Batch:
     """The same words without the last picture, which is its row's only one; of rows of pictures the first becomes
     padding."""
     pixels = batch["pixel_values"]
+    if pixels.ndim == 2:  # patches of all pictures, one after another: one patch fewer
+        return {**batch, "pixel_values": pixels[1:]}
     if pixels.ndim == 4 or "image_sizes" in batch:
         apiece = ("pixel_values", "image_sizes", "batch_num_images")
         return {**batch, **{name: batch[name][:-1] for name in apiece if name in batch}}

@@ -15,7 +15,20 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from oracle import Batch, Drop, angles, decoder_of, element_mask, embedded, headed, positions, untouched, window_of
+from oracle import (
+    Batch,
+    Drop,
+    Rule,
+    angles,
+    blocks_of,
+    decoder_of,
+    element_mask,
+    embedded,
+    headed,
+    positions,
+    untouched,
+    window_of,
+)
 
 
 @dataclass
@@ -117,7 +130,7 @@ class Slow:
         x, mask = embedded(self.model, batch), batch["attention_mask"].tolist()
         for index in range(len(self.stack.layers)):
             gone = [drop.gone for drop in drops if drop.layer <= index]
-            seen = element_mask(mask, gone, window_of(self.model, index))
+            seen = element_mask(mask, gone, blocks_of(self.model, batch), Rule(window_of(self.model, index)))
             attention = self._attention(index, x, seen)
             x = self._run(index, x, seen, self.where, self)
             for row, valid in enumerate(mask):

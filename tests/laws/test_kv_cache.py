@@ -252,7 +252,7 @@ def test_the_bytes_freed_are_true(name: str, side: str) -> None:
 @every
 def test_it_is_refused_where_there_is_no_cache(name: str) -> None:
     encoder, texts = make("bert")
-    with pytest.raises(Refused, match=r"cache policies need a model that generates text; 'bert' does not"):
+    with pytest.raises(Refused, match=r"cache policies need a model that generates text in the loop; 'bert' does not"):
         prefill(anatomies.of(encoder), texts, [policy(name)])
 
 

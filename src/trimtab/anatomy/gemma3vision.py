@@ -61,7 +61,7 @@ class Gemma3(SeeingGemma):
         super().host()
 
     @cached_property
-    def decoder(self) -> Decoder:  # type: ignore[override]
+    def decoder(self) -> Decoder:
         module = self.model.model.language_model
         config = module.config
         if config.use_bidirectional_attention:

@@ -34,11 +34,11 @@ class Idefics3(Joined):
     LONE: ClassVar[bool] = False
 
     @cached_property
-    def decoder(self) -> Decoder:  # type: ignore[override]
+    def decoder(self) -> Decoder:
         return decoder_of("model.text_model", self.model.model.text_model)
 
     @cached_property
-    def tower(self) -> GridTower:  # type: ignore[override]
+    def tower(self) -> GridTower:
         module, fold = self.model.model.vision_model, self.model.config.scale_factor
         return GridTower("model.vision_model", module, len(module.encoder.layers), fold, self.LONE)
 

@@ -45,7 +45,7 @@ class SeeingGemma(Joined):
         """The number of each token's block, -1 for none; None where no token has one."""
 
     @cached_property
-    def tower(self) -> SiglipTower:  # type: ignore[override]
+    def tower(self) -> SiglipTower:
         return tower_of("model.vision_tower", self.model.model.vision_tower)
 
     def tables(self) -> dict[str, float]:
@@ -74,7 +74,7 @@ class PaliGemma(SeeingGemma):
     JOIN: ClassVar[tuple[str, tuple[tuple[str, ...], ...]]] = ("model.multi_modal_projector", (("linear",),))
 
     @cached_property
-    def decoder(self) -> Decoder:  # type: ignore[override]
+    def decoder(self) -> Decoder:
         module = self.model.model.language_model
         config, count = module.config, len(module.layers)
         if config.model_type not in LAYOUT:

@@ -48,12 +48,12 @@ class Qwen2VL(Joined):
     JOIN: ClassVar[tuple[str, tuple[tuple[str, ...], ...]]] = ("model.visual.merger", (("mlp.0",), ("mlp.2",)))
 
     @cached_property
-    def decoder(self) -> Decoder:  # type: ignore[override]
+    def decoder(self) -> Decoder:
         module = self.model.model.language_model
         return replace(decoder_of("model.language_model", module), rotary=rotary_on_grid(module))
 
     @cached_property
-    def tower(self) -> Tower:  # type: ignore[override]
+    def tower(self) -> Tower:
         return Tower("model.visual", self.model.model.visual, (*ATTENTION, ("mlp.fc1",), ("mlp.fc2",)))
 
     @property
@@ -123,7 +123,7 @@ class Qwen25VL(Qwen2VL):
     LOAD_AS: ClassVar[str] = "Qwen2_5_VLForConditionalGeneration"
 
     @cached_property
-    def tower(self) -> Tower:  # type: ignore[override]
+    def tower(self) -> Tower:
         stages = (*ATTENTION, ("mlp.gate_proj", "mlp.up_proj"), ("mlp.down_proj",))
         return Windowed("model.visual", self.model.model.visual, stages)
 
@@ -139,7 +139,7 @@ class Qwen3VL(Qwen2VL):
     )  # fmt: skip
 
     @cached_property
-    def tower(self) -> Tower:  # type: ignore[override]
+    def tower(self) -> Tower:
         stages = (*ATTENTION, ("mlp.linear_fc1",), ("mlp.linear_fc2",))
         return Deep("model.visual", self.model.model.visual, stages)
 
