@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+import oracle
 from oracle import (
     Batch,
     Drop,
-    Rule,
     angles,
     blocks_of,
     decoder_of,
@@ -130,7 +130,7 @@ class Slow:
         x, mask = embedded(self.model, batch), batch["attention_mask"].tolist()
         for index in range(len(self.stack.layers)):
             gone = [drop.gone for drop in drops if drop.layer <= index]
-            seen = element_mask(mask, gone, blocks_of(self.model, batch), Rule(window_of(self.model, index)))
+            seen = element_mask(mask, gone, blocks_of(self.model, batch), oracle.Rule(window_of(self.model, index)))
             attention = self._attention(index, x, seen)
             x = self._run(index, x, seen, self.where, self)
             for row, valid in enumerate(mask):
