@@ -6,7 +6,7 @@ BIN = $(VENV)/bin
 TORCH_INDEX ?=
 
 .PHONY: demo test lint types docs mutants clean make-easyvqa-llava bench-kill bench-quickstart bench-gemma \
-	bench-heal-3bit bench-layerwise
+	bench-heal-3bit bench-keeping bench-layerwise
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -48,6 +48,9 @@ bench-gemma: $(VENV)/.installed
 
 bench-heal-3bit: $(VENV)/.installed
 	$(BIN)/python benchmarks/kept.py heal-3bit
+
+bench-keeping: $(VENV)/.installed
+	$(BIN)/python benchmarks/keeping.py
 
 bench-layerwise: $(VENV)/.installed
 	$(BIN)/python benchmarks/layerwise.py

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from trimtab import methods
+from trimtab import methods, order
 from trimtab.core.errors import BadInput
 from trimtab.robust import Noise
 from trimtab.tokens import DivPrune, FastV
@@ -114,13 +114,22 @@ def test_what_measures_is_a_method_and_no_step() -> None:
     with pytest.raises(BadInput, match=r"method: got 'noize'.*gptq") as caught:
         methods.step("noize", {})
     assert "noise" not in str(caught.value), "no step is called so"
-    assert not {"noise", "blur"} & set(methods.after("gptq"))
+    assert not {"noise", "blur"} & set(order.after("gptq"))
+
+
+def test_why_a_step_may_not_follow_is_said() -> None:
+    found = {row["name"]: row for row in order.following("gptq")}
+    assert found["divprune"]["on the same layers"] == found["eora"]["on the same layers"] == "yes"
+    assert found["wanda"]["on the same layers"] == "no"
+    assert "undo on_grid of gptq; part their layers with targets" in found["wanda"]["why not"]
+    assert not {"noise", "blur"} & set(found)
+    assert "or put merge between" in {r["name"]: r for r in order.following("lora")}["gptq"]["why not"]
 
 
 def test_what_may_follow_what() -> None:
     """Token policies leave a grid alone; a quantizer makes its own."""
-    assert set(methods.after("gptq")) >= {"divprune", "fastv", "gptq", "rtn"}
-    assert set(methods.after("divprune")) >= {"fastv", "divprune", "tome", "snapkv"}
+    assert set(order.after("gptq")) >= {"divprune", "fastv", "gptq", "rtn"}
+    assert set(order.after("divprune")) >= {"fastv", "divprune", "tome", "snapkv"}
     steps = {name for name, card in methods.cards().items() if card.family in methods.STEPS}
-    assert {name for name in steps if "eora" not in methods.after(name)} == {"lora", "load_adapter"}
-    assert set(methods.after("snapkv")) == steps
+    assert {name for name in steps if "eora" not in order.after(name)} == {"lora", "load_adapter"}
+    assert set(order.after("snapkv")) == steps

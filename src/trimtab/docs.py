@@ -13,7 +13,7 @@ from dataclasses import MISSING, fields
 from inspect import getdoc, getmodule
 from pathlib import Path
 
-from trimtab import evidence, methods
+from trimtab import evidence, methods, order
 from trimtab.anatomy import evidence as families
 from trimtab.core.card import Card
 from trimtab.core.files import write_atomic
@@ -71,7 +71,7 @@ def _place(name: str, card: Card) -> str:
     if card.family not in methods.STEPS:
         return "Measures and changes nothing, so it is no step: it is named under `evaluate.robust`."
     return (f"Establishes {_listed(card.establishes)}; preserves {_listed(card.preserves)}; consumes "
-            f"{_listed(card.consumes)}. May be followed by {_listed(methods.after(name))}; on the same layers "
+            f"{_listed(card.consumes)}. May be followed by {_listed(order.after(name))}; on the same layers "
             "only by what preserves it.")  # fmt: skip
 
 

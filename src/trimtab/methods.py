@@ -111,16 +111,6 @@ def cards() -> dict[str, Card]:
     return {name: get(name).CARD for name in names()}
 
 
-def after(name: str) -> tuple[str, ...]:
-    """The published steps that may follow ``name``: each preserves, consumes or makes anew all it establishes.
-
-    (A quantizer may follow a quantizer on other layers; on the same ones the run's own check decides.)
-    """
-    standing = set(get(name).CARD.establishes)
-    every = {n: card for n, card in cards().items() if card.family in STEPS}
-    return tuple(n for n, card in every.items() if standing <= {*card.preserves, *card.consumes, *card.establishes})
-
-
 def _check(family: str, method: Any) -> None:
     """Raises ValueError where the knobs are wrong whatever the model."""
     if family in ("tokens", "cache"):

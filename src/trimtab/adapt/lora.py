@@ -77,6 +77,10 @@ class LoRA:
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}; accepted: above 0")
 
+    def stored(self, rows: int, width: int, before: int) -> int:
+        """Bits that are stored for a matrix for which ``before`` were: the factors in 16 bits beside it."""
+        return before + 16 * self.r * (rows + width)
+
     @property
     def scale(self) -> float:
         """s, by which B A is multiplied."""

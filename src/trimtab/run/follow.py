@@ -7,6 +7,7 @@ from typing import Any
 
 from trimtab import methods
 from trimtab.anatomy import Anatomy
+from trimtab.order import undone
 from trimtab.run.calibration import LAYERWISE
 from trimtab.run.recipe import Step
 from trimtab.run.targets import select
@@ -60,8 +61,7 @@ def _why(method: str, standing: dict[str, str]) -> str | None:
     card = methods.get(method).CARD
     if card.wants_source and not standing:
         return "no step before it changes this layer, so there is nothing to make up for; put it under ignore"
-    for what, by in standing.items():
-        if what not in {*card.preserves, *card.consumes}:
-            return (f"{by} established {what!r}, which {method} neither preserves nor consumes; take one of the two "
-                    "steps, or part their layers with targets and ignore")  # fmt: skip
+    for what in undone(method, standing):
+        return (f"{standing[what]} established {what!r}, which {method} neither preserves nor consumes; take one of "
+                "the two steps, or part their layers with targets and ignore")  # fmt: skip
     return None

@@ -39,9 +39,10 @@ def plan(recipe: Recipe) -> Plan:
     problems: list[str] = []
     for index, step in enumerate(recipe.steps):
         method = methods.make(step.method, step.knobs)
-        if method.CARD.family not in LAYERWISE:
+        if method.CARD.family not in LAYERWISE and step.method != "lora":
             continue
-        for name in select(anatomy, step.targets or ("all-linear",), step.ignore):
+        chosen = select(anatomy, getattr(method, "target_modules", step.targets or ("all-linear",)), step.ignore)
+        for name in chosen:
             rows, width = hosts[name].w.shape
             try:
                 method.check(width, rows)
