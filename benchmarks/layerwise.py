@@ -3,8 +3,8 @@
     python benchmarks/layerwise.py [--model NAME] [--windows N] [--only TEXT ...]
 
 The decoder's linears of Gemma 3 270M, embedding and head left as they are; calibration on the standard library's
-docstrings, perplexity on Python's language reference. Prints one table and, as the last line, one JSON object. A ratio
-is taken by pairs of windows, with its one-sided 95 % bounds.
+docstrings, perplexity on Python's language reference. Prints one table and, as the last line, one JSON object; a whole
+run also writes docs/measured-layerwise.md. A ratio is taken by pairs of windows, with its one-sided 95 % bounds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,8 +29,10 @@ from trimtab.data import text as texts
 from trimtab.evaluate.perplexity import losses
 from trimtab.evaluate.ratio import of_windows
 from trimtab.load.sources import open_source
+from trimtab.measure.machine import facts
 from trimtab.run.walk import walk
 
+OUT = Path(__file__).resolve().parents[1] / "docs" / "measured-layerwise.md"
 Steps = tuple[tuple[str, dict[str, Any]], ...]
 W3, W4, HALF, RANK = {"bits": 3, "group_size": 64}, {"bits": 4, "group_size": 64}, {"pattern": "2:4"}, {"r": 16}
 PAIRS: dict[str, tuple[Steps, Steps]] = {
@@ -94,7 +99,25 @@ def main() -> None:
         rows.append(row)
         table.add_row(name, *(f"{value:.3f}" for value in list(row.values())[1:]))
     Console(width=110).print(table)
+    if given.only == [""]:
+        OUT.write_text(page(rows, perplexity(found["()"]), given), encoding="utf-8")
     print(json.dumps({"model": given.model, "as_it_came": perplexity(found["()"]), "rows": rows}))
+
+
+def page(rows: Sequence[dict[str, Any]], dense: float, given: argparse.Namespace) -> str:
+    """The kept file."""
+    head = ["method", "perplexity", "what it must beat", "ratio", "at most (95 %)", "bits for each weight", "of that",
+            "seconds"]  # fmt: skip
+    lines = [head, ["---", *["---:"] * (len(head) - 1)],
+             *([row["method"], *(f"{value:.3f}" for value in list(row.values())[1:])] for row in rows)]  # fmt: skip
+    machine = facts()
+    return "\n".join([
+        "# Measured: layer-wise methods on Gemma 3 270M", "",
+        f"Written by `make bench-layerwise` on {datetime.now(UTC):%Y-%m-%d} on {machine.processor}, {machine.threads} "
+        f"threads, torch {torch.__version__}: the decoder's linears of {given.model}, {given.calibration} windows of "
+        f"calibration, perplexity on {given.windows} windows of Python's language reference ({dense:.1f} as it came), "
+        "ratios by pairs of windows.", "", *("| " + " | ".join(line) + " |" for line in lines), "",
+    ])  # fmt: skip
 
 
 def perplexity(one: Found) -> float:
