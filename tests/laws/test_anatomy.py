@@ -296,6 +296,27 @@ def test_a_batch_without_pictures_runs_no_vision_layer_and_answers_as_the_librar
 
 
 @pictured
+def test_an_empty_list_of_pictures_is_named(name: str) -> None:
+    model, batch = make(name)
+    with pytest.raises(
+        BadInput, match=r"pixel_values: got an empty list, shape \(0, .*; accepted: one picture or more"
+    ):
+        prefill(anatomies.of(model), {**batch, "pixel_values": batch["pixel_values"][:0]})
+
+
+@decoding
+def test_more_tokens_than_positions_are_named(name: str) -> None:
+    model, batch = make(name)
+    longest = int(batch["attention_mask"].sum(1).max())
+    anatomy = anatomies.of(model)
+    model.config.get_text_config().max_position_embeddings = longest - 1
+    with pytest.raises(BadInput, match=rf"input_ids: got {longest} tokens .*at most {longest - 1}, the positions"):
+        prefill(anatomy, batch)
+    model.config.get_text_config().max_position_embeddings = longest
+    prefill(anatomy, batch)
+
+
+@pictured
 def test_pictures_and_placeholders_that_do_not_match_are_an_error(name: str) -> None:
     model, batch = make(name)
     with pytest.raises(BadInput, match="image tokens"):
