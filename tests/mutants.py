@@ -35,6 +35,7 @@ FIT = "tests/laws/test_fit.py"
 WEIGHT = "tests/laws/test_weight.py"
 STAT = "tests/laws/test_stat.py"
 ANATOMY = "tests/laws/test_anatomy.py"
+LOOP = f"{ANATOMY}::test_the_loop_answers_as_the_library_does"
 MASKS = "tests/anatomy/test_traps.py::test_causal_masks_element_by_element"
 BLOCKS = "tests/anatomy/test_traps.py::test_masks_with_blocks_element_by_element"
 FILLED = "tests/anatomy/test_traps.py::test_where_the_states_of_padding_are_read_it_sees_what_is_there_and_not_itself"
@@ -46,6 +47,7 @@ ADAPT = "tests/laws/test_adapter.py"
 LORA = "tests/adapt/test_lora.py"
 PEFT = "tests/adapt/test_peft.py"
 FIRST = "tests/load/test_firstcalls.py"
+WALK = "tests/run/test_walk.py"
 TUNE = "tests/adapt/test_tune.py"
 HELD = "tests/runtime/test_held.py"
 PERTURB = "tests/laws/test_perturb.py"
@@ -260,6 +262,32 @@ MUTANTS = (
            (CAPPED,)),
     Mutant("anatomy/attention.py", "key heads in another order", "one.repeat_interleave(q.shape[1] // one.shape[1], 1)",
            "one.repeat(1, q.shape[1] // one.shape[1], 1, 1)", (CAPPED,)),
+    Mutant("anatomy/base.py", "an empty list of pictures passes", "if shown is not None and not shown.numel():",
+           "if False:", (f"{ANATOMY}::test_an_empty_list_of_pictures_is_named",)),
+    Mutant("anatomy/base.py", "one token more than positions", "if longest > most:", "if longest > most + 1:",
+           (f"{ANATOMY}::test_more_tokens_than_positions_are_named",)),
+    Mutant("anatomy/views.py", "newlines in front", "torch.cat([whole, ends], 1)", "torch.cat([ends, whole], 1)",
+           (LOOP,)),
+    Mutant("anatomy/views.py", "the overview last", "torch.cat([x[0], torch.cat([whole, ends], 1).flatten(0, 1)])",
+           "torch.cat([torch.cat([whole, ends], 1).flatten(0, 1), x[0]])", (LOOP,)),
+    Mutant("anatomy/views.py", "borders of one side only", "columns - 2 * border[1]", "columns - border[1]", (LOOP,)),
+    Mutant("anatomy/internvl.py", "neighbours of a row alone", "squares.transpose(2, 3).flatten(3)",
+           "squares.flatten(3)", (LOOP,)),
+    Mutant("anatomy/vit.py", "the class token last",
+           "torch.cat([embeddings.cls_token.expand(len(found), -1, -1), found], 1)",
+           "torch.cat([found, embeddings.cls_token.expand(len(found), -1, -1)], 1)", (LOOP,)),
+    Mutant("anatomy/vit.py", "positions of the tower's own size", '*stream.about["size"]',
+           "embeddings.patch_embeddings.image_size[0], embeddings.patch_embeddings.image_size[1]",
+           ("tests/anatomy/test_dinov2.py::test_pictures_of_another_size_have_stretched_positions",)),
+    Mutant("anatomy/opt.py", "every token at the first position", "position_ids=stream.positions)",
+           "position_ids=0 * stream.positions)", (LOOP,)),
+    Mutant("anatomy/whisper.py", "the encoder without its last norm", "x=self.model.model.encoder.layer_norm(sound.x)",
+           "x=sound.x", (LOOP,)),
+    Mutant("anatomy/whisper.py", "keys of the sound counted as words", "if name.endswith(CROSSED) else stream",
+           "if False else stream", (WALK,)),
+    Mutant("anatomy/vlm.py", "copies of a row share its first picture", "for index in row * times]",
+           "for index in row[:1] * len(row) * times]",
+           ("tests/anatomy/test_tiles.py::test_with_every_copy_of_a_row_go_all_of_its_pictures",)),
     Mutant("anatomy/loop.py", "keep the last tokens in place of the chosen",
            "chosen.long().argsort(dim=1, stable=True)",
            "stream.valid.long().argsort(dim=1, stable=True)", (KEEP,)),
@@ -373,7 +401,7 @@ MUTANTS = (
     Mutant("run/baseline.py", "forget what was shown", "None if view is None else [view.name, view.seed]", "None",
            (f"{SHOWN}::test_what_is_shown_is_part_of_the_name_of_what_is_kept",)),
     # run
-    Mutant("run/follow.py", "let anything follow", "if what not in {*card.preserves, *card.consumes}:", "if False:",
+    Mutant("order.py", "let anything follow", "if what not in {*card.preserves, *card.consumes})", "if False)",
            (FOLLOW,)),
     Mutant("run/follow.py", "give back what nothing took", "if card.wants_source and not standing:", "if False:",
            (FOLLOW,)),
