@@ -305,14 +305,14 @@ def test_an_empty_list_of_pictures_is_named(name: str) -> None:
 
 
 @decoding
-def test_more_tokens_than_positions_are_named(name: str) -> None:
+def test_a_prompt_of_more_positions_than_the_model_has_is_named(name: str) -> None:
     model, batch = make(name)
-    longest = int(batch["attention_mask"].sum(1).max())
     anatomy = anatomies.of(model)
-    model.config.get_text_config().max_position_embeddings = longest - 1
-    with pytest.raises(BadInput, match=rf"input_ids: got {longest} tokens .*at most {longest - 1}, the positions"):
+    furthest = int(anatomy.places(anatomy.start(batch)).max()) + 1
+    model.config.get_text_config().max_position_embeddings = furthest - 1
+    with pytest.raises(BadInput, match=rf"needs {furthest} positions.*; accepted: at most {furthest - 1}"):
         prefill(anatomy, batch)
-    model.config.get_text_config().max_position_embeddings = longest
+    model.config.get_text_config().max_position_embeddings = furthest
     prefill(anatomy, batch)
 
 

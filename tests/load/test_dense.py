@@ -35,7 +35,7 @@ def test_the_library_s_class_takes_a_trimmed_one_and_answers_the_same(name: str)
         host.w = made[id(host.w)]
     missing = other.load_state_dict(dense_state(model), strict=False)
     assert missing.unexpected_keys == []
-    assert set(missing.missing_keys) <= {"lm_head.weight"}
+    assert set(missing.missing_keys) <= {"lm_head.weight", "proj_out.weight"}
     answer = tiny.MODELS[name].answer
     with torch.inference_mode():
         found, wanted = getattr(other(**batch), answer), getattr(model(**batch), answer)

@@ -296,7 +296,7 @@ def test_calibration_without_pictures_rounds_what_they_pass_through_where_that_i
 
 GIVEN_BACK = [
     "steps=[{gptq: {bits: 3, group_size: 64}}, {eora: {r: 4}}, {divprune: {keep: 0.5}}]",
-    "evaluate.limit=2", "evaluate.after_step=2", "evaluate.missing_image=0", "evaluate.reuse=false",
+    "evaluate.limit=2", "evaluate.after_step=2", "evaluate.robust.limit=0", "evaluate.reuse=false",
     "budget={weights: {max: 0.9x}}",
 ]  # fmt: skip
 
@@ -359,7 +359,7 @@ def test_a_scaled_model_reloads_and_an_artifact_has_no_originals(model_folder: P
     from trimtab.core.joins import Chain
 
     settings = [*SMALL, f"model={model_folder}", "evaluate.limit=2", "evaluate.after_step=0",
-                "evaluate.missing_image=0"]  # fmt: skip
+                "evaluate.robust.limit=0"]  # fmt: skip
     steps = ("steps=[{awq: {bits: 4, group_size: 64, targets: [language, head]}}, "
              "{sparsegpt: {pattern: '2:4', targets: [vision]}}]")  # fmt: skip
     result = run(resolve("quickstart", [*settings, steps, "budget={weights: {max: 0.9x}}"])[1], tmp_path / "run")
@@ -401,7 +401,7 @@ def _linears(name: str) -> list[tuple[str, object]]:
 def test_cache_steps_are_run_judged_on_the_cache_and_served(model_folder: Path, tmp_path: Path) -> None:
     steps = "steps=[{tome: {keep: 0.5}}, {snapkv: {capacity: 64, window: 8}}, {kivi: {group_size: 16, residual: 16}}]"
     settings = [*SMALL, f"model={model_folder}", steps, "evaluate.limit=2", "evaluate.after_step=0",
-                "evaluate.missing_image=0", "budget={cache: {max: 0.4x}}"]  # fmt: skip
+                "evaluate.robust.limit=0", "budget={cache: {max: 0.4x}}"]  # fmt: skip
     result = run(resolve("quickstart", settings)[1], tmp_path / "run")
     assert result.data["artifact"]["gate"]["passed"]
     last = result.data["steps"][-1]["invariants"]

@@ -230,12 +230,12 @@ def test_the_mask_by_sizes_is_attention_over_that_many_equal_keys() -> None:
     q, k, v = (torch.randn(1, 2, n, 4) for n in (3, 5, 5))
     where, valid = torch.arange(5)[None], torch.tensor([[False, True, True, True, True]])
     size = torch.tensor([[1.0, 3.0, 1.0, 2.0, 1.0]])
-    mask = masks.shown(where[:, -3:], where, valid, None, 2, None, size, torch.float32)
+    mask = masks.shown(where[:, -3:], where, valid, None, 2, None, False, size, torch.float32)
     found = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     every = [0, 1, 1, 1, 2, 3, 3, 4]
     plain = masks.causal(where[:, -3:], where, valid, None)[..., every]
     wanted = torch.nn.functional.scaled_dot_product_attention(q, k[:, :, every], v[:, :, every], attn_mask=plain)
     close(found, wanted)
-    ones = masks.shown(where[:, -3:], where, valid, None, 2, None, torch.ones(1, 5), torch.float32)
+    ones = masks.shown(where[:, -3:], where, valid, None, 2, None, False, torch.ones(1, 5), torch.float32)
     assert ones.dtype == torch.bool
     assert torch.equal(ones, masks.causal(where[:, -3:], where, valid, None))

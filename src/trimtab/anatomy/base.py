@@ -146,32 +146,33 @@ class Anatomy(ABC):
     def embed(self, batch: Batch) -> Stream:
         """The stream that enters the first decoder layer: vision tower and projector included. Raises BadInput for an
         empty list of pictures, or more tokens than the decoder has positions."""
-        self._holds(batch)
-        stream = self.start(batch)
-        for block in self.blocks()[: self.layers().start]:
-            stream = block(stream)
-        return stream
-
-    def _holds(self, batch: Batch) -> None:
         shown = batch.get(self.INPUTS[0]) if self.INPUTS else None
         if shown is not None and not shown.numel():
             raise BadInput(f"{self.INPUTS[0]}: got an empty list, shape {tuple(shown.shape)}; accepted: one picture or "
                            f"more, or no {self.INPUTS[0]} at all")  # fmt: skip
-        ids, most = (
-            batch.get("input_ids"),
-            getattr(self.model.config.get_text_config(), "max_position_embeddings", None),
-        )
-        if not self.decodes or ids is None or most is None:
+        stream = self.start(batch)
+        if self.decodes:
+            self._room(batch, stream)
+        for block in self.blocks()[: self.layers().start]:
+            stream = block(stream)
+        return stream
+
+    def places(self, stream: Stream) -> Integer[Tensor, "b t *axes"]:
+        """The places of a prompt's tokens, by which the decoder turns or looks up its positions."""
+        return stream.positions
+
+    def _room(self, batch: Batch, stream: Stream) -> None:
+        config = self.model.config
+        most = getattr(config.get_text_config(), "max_position_embeddings", None)
+        furthest = int(self.places(stream).max()) + 1
+        if most is None or furthest <= most:
             return
-        mask = batch.get("attention_mask")
-        longest = int(ids.shape[1] if mask is None else mask.sum(1).max())
-        if longest > most:
-            image = getattr(self.model.config, "image_token_id", None)
-            pictures = "" if image is None else f", {int((ids == image).sum(1).max())} of them image tokens"
-            raise BadInput(
-                f"input_ids: got {longest} tokens in a row{pictures}; accepted: at most {most}, the positions that the "
-                "model has (max_position_embeddings); show fewer or smaller pictures"
-            )
+        image = getattr(config, "image_token_id", None)
+        pictures = (
+            "" if image is None else f" ({int((batch['input_ids'] == image).sum(1).max())} image tokens in a row)"
+        )
+        raise BadInput(f"input_ids: a prompt needs {furthest} positions{pictures}; accepted: at most {most}, which the "
+                       "model has (max_position_embeddings); show fewer or smaller pictures")  # fmt: skip
 
     def linears(self) -> Iterator[tuple[str, Linear]]:
         """Every linear of the model once, the patch convolution and the head included."""

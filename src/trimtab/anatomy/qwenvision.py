@@ -26,7 +26,7 @@ from trimtab.anatomy.slots import Slots
 from trimtab.anatomy.vlm import Seeing, patches
 from trimtab.core.errors import BadInput
 from trimtab.core.keep import Stream
-from trimtab.core.linear import Linear
+from trimtab.core.linear import Linear, Recast
 from trimtab.core.weight import Dense
 
 COS, SIN = "cos", "sin"  # in Stream.side: (1, patches, size of a head), the rotary angles of a patch's row and column
@@ -35,18 +35,23 @@ COS, SIN = "cos", "sin"  # in Stream.side: (1, patches, size of a head), the rot
 SIZES, FRAMES, WINDOWS, TAKEN = "sizes", "frames", "windows", "taken"
 
 
-class PatchEmbed(nn.Module):
+class PatchEmbed(Recast):
     """patches @ W^T (+ bias): the library's convolution, whose kernel is its stride, on patches that the processor has
     flattened already (channel, frame, row, column)."""
 
     def __init__(self, convolution: Any, name: str) -> None:
         super().__init__()
+        self.shape = convolution.weight.shape
         value = nn.Parameter(convolution.weight.detach().flatten(1), requires_grad=False)
         self.proj = Linear(Dense(value), convolution.bias, name)
 
     def forward(self, x: Float[Tensor, "*b patches in"]) -> Float[Tensor, "*b patches d"]:
         y: Tensor = self.proj(x.to(self.proj.weight_dtype))
         return y
+
+    def original(self) -> dict[str, Tensor]:
+        bias = {} if self.proj.bias is None else {"proj.bias": self.proj.bias}
+        return {"proj.weight": self.proj.w.dense().reshape(self.shape), **bias}
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from trimtab.anatomy.attention import See
 from trimtab.anatomy.base import Anatomy, Batch, Block, under
-from trimtab.anatomy.decoder import Decoder
+from trimtab.anatomy.decoder import GRID, Decoder
 from trimtab.anatomy.slots import Slots
 from trimtab.core.errors import BadInput, Refused
 from trimtab.core.keep import Stream
@@ -150,6 +150,10 @@ class Joined(Anatomy):
             raise Refused(f"num_return_sequences: got more than 1; accepted with {', '.join(others)}: 1")
         count = len(batch[self.INPUTS[0]])
         return [int(self.placeholders(batch["input_ids"]).sum()) // count] * count
+
+    def places(self, stream: Stream) -> Integer[Tensor, "b t *axes"]:
+        words = stream.text if isinstance(stream, Seeing) and stream.text is not None else stream
+        return words.side.get(GRID, words.positions)
 
     def copies(self, ids: Integer[Tensor, "b t"], shown: Batch, times: int) -> Batch:
         if shown.get(self.INPUTS[0]) is None:

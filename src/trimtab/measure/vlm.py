@@ -95,7 +95,7 @@ def parts(model: Any, batch: Batch) -> Parts:
     def vision() -> Any:
         return model.get_image_features(**shown, return_dict=True)
 
-    about = {name: value for name, value in batch.items() if name not in words and name != "pixel_values"}
+    about = {name: value for name, value in batch.items() if name not in (*words, "pixel_values", "labels")}
     run = Decoding(model, words, {**about, "mm_encoder_outputs": {"image": vision()}})
     return Parts(vision, run.prefill, run.decode, run.stored, len(words["input_ids"]))
 
