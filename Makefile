@@ -5,7 +5,8 @@ BIN = $(VENV)/bin
 # On Linux the registry's newest torch brings gigabytes of CUDA; this index has the CPU build. Empty: pip's own settings.
 TORCH_INDEX ?=
 
-.PHONY: demo test lint types docs mutants clean make-easyvqa-llava bench-kill bench-quickstart bench-gemma bench-heal-3bit
+.PHONY: demo test lint types docs mutants clean make-easyvqa-llava bench-kill bench-quickstart bench-gemma \
+	bench-heal-3bit bench-keeping bench-layerwise
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -47,6 +48,12 @@ bench-gemma: $(VENV)/.installed
 
 bench-heal-3bit: $(VENV)/.installed
 	$(BIN)/python benchmarks/kept.py heal-3bit
+
+bench-keeping: $(VENV)/.installed
+	$(BIN)/python benchmarks/keeping.py
+
+bench-layerwise: $(VENV)/.installed
+	$(BIN)/python benchmarks/layerwise.py
 
 clean:
 	rm -rf $(VENV) build dist runs .mypy_cache .ruff_cache .pytest_cache

@@ -28,7 +28,7 @@ DOCS = Path(__file__).resolve().parents[1] / "docs"
 WHOLE = {
     "quickstart": (
         "bench-quickstart",
-        "evaluate.limit=9673 evaluate.after_step=2000 evaluate.missing_image=1000 also.0.limit=4000 "
+        "evaluate.limit=9673 evaluate.after_step=2000 evaluate.robust.limit=1000 also.0.limit=4000 "
         "evaluate.reuse=false",
     ),
     "gemma-270m-w4": ("bench-gemma", "evaluate.reuse=false"),
@@ -42,6 +42,7 @@ def kept(name: str, result: Result) -> str:
     target, settings = WHOLE[name]
     report = (result.folder / "report.md").read_text(encoding="utf-8")
     body = report.partition("\n## Quality against cost")[0].replace("# ", "## ", 1).replace("\n## ", "\n### ")
+    robust = report.partition("\n## Robustness\n")[2].partition("\n## ")[0].strip()
     gains = [f"- Step {one['index']}, `{one['method']}`: {one['note']}" for one in result.data["steps"] if one["note"]]
     machine = facts()
     where = f"{machine.processor}, {', '.join(machine.flags)}, {machine.threads} threads, torch {torch.__version__}"
@@ -49,6 +50,7 @@ def kept(name: str, result: Result) -> str:
         f"# Measured: {name}\n\nWritten by `make {target}` on {datetime.now(UTC):%Y-%m-%d}: "
         f"`trimtab run {name}{''.join(f' --set {one}' for one in settings.split())}` on {where}, "
         f"{sum(result.data['seconds'].values()) / 60:.0f} minutes.\n\n{body.strip()}\n"
+        + (f"\n### Robustness\n\n{robust}\n" if robust else "")
         + ("\n### Steps\n\n" + "\n".join(gains) + "\n" if gains else "")
     )
 

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from jaxtyping import install_import_hook
 
-install_import_hook(["trimtab.core", "trimtab.quantize", "trimtab.tokens"], "beartype.beartype")
+install_import_hook(
+    ["trimtab.core", "trimtab.quantize", "trimtab.prune", "trimtab.factorize", "trimtab.robust", "trimtab.tokens",
+     "trimtab.cache"],
+    "beartype.beartype",
+)  # fmt: skip
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

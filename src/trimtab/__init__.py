@@ -14,9 +14,9 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-__all__ = ["Recipe", "__version__", "load", "prune", "quantize", "run", "tokens"]
+__all__ = ["Recipe", "__version__", "cache", "factorize", "load", "prune", "quantize", "robust", "run", "tokens"]
 
-_ROOMS = ("load", "run", "quantize", "prune", "tokens")  # load and run are packages that can be called
+_ROOMS = ("load", "run", "quantize", "prune", "factorize", "tokens", "cache", "robust")  # load and run can be called
 
 
 def __getattr__(name: str) -> Any:

@@ -13,17 +13,21 @@ from typing import Any, get_origin, get_type_hints
 from trimtab.core.card import Card
 from trimtab.core.errors import BadInput, nearest, unknown
 
-FAMILIES = ("quantize", "prune", "adapt", "tokens")
+STEPS = ("quantize", "prune", "factorize", "adapt", "tokens", "cache")
+"""Families whose methods change a model: a recipe's steps."""
+FAMILIES = (*STEPS, "robust")
 
 # What other tools call a knob -> what it is called here.
 FOREIGN = {
-    **dict.fromkeys(("wbits", "w_bit", "num_bits", "nbits", "weight_bits"), "bits"),
+    **dict.fromkeys(("wbits", "w_bit", "num_bits", "nbits", "weight_bits", "k_bits", "v_bits"), "bits"),
     **dict.fromkeys(("groupsize", "q_group_size", "block_size", "w_group_size"), "group_size"),
     **dict.fromkeys(("percdamp", "dampening_frac", "damp"), "damp_percent"),
     **dict.fromkeys(("sym", "is_symmetric"), "symmetric"),
     **dict.fromkeys(("keep_ratio", "retain_ratio", "subset_ratio", "keep_rate"), "keep"),
-    **dict.fromkeys(("structure", "mask_structure", "sparsity_type", "prune_pattern", "n_m"), "pattern"),
-    **dict.fromkeys(("rank", "lora_r", "lora_rank"), "r"),
+    **dict.fromkeys(
+        ("structure", "mask_structure", "sparsity_type", "prune_pattern", "n_m", "prunen", "prunem"), "pattern"
+    ),
+    **dict.fromkeys(("rank", "lora_r", "lora_rank", "eora_rank", "adapter_rank"), "r"),
     **dict.fromkeys(("alpha",), "lora_alpha"),
     **dict.fromkeys(("dropout",), "lora_dropout"),
     **dict.fromkeys(("lr", "learning-rate"), "learning_rate"),
@@ -31,6 +35,11 @@ FOREIGN = {
     **dict.fromkeys(("per_device_train_batch_size", "train_batch_size"), "batch_size"),
     **dict.fromkeys(("modules", "target_module"), "target_modules"),
     **dict.fromkeys(("agg_layer", "k", "prune_layer", "layer_idx"), "layer"),
+    **dict.fromkeys(("max_capacity_prompt", "max_capacity", "budget", "cache_size"), "capacity"),
+    **dict.fromkeys(("window_size", "recent_size", "window_length", "recent"), "window"),
+    **dict.fromkeys(("kernel_size", "pool_size", "pooling_size"), "kernel"),
+    **dict.fromkeys(("start_size", "num_sinks", "num_sink_tokens", "sink_size"), "sinks"),
+    **dict.fromkeys(("residual_length", "residual_size"), "residual"),
 }
 # These say what is removed (or one cannot tell), so the name alone would not do.
 RATES = ("rate", "ratio", "sparsity", "pruning_ratio", "prune_ratio", "pruning_rate", "drop_rate", "r")
@@ -75,6 +84,23 @@ def make(name: str, knobs: Mapping[str, Any]) -> Any:
     return method
 
 
+def step(name: str, knobs: Mapping[str, Any]) -> Any:
+    """The method of a recipe's step. Raises BadInput, with its place, for one that measures and changes nothing."""
+    known = names(controls=True)
+    changing = [one for one, (family, _) in known.items() if family in STEPS]
+    if name in known and name not in changing:
+        raise BadInput(f"steps: {name!r} changes no model; it goes under evaluate: {{robust: {{corruptions: [{name}]}}"
+                       f"}}; accepted as a step: {', '.join(changing)}")  # fmt: skip
+    if name not in known:
+        raise unknown("method", name, changing)
+    return make(name, knobs)
+
+
+def of(family: str) -> tuple[str, ...]:
+    """The published methods of a family, in the order of its table."""
+    return tuple(name for name, (found, _) in names().items() if found == family)
+
+
 def knobs(method: Any) -> dict[str, Any]:
     """The knobs of a method, defaults included: ``make(method.CARD.name, knobs(method)) == method``."""
     return {field.name: getattr(method, field.name) for field in fields(method)}
@@ -85,24 +111,18 @@ def cards() -> dict[str, Card]:
     return {name: get(name).CARD for name in names()}
 
 
-def after(name: str) -> tuple[str, ...]:
-    """The published methods that may follow ``name``: each preserves, consumes or makes anew all it establishes.
-
-    (A quantizer may follow a quantizer on other layers; on the same ones the run's own check decides.)
-    """
-    standing = set(get(name).CARD.establishes)
-    every = cards()
-    return tuple(n for n, card in every.items() if standing <= {*card.preserves, *card.consumes, *card.establishes})
-
-
 def _check(family: str, method: Any) -> None:
     """Raises ValueError where the knobs are wrong whatever the model."""
-    if family == "tokens":
+    if family in ("tokens", "cache"):
         method.policy()
     elif family == "quantize":
         method.check(8 * abs(method.group_size) or 64)
     elif family in ("prune", "adapt"):
         method.check(0)  # a row that every pattern divides
+    elif family == "robust":
+        method.check()
+    elif family == "factorize":
+        method.check(max(1, method.r))
 
 
 def _typed(key: str, value: Any, hint: Any) -> Any:

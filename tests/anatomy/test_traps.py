@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from oracle import close, library, make, untouched
 from trimtab import anatomy as anatomies
 from trimtab.anatomy import masks
+from trimtab.anatomy.attention import capped
 from trimtab.anatomy.loop import prefill
 from trimtab.anatomy.recent import Recent
 from trimtab.anatomy.slots import Slots
@@ -115,6 +117,66 @@ def test_causal_masks_element_by_element(window: int | None) -> None:
                     gap = int(where[row, at] - where[row, key])
                     near = gap >= 0 and (window is None or gap < window)
                     assert bool(found[row, 0, i, key]) == ((near and bool(valid[row, key])) or key == at)
+
+
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("bounded", [True, False])
+def test_masks_with_blocks_element_by_element(window: int | None, bounded: bool) -> None:
+    """The second block is longer than the window; positions have gaps, as after a token policy."""
+    where = torch.tensor([[0, 0, 1, 2, 3, 5, 6, 7, 9, 10], [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]])
+    valid = torch.tensor([[0, 1, 1, 1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 0, 1, 1, 1, 1, 1, 1]]).bool()
+    block = torch.tensor([[-1, -1, 0, 0, -1, 1, 1, 1, 1, -1], [0, 0, 0, 0, 0, -1, -1, 1, 1, 1]])
+    found = masks.with_blocks(where, where, valid, window, block, bounded)[:, 0]
+    for row in range(2):
+        for i in range(10):
+            for key in range(10):
+                gap = int(where[row, i] - where[row, key])
+                near = window is None or gap < window
+                same = int(block[row, i]) == int(block[row, key]) >= 0
+                rule = (gap >= 0 or same) and near if bounded else (gap >= 0 and near) or same
+                assert bool(found[row, i, key]) == ((rule and bool(valid[row, key])) or key == i)
+
+
+def test_where_the_states_of_padding_are_read_it_sees_what_is_there_and_not_itself() -> None:
+    valid = torch.tensor([[1, 1, 0], [0, 1, 1]]).bool()
+    found = masks.filled(valid)
+    assert found is not None
+    assert found.expand(2, 1, 3, 3)[:, 0].tolist() == [[[True, True, False]] * 3, [[False, True, True]] * 3]
+    assert masks.filled(torch.ones(2, 3, dtype=torch.bool)) is None
+
+
+@pytest.mark.parametrize("queries", [5, 2, 1])
+@pytest.mark.parametrize("masked", [True, False])
+def test_capped_attention_element_by_element(queries: int, masked: bool) -> None:
+    q, k, v = torch.randn(2, 4, queries, 6), torch.randn(2, 2, 5, 6), torch.randn(2, 2, 5, 3)
+    mask = torch.rand(2, 1, queries, 5) > 0.4
+    mask[..., 0] = True
+    mask[0, 0, 0] = not masked or queries == 1  # a query that sees nothing
+    found = capped(q, k, v, mask if masked else None, 0.4, 1.5)
+    assert bool(found.isfinite().all())
+    for b in range(2):
+        for head in range(4):
+            for i in range(queries):
+                sees = [bool(mask[b, 0, i, j]) if masked else j <= 5 - queries + i for j in range(5)]
+                if not any(sees):
+                    continue
+                score = [1.5 * torch.tanh(q[b, head, i] @ k[b, head // 2, j] * 0.4 / 1.5) for j in range(5)]
+                share = torch.stack(score).masked_fill(~torch.tensor(sees), -torch.inf).softmax(0)
+                close(found[b, i, head], share @ v[b, head // 2])
+
+
+def test_masks_by_key_head_element_by_element_and_for_their_query_heads() -> None:
+    where = torch.tensor([[[0, 1, 5, 6], [2, 3, 4, 6]], [[0, 7, 8, 9], [1, 2, 0, 9]]])
+    valid = torch.tensor([[[1, 1, 1, 1], [1, 1, 1, 1]], [[0, 1, 1, 1], [1, 1, 0, 1]]]).bool()
+    asks = torch.tensor([[6], [9]])
+    for window in (None, 4):
+        found = masks.shown(asks, where, valid, window, 6)
+        assert found.shape == (2, 6, 1, 4)
+        for row, head, key in itertools.product(range(2), range(6), range(4)):
+            group = head // 3
+            near = window is None or int(asks[row, 0] - where[row, group, key]) < window
+            assert bool(found[row, head, 0, key]) == ((near and bool(valid[row, group, key])) or key == 3)
+    assert masks.shown(asks[:1], where[:1], valid[:1], None, 6) is None
 
 
 def test_no_mask_only_where_it_would_say_nothing() -> None:

@@ -77,6 +77,16 @@ def test_without_policies_it_generates_what_the_library_generates(name: str) -> 
         assert torch.equal(found, wanted)
 
 
+@pytest.mark.parametrize("name", ["gemma3-vision", "paligemma"])
+def test_without_a_cache_what_was_said_has_the_type_of_an_answer(name: str) -> None:
+    model, batch = make(name)
+    if name == "paligemma":
+        batch["token_type_ids"] = torch.zeros_like(batch["token_type_ids"])  # a prompt, as its processor writes one
+    wanted = model.generate(**batch, max_new_tokens=6, do_sample=False, use_cache=False)
+    found = Trimmed(anatomies.of(model)).generate(**batch, max_new_tokens=6, do_sample=False, use_cache=False)
+    assert torch.equal(found, wanted)
+
+
 @small
 def test_sampling_with_a_seed_gives_what_the_library_samples_for_each_of_several_answers(name: str) -> None:
     model, batch = make(name)

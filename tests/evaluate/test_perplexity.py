@@ -10,6 +10,12 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from trimtab import anatomy
+from trimtab.anatomy.loop import prefill, step
+from trimtab.anatomy.slots import Slots
+from trimtab.anatomy.tiny import randomize
+from trimtab.anatomy.trimmed import Trimmed
+from trimtab.cache import Sinks
 from trimtab.core.errors import Anomaly
 from trimtab.evaluate.perplexity import ROWS, losses, nll, perplexity
 
@@ -56,3 +62,21 @@ def test_a_loss_that_is_no_number_is_an_anomaly() -> None:
     broken.device = "cpu"  # type: ignore[attr-defined]
     with pytest.raises(Anomaly, match="window 0 is nan"):
         list(losses(broken, torch.zeros(1, 4, dtype=torch.long)))
+
+
+def test_a_model_with_a_cache_policy_is_scored_as_it_is_served(words: Any) -> None:
+    """Half of the window as the prompt, then token by token, each seeing what the policy has kept by then."""
+    randomize(words)
+    body, windows = anatomy.of(words), torch.randint(101, (2, 30))
+    policy = Sinks(1, 4).policy()
+    found = list(losses(Trimmed(body, [policy]), windows))
+    for row in range(2):
+        slots, ids = Slots(), windows[row : row + 1]
+        with torch.no_grad():
+            pieces = [prefill(body, {"input_ids": ids[:, :15]}, [policy], slots).logits]
+            pieces += [step(body, ids[:, at : at + 1], slots).logits for at in range(15, 29)]
+        log_p = torch.cat(pieces, 1)[0].double().log_softmax(1)
+        assert found[row] == pytest.approx(-float(log_p[torch.arange(29), windows[row, 1:]].mean()), rel=1e-5)
+    roomy = list(losses(Trimmed(body, [Sinks(1, 99).policy()]), windows))
+    assert roomy == pytest.approx(list(losses(words, windows)), rel=1e-5)
+    assert found != pytest.approx(roomy, rel=1e-2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from trimtab.anatomy import tiny
 from trimtab.core.errors import BadInput
 from trimtab.data.sample import Sample
 from trimtab.data.task import Task
@@ -72,6 +74,19 @@ def test_features_of_a_picture_are_shared(model: Any, processor: Any, asked: lis
     assert torch.allclose(plain, shared, atol=1e-4)
     assert "pixel_values" in share(model, batch, [None] * len(asked))
     assert "pixel_values" in share(SimpleNamespace(forward=lambda input_ids: 0), batch, names)
+
+
+def test_features_that_come_as_one_tensor_are_shared_too() -> None:
+    """InternVL's, where each picture is one tile."""
+    net, _ = tiny.make("internvl")
+    ids = torch.tensor([[1, *[tiny.IMAGE_TOKEN] * 4, 5 + row, 9] for row in range(4)])
+    pixels = torch.randn(2, 3, 16, 16)[[0, 1, 0, 1]]
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels}
+    with torch.no_grad():
+        given = share(net, batch, ["a", "b", "a", "b"])
+        assert "pixel_values" not in given
+        assert torch.allclose(net(**given).logits, net(**batch).logits, atol=1e-5)
+        assert not torch.allclose(net(**share(net, batch, ["a", "a", "a", "b"])).logits, net(**batch).logits, atol=1e-2)
 
 
 def test_resuming_repeats_nothing_and_changes_nothing(
@@ -138,10 +153,36 @@ def test_longest_answer_sets_the_limit(processor: Any, asked: list[Sample]) -> N
 def test_missing_image_is_nought_to_the_model(processor: Any, asked: list[Sample]) -> None:
     unique = list({one.question: one for one in asked}.values())
     oracle = Oracle(processor.tokenizer, {one.question: "x" for one in unique})
-    list(predict(oracle, processor, unique, batch_size=16, max_new_tokens=2, missing_image=True))
+    list(predict(oracle, processor, unique, batch_size=16, max_new_tokens=2, show=partial(mean_picture, processor)))
     assert max(float(pixels.abs().max()) for pixels in oracle.seen) < 1 / 127
     picture = mean_picture(processor, Image.new("RGB", (30, 20)))
     assert (picture.size, picture.getpixel((0, 0))) == ((30, 20), (128, 128, 128))
+
+
+def test_a_picture_is_opened_and_shown_once_to_all_who_ask_about_it(
+    model: Any, processor: Any, asked: list[Sample]
+) -> None:
+    opened: list[str] = []
+
+    def opening(one: Sample) -> Image.Image:
+        opened.append(str(one.picture))
+        assert one.open is not None
+        return one.open()
+
+    def dark(image: Image.Image) -> Image.Image:
+        shown.append(image.size)
+        return image.point(lambda value: value // 3)
+
+    shown: list[tuple[int, int]] = []
+    watched = [replace(one, open=partial(opening, one)) for one in asked]
+    found = list(predict(model, processor, watched, batch_size=len(watched), max_new_tokens=2, show=dark))
+    pictures = {one.picture for one in asked}
+    assert sorted(opened) == sorted(str(name) for name in pictures)
+    assert len(shown) == len(pictures) < len(asked)
+    darker = [replace(one, open=partial(lambda o: dark(o()), one.open)) for one in asked]
+    wanted = [_alone(model, processor, one, 2) for one in darker]
+    assert [one.text for one in found] == wanted
+    assert wanted != [_alone(model, processor, one, 2) for one in asked]
 
 
 def test_templates(processor: Any) -> None:

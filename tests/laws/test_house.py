@@ -112,7 +112,19 @@ def test_files_and_functions_are_small(file: Path) -> None:
             assert node.end_lineno - node.lineno < LONGEST_FUNCTION, f"{file.name}: {node.name}"
 
 
-@pytest.mark.parametrize("module", ["trimtab", "trimtab.methods", "trimtab.tokens", "trimtab.quantize"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "trimtab",
+        "trimtab.methods",
+        "trimtab.tokens",
+        "trimtab.cache",
+        "trimtab.quantize",
+        "trimtab.prune",
+        "trimtab.factorize",
+        "trimtab.robust",
+    ],
+)
 def test_importing_it_brings_no_torch(module: str) -> None:
     code = f"import sys, {module}; print([m for m in ('torch', 'transformers', 'numpy') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=SRC.parent)

@@ -12,7 +12,7 @@ from trimtab import anatomy, methods
 from trimtab.anatomy import tiny
 from trimtab.anatomy.loop import prefill
 from trimtab.anatomy.slots import Slots
-from trimtab.core.keep import Keep, Sight, share
+from trimtab.core.keep import Keep, Merge, Sight, share
 from trimtab.core.stats import IMAGE, PADDING, TEXT
 from trimtab.tokens import CONTROLS, METHODS
 
@@ -20,6 +20,7 @@ KNOBS = {
     "divprune": {},
     "fastv": {"layer": 2},
     "random_tokens": {"seed": 3},
+    "tome": {"layer": 0},
 }
 KEEPS = (0.1, 0.25, 0.5, 0.75, 0.9)
 RAGGED = ([12], [5, 9], [30], [1], [])  # images of the samples of a batch; the last has none
@@ -28,8 +29,8 @@ every = pytest.mark.parametrize("name", sorted(METHODS | CONTROLS))
 either_side = pytest.mark.parametrize("side", ["left", "right"])
 
 
-def policy(name: str, keep: float) -> Keep:
-    made: Keep = methods.make(name, {"keep": keep, **KNOBS[name]}).policy()
+def policy(name: str, keep: float) -> Keep | Merge:
+    made: Keep | Merge = methods.make(name, {"keep": keep, **KNOBS[name]}).policy()
     return made
 
 

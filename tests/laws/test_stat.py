@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from trimtab.core.stats import IMAGE, KINDS, PADDING, TEXT, VIDEO, Gram
+from trimtab.core.stats import AUDIO, IMAGE, KINDS, PADDING, TEXT, VIDEO, Gram
 
 CASES = {"gram": (Gram, lambda x: x.double().T @ x.double())}
 
@@ -23,7 +23,7 @@ def seen(make, x, kinds):
 
 def test_it_is_the_sum_over_rows_that_are_not_padding(case) -> None:
     make, whole = case
-    x, kinds = torch.randn(200, 12) * 3 + 1, torch.randint(0, 4, (200,))
+    x, kinds = torch.randn(200, 12) * 3 + 1, torch.randint(0, len(KINDS), (200,))
     expected = whole(x[kinds != PADDING])
     got = seen(make, x, kinds).read().double()
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
@@ -31,7 +31,7 @@ def test_it_is_the_sum_over_rows_that_are_not_padding(case) -> None:
 
 def test_halves_merged_equal_the_whole(case) -> None:
     make, _ = case
-    x, kinds = torch.randn(301, 12) * torch.logspace(-2, 2, 12), torch.randint(0, 4, (301,))
+    x, kinds = torch.randn(301, 12) * torch.logspace(-2, 2, 12), torch.randint(0, len(KINDS), (301,))
     whole, first = seen(make, x, kinds), seen(make, x[:100], kinds[:100])
     first.merge(seen(make, x[100:], kinds[100:]))
     torch.testing.assert_close(first.read(), whole.read(), rtol=1e-5, atol=1e-5 * whole.read().abs().max().item())
@@ -57,9 +57,11 @@ def test_padding_is_ignored_even_where_it_is_not_a_number(case) -> None:
 
 def test_rows_are_counted_by_kind(case) -> None:
     make, _ = case
-    kinds = torch.tensor([TEXT] * 5 + [IMAGE] * 4 + [VIDEO] * 3 + [PADDING] * 2)
-    stat = seen(make, torch.randn(14, 6), kinds)
-    assert dict(zip(KINDS, stat.seen.tolist(), strict=True)) == {"text": 5, "image": 4, "video": 3, "padding": 2}
+    kinds = torch.tensor([TEXT] * 5 + [IMAGE] * 4 + [VIDEO] * 3 + [PADDING] * 2 + [AUDIO] * 6)
+    stat = seen(make, torch.randn(20, 6), kinds)
+    counted = {"text": 5, "image": 4, "video": 3, "padding": 2, "audio": 6}
+    assert dict(zip(KINDS, stat.seen.tolist(), strict=True)) == counted
+    assert stat.rows == 18
 
 
 def test_low_precision_rows_are_summed_in_float32(case) -> None:
@@ -74,3 +76,13 @@ def test_merging_something_else_is_an_error(case) -> None:
     make, _ = case
     with pytest.raises(TypeError, match="merge"):
         make(4).merge(object())
+
+
+def test_the_mean_size_of_the_inputs_is_gathered_beside_the_products() -> None:
+    x, kinds = torch.randn(301, 12) * torch.logspace(-2, 2, 12), torch.randint(0, 4, (301,))
+    expected = x[kinds != PADDING].double().abs().mean(0)
+    whole, first = seen(Gram, x, kinds), seen(Gram, x[:100], kinds[:100])
+    first.merge(seen(Gram, x[100:], kinds[100:]))
+    for gram in (whole, first):
+        torch.testing.assert_close(gram.mean_abs().double(), expected, rtol=1e-5, atol=0)
+    assert torch.equal(Gram(4).mean_abs(), torch.zeros(4))

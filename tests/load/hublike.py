@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerFast
 
 from trimtab.anatomy import tiny
 from trimtab.core.fit import Site
-from trimtab.load import Loaded
+from trimtab.load import Loaded, artifact
 from trimtab.quantize import RTN
 from trimtab.tokens import DivPrune
 
@@ -75,6 +75,17 @@ def edit_json(path: Path, **changes: Any) -> None:
     """Set keys of a JSON file; None removes one."""
     value = {**json.loads(path.read_text()), **changes}
     path.write_text(json.dumps({key: item for key, item in value.items() if item is not None}))
+
+
+def quantize(loaded: Loaded, group_size: int = 8) -> None:
+    """Every linear and the embeddings on a 4-bit grid, a tied pair as one weight; where no group divides a row, the
+    whole row is one."""
+    made: dict[int, Any] = {}
+    for name, host in artifact.hosts(loaded.anatomy):
+        old, width = host.w, host.w.shape[1]
+        method = RTN(bits=4, group_size=width if width % group_size else group_size)
+        made.setdefault(id(old), method(old, Site(name, old.dense)))
+        host.w = made[id(old)]
 
 
 def trim(loaded: Loaded, keep: float | None = 0.5, group_size: int = 64) -> Loaded:

@@ -10,38 +10,39 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from hublike import edit_header, edit_json, outputs, repository, same, state, trim, words
+from hublike import edit_header, edit_json, outputs, quantize, repository, same, state, trim, words
 from safetensors.torch import load_file, save_file
 
+from seeing import NUMPY, PROCESSORS, image_id
+from trimtab import gate
+from trimtab.anatomy import tiny
+from trimtab.cache import KIVI, SnapKV
 from trimtab.core.errors import BadInput, Refused
 from trimtab.core.fit import Site
 from trimtab.core.weight import Quantized
-from trimtab.load import Loaded, artifact, open_source, tensors
+from trimtab.load import Loaded, artifact, gate_samples, open_source, tensors
+from trimtab.load.gate_samples import compare
 from trimtab.load.hashing import content_hash
 from trimtab.load.manifest import read_manifest
 from trimtab.load.skeleton import skeleton
 from trimtab.quantize import RTN
+from trimtab.tokens import DivPrune
+
+SEEING = ("gemma3-vision", "idefics3", "paligemma", "paligemma2", "siglip", "siglip-vision", "smolvlm", "llava-next",
+          "llava-onevision", "internvl", "internvl-layer", "dinov2", "dinov2-gated")  # fmt: skip
 
 
-def quantize(loaded: Loaded, group_size: int = 8) -> None:
-    """Every linear and the embeddings on a 4-bit grid, a tied pair as one weight."""
-    method = RTN(bits=4, group_size=group_size)
-    made: dict[int, Any] = {}
-    for name, host in artifact.hosts(loaded.anatomy):
-        old = host.w
-        made.setdefault(id(old), method(old, Site(name, old.dense)))
-        host.w = made[id(old)]
-
-
-@pytest.mark.parametrize("kind", ["llava", "llama", "gemma3", "clip", "bert", "qwen2"])
+@pytest.mark.parametrize("kind", sorted(tiny.MODELS))
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_round_trip_is_bit_equal(kind: str, dtype: torch.dtype, tmp_path: Path) -> None:
     _, batch = repository(tmp_path / "source", kind, dtype)
     loaded = open_source(tmp_path / "source")
     quantize(loaded)
     before, values = outputs(loaded.model, batch), state(loaded.model)
-    info = artifact.write(tmp_path / "out", loaded, {})
+    samples = gate_samples.record(loaded.model, [batch], tmp_path / "samples", private=False)
+    info = artifact.write(tmp_path / "out", loaded, {}, samples)
     again = open_source(tmp_path / "out")
+    assert gate.check(tmp_path / "out").passed
     assert type(again.model) is type(loaded.model)
     assert same(outputs(again.model, batch), before)
     assert same(state(again.model), values)
@@ -51,6 +52,38 @@ def test_round_trip_is_bit_equal(kind: str, dtype: torch.dtype, tmp_path: Path) 
     assert info.bytes < again.source.bytes16  # half of it is the table of names
     assert again.source.bytes16 == loaded.source.bytes16
     assert again.source.kind == "artifact"
+
+
+@pytest.mark.parametrize("kind", SEEING)
+def test_an_untouched_model_is_bit_equal_too(kind: str, tmp_path: Path) -> None:
+    """Matrices that the library stores transposed or fused included."""
+    _, batch = repository(tmp_path / "source", kind)
+    loaded = open_source(tmp_path / "source")
+    loaded.anatomy.linears()
+    before = outputs(loaded.model, batch)
+    artifact.write(tmp_path / "out", loaded, {})
+    assert same(outputs(open_source(tmp_path / "out").model, batch), before)
+
+
+@NUMPY
+@pytest.mark.parametrize("kind", ["gemma3-vision", "idefics3", "paligemma"])
+def test_processors_that_see_come_back_and_the_gate_s_samples_hold_pictures(kind: str, tmp_path: Path) -> None:
+    repository(tmp_path / "source", kind)
+    processor = PROCESSORS[kind]()
+    processor.save_pretrained(tmp_path / "source")
+    edit_json(
+        tmp_path / "source/config.json", image_token_id=image_id(processor), image_token_index=image_id(processor)
+    )
+    loaded = open_source(tmp_path / "source")
+    quantize(loaded)
+    artifact.write(tmp_path / "out", loaded, {})
+    again = open_source(tmp_path / "out")
+    assert type(again.processor) is type(processor)
+    assert compare(again.model, tmp_path / "out/gate.safetensors") == []
+    batch = _batch(loaded)
+    assert set(batch) == {"input_ids", "attention_mask", *loaded.anatomy.INPUTS}
+    assert len(loaded.anatomy.pictures(batch)) >= 4
+    assert all(torch.equal(_batch(again)[key], value) for key, value in batch.items())
 
 
 def test_tied_weights_are_stored_once_and_stay_one(tmp_path: Path) -> None:
@@ -331,7 +364,7 @@ def test_truncated_tensors_are_named(trimmed_llava: tuple[Loaded, Path], tmp_pat
     edit_header(path, lambda table: table.pop("lm_head.w.value"))
 
 
-@pytest.mark.parametrize("kind", ["llava", "gemma3", "clip", "bert"])
+@pytest.mark.parametrize("kind", ["llava", "gemma3", "clip", "bert", "gptneox", "opt", "phi3", "whisper", *SEEING])
 def test_a_skeleton_has_all_buffers_and_no_weights(kind: str, tmp_path: Path) -> None:
     model, _ = repository(tmp_path, kind, torch.bfloat16)
     theirs = type(model).from_pretrained(tmp_path)
@@ -357,3 +390,18 @@ def test_a_text_model_carries_its_tokenizer(tmp_path: Path) -> None:
     artifact.write(tmp_path / "out", open_source(tmp_path / "source"), {})
     assert open_source(tmp_path / "out").tokenizer("w3 w5")["input_ids"] == [6, 8]
     assert (tmp_path / "out/gate.safetensors").is_file()
+
+
+def test_cache_policies_come_back_in_order_and_the_gate_sees_what_they_do(llava_folder: Path, tmp_path: Path) -> None:
+    """Prompts alone do not show them, so a few more tokens are recorded; other knobs or none give other ones."""
+    loaded = open_source(llava_folder)
+    loaded.policies = (DivPrune(0.5), SnapKV(48, 8), KIVI(4, 32, 16))
+    artifact.write(tmp_path / "out", loaded, {})
+    again, samples = artifact.read(tmp_path / "out"), tmp_path / "out/gate.safetensors"
+    assert tuple(again.policies) == loaded.policies
+    assert again.model.cached
+    assert gate_samples.compare(again.model, samples) == []
+    assert gate.check(tmp_path / "out").passed
+    for others in ((), (SnapKV(64, 8), KIVI(4, 32, 16)), (SnapKV(48, 8),), (KIVI(4, 32, 16), SnapKV(40, 8))):
+        again.policies = (DivPrune(0.5), *others)
+        assert {row.output for row in gate_samples.compare(again.model, samples)} == {"decoded"}

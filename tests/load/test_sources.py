@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from trimtab.core.errors import BadInput, Refused
 from trimtab.load import open_source
 
-KINDS = ["llava", "llama", "gemma3", "clip", "bert", "qwen2"]
+KINDS = ["llava", "llama", "gemma3", "clip", "bert", "qwen2", "llava-next", "llava-onevision", "internvl", "dinov2"]
 
 
 @pytest.mark.parametrize("kind", KINDS)

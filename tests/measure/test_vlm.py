@@ -15,7 +15,9 @@ from transformers import (
 )
 
 from trimtab import anatomy
+from trimtab.anatomy import tiny
 from trimtab.anatomy.trimmed import Trimmed
+from trimtab.cache import Sinks
 from trimtab.core.errors import BadInput
 from trimtab.core.keep import Keep, share
 from trimtab.measure.vlm import latencies, operations, parts, repeated
@@ -71,6 +73,23 @@ def test_trimmed_model_says_the_same_in_parts(llava: Any, batch: dict[str, torch
     assert trimmed["flops.prefill"] < 0.75 * whole["flops.prefill"]
 
 
+@pytest.mark.parametrize("name", ["qwen2-vl", "qwen2.5-vl", "qwen3-vl"])
+def test_pictures_of_several_sizes_and_their_places_are_in_the_parts(name: str) -> None:
+    model, batch = tiny.make(name)
+    model.generation_config.eos_token_id = None
+    wanted = _greedy(model, batch, 5)
+    found = parts(model, batch)
+    assert torch.equal(_run(found, 5), wanted)
+    net = Trimmed(anatomy.of(model), [Keep(score=lambda sight: sight.stream.source.float(), budget=share(0.1))])
+    found = parts(net, batch)
+    assert torch.equal(_run(found, 5), _greedy(net, batch, 5))
+    counted = dict(_row(one) for one in operations(found))
+    assert counted["flops.vision"] > 0
+    whole = dict(_row(one) for one in operations(parts(Trimmed(net.anatomy), batch)))
+    assert counted["flops.vision"] == whole["flops.vision"]
+    assert counted["flops.prefill"] < whole["flops.prefill"]
+
+
 def _row(reading: Any) -> tuple[str, float]:
     return reading.name, reading.value
 
@@ -103,9 +122,44 @@ def test_language_model(batch: dict[str, torch.Tensor]) -> None:
         parts(net, batch)
 
 
+def test_the_bytes_of_both_caches_are_counted(llava: Any, batch: dict[str, torch.Tensor]) -> None:
+    """Ours by itself, the library's by its tensors; two key heads of 8 channels, float32, in two layers."""
+    net, entry = anatomy.of(llava), 2 * 2 * 8 * 4 * 2
+    first = Keep(score=lambda sight: -sight.stream.source.float(), budget=share(0.5))
+    for model, stored in (
+        (llava, PATCHES + 6),
+        (Trimmed(net), PATCHES + 6),
+        (Trimmed(net, [first]), PATCHES // 2 + 6),
+        (Trimmed(net, [Sinks(2, 5).policy()]), 7),
+    ):
+        found = parts(model, batch)
+        found.prefill()
+        assert found.cache() == 2 * entry * stored
+        found.decode()
+        assert found.cache() == 2 * entry * (stored if stored == 7 else stored + 1)
+    with pytest.raises(BadInput, match="cache: prefill"):
+        parts(llava, batch).cache()
+
+
 def test_latencies_are_named_by_rows(llava: Any, batch: dict[str, torch.Tensor]) -> None:
     names = [one.name for one in latencies(parts(llava, repeated(batch, 8)), repeats=6, warmup=1, tokens=2)]
     assert names == ["latency.vision.b8", "latency.prefill.b8", "latency.decode.b8"]
     found = latencies(parts(llava, repeated(batch, 1)), repeats=6, warmup=1, tokens=2)
     assert all(one.spread is not None and one.spread[0] <= one.value <= one.spread[1] for one in found)
     assert torch.equal(repeated(batch, 3)["pixel_values"][2], batch["pixel_values"][0])
+
+
+@pytest.mark.parametrize("name", ["gemma3-vision", "idefics3", "paligemma", "paligemma2", "smolvlm"])
+def test_models_whose_masks_follow_token_types_say_the_same_in_parts(name: str) -> None:
+    model, batch = tiny.make(name)
+    batch["labels"] = torch.full_like(batch["input_ids"], -100)
+    found = parts(model, batch)
+    with torch.no_grad():
+        whole = model(**batch).logits[:, -1:]
+    assert found.vision is not None
+    assert torch.allclose(found.prefill(), whole, atol=1e-5)  # type: ignore[arg-type]
+    del batch["labels"]
+    net = Trimmed(anatomy.of(model), [Keep(score=lambda sight: -sight.stream.source.float(), budget=share(0.5))])
+    with torch.no_grad():
+        whole = net(**batch).logits[:, -1:]
+    assert torch.allclose(parts(net, batch).prefill(), whole, atol=1e-5)  # type: ignore[arg-type]

@@ -154,7 +154,7 @@ def test_the_wheel_works_in_an_empty_environment(tmp_path: Path) -> None:
 
     borrowed = Path(torch.__file__).parents[1]
     (Path(where.stdout.strip()) / "borrowed.pth").write_text(f"{borrowed}\n")
-    settings = ["evaluate.limit=8", "evaluate.after_step=0", "evaluate.missing_image=0", "also=[]", "measure.repeats=3",
+    settings = ["evaluate.limit=8", "evaluate.after_step=0", "evaluate.robust.limit=0", "also=[]", "measure.repeats=3",
                 "evaluate.max_new_tokens=3", "calibrate.num_samples=8", "measure.batch_size=2"]  # fmt: skip
     command = [str(python), "-I", "-m", "trimtab.cli", "run", "quickstart", "--out", "out", "--json"]
     command += [part for setting in settings for part in ("--set", setting)]

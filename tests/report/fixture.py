@@ -44,13 +44,27 @@ def timed(when: str, name: str, seconds: float) -> dict[str, Any]:
     return reading(when, name, seconds, "s", [seconds * 0.96, seconds * 1.05], 9, "timed")
 
 
+# What is shown, how many of 300 are right before and after, and the paired interval of the change in points.
+WORSE = (
+    ("missing", 196, 193, -3.6, 1.6), ("noise3", 281, 262, -9.3, -3.6), ("jpeg3", 290, 291, -1.4, 2.1),
+    ("blur1", 240, 262, 4.5, 10.5), ("clean", 292, 291, -2.0, 1.1),
+)  # fmt: skip
+
+
+def robust() -> list[dict[str, Any]]:
+    return [{"figure": f"accuracy.easyvqa.{shown}", "view": shown, "before": before / 300, "after": after / 300,
+             "change": (after - before) / 300, "low": low / 100, "high": high / 100,
+             "flips": {"lost": max(2, 2 + before - after), "gained": max(2, 2 + after - before), "n": 300}}
+            for shown, before, after, low, high in WORSE]  # fmt: skip
+
+
 def readings() -> list[dict[str, Any]]:
     rows = [
         share("before", "accuracy.easyvqa", 1946, 2000), share("after", "accuracy.easyvqa", 1941, 2000),
         share("before", "accuracy.easyvqa-grid", 456, 500), share("after", "accuracy.easyvqa-grid", 449, 500),
         share("step 1 gptq", "accuracy.easyvqa", 485, 500), share("step 2 divprune", "accuracy.easyvqa", 484, 500),
-        share("before", "accuracy.easyvqa.missing_image", 196, 300),
-        share("after", "accuracy.easyvqa.missing_image", 193, 300),
+        *(share("before", f"accuracy.easyvqa.{shown}", right, 300) for shown, right, *_ in WORSE),
+        *(share("after", f"accuracy.easyvqa.{shown}", right, 300) for shown, _, right, *_ in WORSE),
         share("before", "accuracy.easyvqa.blind_table", 6481, 9673),
         reading("before", "parameters", 3_912_704, "count"), reading("after", "parameters", 3_912_704, "count"),
         reading("plan", "bytes.weights", 2_250_000, "bytes", None, 1, "estimated"),
@@ -130,6 +144,7 @@ def result() -> dict[str, Any]:
         "layers": [{"name": n, "part": p, "step": "1 gptq", "error": 10 ** rng.uniform(-2.3, -1.05),
                     "bits_per_weight": 4.5} for n, p in hosts()],
         "flips": {"lost": 19, "gained": 14, "n": 2000},
+        "robust": robust(),
         "notes": ["Decode falls back to the reference kernel at batch 1: 192 rows do not fit the packed one."],
         "machine": {"cpu": "Two cores of something", "threads": 2, "memory_bandwidth": "18.2 GB/s", "amx": False,
                     "versions": {"python": "3.11.7", "torch": "2.13.0", "transformers": "5.23.0", "trimtab": "0.1.0"}},
@@ -184,7 +199,7 @@ def missing(out: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """A run that broke off after its first step with a figure that is not finite."""
     rows[:] = [row for row in rows if row["when"] in ("before", "step 1 gptq")][:6]
     rows.append(reading("after", "accuracy.easyvqa", math.nan, "share"))
-    for key in ("flips", "artifact", "plan", "audit", "layers", "seconds", "machine", "model"):
+    for key in ("flips", "artifact", "plan", "audit", "layers", "seconds", "machine", "model", "robust"):
         del out[key]
     out |= {"verdict": "ANOMALOUS", "exit_status": 3, "steps": out["steps"][:1], "axes": out["axes"][:1]}
     out["axes"][0] |= {"status": "ANOMALOUS", "after": None, "change": "", "text": "Accuracy is not finite."}
@@ -196,7 +211,7 @@ def language(out: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     rows[:] = [row for row in kept if row["when"] != "step 2 divprune"]
     for when, value in (("before", 21.374), ("step 1 gptq", 22.018), ("after", 22.018)):
         rows.append(reading(when, "perplexity.text", value, "", [value * 0.985, value * 1.015], 128, "estimated"))
-    out |= {"name": "gemma-270m-w4", "flips": None, "steps": out["steps"][:1]}
+    out |= {"name": "gemma-270m-w4", "flips": None, "robust": [], "steps": out["steps"][:1]}
     out["axes"][0] = axis("quality", "perplexity.text", "ACCEPTED", "max 1.05x", "1.03x", "Within the budget.") | {
         "before": 21.374, "after": 22.018}  # fmt: skip
     out["audit"] = {"verdict": "not needed", "samples": 64, "image_share": 0.0, "task_image_share": 0.0, "layers": []}
@@ -215,6 +230,8 @@ def hostile(out: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     out["seconds"][HOSTILE] = 3.0
     for row in rows:
         row["when"] = row["when"].replace("step 1 gptq", f"step 1 {BREAKER}")
+    rows.append(reading("after", f"accuracy.easyvqa.{HOSTILE}", 0.5, "share", [0.4, 0.6], 10))
+    out["robust"][0] |= {"view": HOSTILE, "figure": f"accuracy.easyvqa.{HOSTILE}", "low": -0.9, "high": -0.8}
     rows.append(reading("before", f"accuracy.{HOSTILE}", 0.5, "share", [0.4, 0.6], 10, BREAKER))
 
 

@@ -71,7 +71,8 @@ def test_tick_drops_zeros_after_the_point_only() -> None:
         ("memory.peak", 1.0, 2.0, "2.0x MORE", "bad"), ("flops.prefill", 2.0, 1.0, "0.50x", "good"),
         ("perplexity.text", 20.0, 21.0, "1.05x WORSE", "bad"), ("accuracy.x", 0.9, 0.88, "\u22122.0 pt LOWER", "bad"),
         ("accuracy.x", 0.88, 0.9, "+2.0 pt", "good"), ("parameters", 10.0, 8.0, "0.80x", "quiet"),
-        ("accuracy.x.missing_image", 0.6, 0.5, "\u221210.0 pt", "quiet"),
+        ("accuracy.x.missing", 0.6, 0.5, "\u221210.0 pt", "quiet"),
+        ("accuracy.x.noise3", 0.6, 0.5, "\u221210.0 pt LOWER", "bad"),
         ("bytes.weights16", 1.0, 2.0, "2.0x", "quiet"),
         ("latency.x", 1.0, 1.0, "same", "quiet"), ("latency.x", 1.0, None, "", "quiet"),
         ("latency.x", 1.0, math.nan, "NOT FINITE", "bad"), ("latency.x", 0.0, 1.0, "from zero", "warn"),
@@ -94,6 +95,9 @@ def test_overlapping_intervals_claim_nothing() -> None:
      ("flops.vision", "Vision arithmetic"), ("memory.peak", "Peak memory"), ("bytes.weights", "Weights"),
      ("accuracy.easyvqa", "Accuracy, easyvqa"), ("perplexity.text", "Perplexity, text"), ("parameters", "Parameters"),
      ("accuracy.easyvqa.blind_table", "Accuracy, easyvqa, from the question alone"), ("odd.thing", "odd.thing"),
+     ("accuracy.easyvqa.noise3", "Accuracy, easyvqa, noise, severity 3"),
+     ("accuracy.easyvqa.missing", "Accuracy, easyvqa, image missing"),
+     ("accuracy.easyvqa.clean", "Accuracy, easyvqa, as it is, the same questions"),
      ("bytes.weights16", "Weights before trimming, in 16 bits"), ("accuracy", "Accuracy"), ("latency", "Time")],
 )  # fmt: skip
 def test_label(name: str, words: str) -> None:

@@ -35,7 +35,7 @@ def test_paths_names_and_prompts_are_withheld_everywhere(tmp_path: Path) -> None
     result["axes"][0] |= {"figure": "accuracy.Mueller_Anna", "before": 0.5}
     (run / "result.json").write_text(json.dumps(result))
     with (run / "readings.jsonl").open("a") as file:
-        for name in ("accuracy.Mueller_Anna", "accuracy.cohort.missing_image"):
+        for name in ("accuracy.Mueller_Anna", "accuracy.cohort.missing"):
             file.write(json.dumps(reading("before", name, 0.5, "share", [0.4, 0.6], 50, "estimated")) + "\n")
     render(run)
     for name in ("report.html", "report.md"):

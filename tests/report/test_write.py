@@ -95,7 +95,7 @@ def test_figures_are_those_of_the_run(tmp_path: Path, variant: str) -> None:
 def test_sections_in_the_order_of_a_sceptic(tmp_path: Path) -> None:
     page, _, _ = rendered(tmp_path)
     sections = [attrs["id"] for tag, attrs in page.tags if tag == "section"]
-    assert sections == ["verdict", "notes", "figures", "cost", "time", "controls", "audit", "layers", "steps",
+    assert sections == ["verdict", "notes", "figures", "cost", "time", "robust", "controls", "audit", "layers", "steps",
                         "predicted", "recipe", "load", "machine", "stages"]  # fmt: skip
     assert "Of 2,000 questions, 19 became wrong and 14 became right: 33 flips (1.7 %), net \u22120.2 pt." in page.text
     assert "1.4x SLOWER" in page.text
@@ -124,9 +124,49 @@ def test_every_drawing_has_a_name_a_description_and_a_table(tmp_path: Path) -> N
     page, _, _ = rendered(tmp_path)
     drawings = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("role") == "img"]
     ids = {attrs.get("id") for _, attrs in page.tags}
-    assert len(drawings) == 4 + 2 + 4 + 4
+    assert len(drawings) == 4 + 2 + 1 + 4 + 4
     assert all(set(str(one["aria-labelledby"]).split()) <= ids for one in drawings)
-    assert sum(tag == "figure" for tag, _ in page.tags) == sum(tag == "details" for tag, _ in page.tags) == 4
+    assert sum(tag == "figure" for tag, _ in page.tags) == 5
+    assert sum(tag == "details" for tag, _ in page.tags) == 4  # the table of robustness is open
+
+
+def test_robustness_has_a_row_for_each_picture_and_claims_only_what_its_interval_does(tmp_path: Path) -> None:
+    page, text, _ = rendered(tmp_path)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in _table_of(text, "| Picture |")[2:]]
+    assert [row[0] for row in rows] == ["as it is, the same questions", "image missing", "noise, severity 3",
+                                        "jpeg, severity 3", "blur, severity 1"]  # fmt: skip
+    changes = {row[0]: row[3] for row in rows}
+    assert changes["noise, severity 3"] == "**\u22126.3 pt LOWER** (\u22129.3 pt to \u22123.6 pt)"
+    assert changes["blur, severity 1"] == "+7.3 pt (+4.5 pt to +10.5 pt)"
+    assert changes["jpeg, severity 3"] == "+0.3 pt (\u22121.4 pt to +2.1 pt)"
+    assert changes["image missing"] == "\u22121.0 pt (\u22123.6 pt to +1.6 pt)"
+    assert [row[4:] for row in rows][2] == ["21 lost, 2 gained", "300"]
+    assert "Surely worse after trimming on: noise, severity 3 (\u22126.3 pt). Each interval alone" in page.text
+    assert "of 3, one may miss by chance." in page.text
+    before_after = "\n".join(_table_of(text, "| Figure | Before |"))
+    assert "severity" not in before_after
+    assert "as it is" not in before_after
+    assert "image missing" not in before_after
+    shown = next(a for tag, a in page.tags if tag == "svg" and a.get("aria-labelledby") == "robust-t robust-d")
+    assert shown["role"] == "img"
+    assert "noise 3, before 93.7 %; noise 3, after 87.3 %" in page.text
+
+
+def test_a_missing_picture_is_no_worse_or_better(tmp_path: Path) -> None:
+    from trimtab.report.plots.robust import paired
+
+    row = {"change": -0.1, "low": -0.2, "high": -0.05}
+    assert paired("accuracy.x.missing", row).tone == "quiet"
+    assert paired("accuracy.x.noise3", row).tone == "bad"
+    assert paired("accuracy.x.clean", row).tone == "bad"
+    assert paired("accuracy.x.noise3", row | {"high": 0.0}).tone == "quiet"
+    assert paired("accuracy.x.noise3", {"change": 0.1, "low": 0.01, "high": 0.2}).tone == "good"
+
+
+def test_a_run_without_pictures_has_no_robustness(tmp_path: Path) -> None:
+    page, text, _ = rendered(tmp_path, "language")
+    assert "Robustness" not in page.text
+    assert "Robustness" not in text
 
 
 def test_inconclusive_says_how_many_more(tmp_path: Path) -> None:

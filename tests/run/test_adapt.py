@@ -23,7 +23,7 @@ from trimtab.run.tune import Tuning
 
 LORA = "lora: {r: 4, lora_alpha: 8, epochs: 2, num_samples: 40, batch_size: 8, learning_rate: 0.01, patience: 9}"
 RTN = "rtn: {bits: 3, group_size: 64, targets: [language, projector]}"
-QUICK = [*SMALL, "evaluate.limit=4", "evaluate.after_step=4", "evaluate.missing_image=0",
+QUICK = [*SMALL, "evaluate.limit=4", "evaluate.after_step=4", "evaluate.robust.limit=0",
          "budget={weights: {max: 1.5x}}"]  # fmt: skip
 
 

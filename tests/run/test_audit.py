@@ -37,6 +37,15 @@ def test_tokens_and_pictures_are_counted() -> None:
     assert counts.pictures_per_sample == 1.0
 
 
+@pytest.mark.parametrize("name", ["idefics3", "smolvlm"])
+def test_pictures_that_fill_a_row_and_patches_that_fill_a_picture_count_as_none(name: str) -> None:
+    model, batch = tiny.make(name)
+    counts = count(anatomies.of(model), [batch])
+    assert (counts.samples, counts.pictures, counts.blank) == (4, 4, 0)
+    assert counts.image == 4 * 4
+    assert counts.patches == 4 * 4 + 3 * 4 + 2 * 4 + 4 * 1  # whole, 10 x 16, 8 x 13, 16 x 3 pixels of 16 x 16
+
+
 def test_blank_pictures_count_as_none() -> None:
     anatomy, batch = llava()
     pixels = batch["pixel_values"].clone()
@@ -66,19 +75,38 @@ def test_pictures_that_the_processor_dropped_are_refused() -> None:
             count(anatomy, [batch, broken])
 
 
-@pytest.mark.parametrize(("name", "parts"), [("llava", PARTS), ("clip", PARTS), ("bert", ("language", "head"))])
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("llava", PARTS),
+        ("clip", PARTS),
+        ("bert", ("language", "head")),
+        ("qwen2-vl", PARTS[:3]),  # its head is the embedding
+        ("qwen2.5-vl", PARTS),
+        ("qwen3-vl", PARTS),
+        ("siglip", PARTS),
+        ("siglip-vision", ("vision", "projector")),
+        ("idefics3", PARTS),
+        *((name, PARTS[:3]) for name in ("gemma3-vision", "paligemma", "paligemma2", "smolvlm")),  # the head is tied
+        *((name, PARTS) for name in ("llava-next", "llava-onevision", "llava-onevision-large", "internvl-layer")),
+        ("dinov2", ("vision",)),
+    ],
+)
 def test_what_is_expected_is_what_the_walk_sees(name: str, parts: tuple[str, ...]) -> None:
-    """Pooled linears (projections of CLIP, the pooler of BERT) see one row for each picture or text."""
+    """Pooled linears (projections of CLIP, heads of SigLIP, the pooler of BERT) see one row for each picture or
+    text."""
     model, batch = tiny.make(name)
     anatomy = anatomies.of(model)
     names = select(anatomy, parts)
+    pixels = batch.get("pixel_values")
+    tiles = len(pixels.flatten(0, -4)) if pixels is not None and pixels.ndim > 3 else 0
     guess = {row["name"]: row for row in expected(anatomy, count(anatomy, [batch]), names)}
     seen = measured(anatomy, walk(anatomy, [batch], GPTQ(4, 8), parts))
     assert {row["name"] for row in seen} == set(guess)
     for row in seen:
         other = guess[row["name"]]
         assert (row["part"], row["width"], row["text"]) == (other["part"], other["width"], other["text"])
-        slack = 4 if row["part"] == "vision" else 0  # the class token of each picture
+        slack = tiles if row["part"] == "vision" else 0  # the class token of each
         assert 0 <= row["image"] - other["image"] <= slack
 
 
@@ -140,3 +168,22 @@ def test_pictures_are_counted_where_no_words_stand_for_them() -> None:
     model, batch = tiny.make("clip")
     counts = count(anatomies.of(model), [batch])
     assert (counts.samples, counts.pictures, counts.image) == (3, 3, 3 * tiny.PATCHES)
+
+
+def test_tiles_that_only_fill_up_are_no_part_of_a_picture() -> None:
+    model, batch = tiny.make("llava-next")
+    anatomy = anatomies.of(model)
+    sizes = [one.shape for one in anatomy.pictures(batch)]
+    assert sizes == [(3, tiles * 12 * 12) for tiles in (3, 4, 5, 5)]
+    batch["pixel_values"][0, :3] = 0.5
+    batch["pixel_values"][1, :4] = -1.0
+    batch["pixel_values"][1, 3, 2, 5, 5] = 1.0
+    counts = count(anatomy, [batch])
+    assert (counts.pictures, counts.blank, counts.patches) == (4, 1, (3 + 4 + 5 + 5) * tiny.PATCHES)
+    assert counts.image == int((batch["input_ids"] == tiny.IMAGE_TOKEN).sum())
+
+
+def test_a_tower_by_itself_is_counted_by_its_pictures() -> None:
+    model, batch = tiny.make("dinov2")
+    counts = count(anatomies.of(model), [batch, batch])
+    assert counts == Counts(6, 0, 6 * tiny.PATCHES, 0, 6, 0, 6 * tiny.PATCHES)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
+from trimtab import robust
 from trimtab.core.errors import BadInput
 from trimtab.run.amounts import amount
 from trimtab.run.recipe import Recipe, override
@@ -52,10 +53,28 @@ BAD = [
     (changed(budget={"accuracy": {"max_drop": "1"}}), ["budget.accuracy.max_drop", "'1'", "pt"]),
     (changed(budget={"weights": {"max": "0.4pt"}}), ["budget.weights.max", "0.4pt"]),
     (changed(budget={"speed": {"max": "1x"}}), ["budget.speed"]),
+    (changed(budget={"cache": {"max": "0.5pt"}}), ["budget.cache.max", "0.5pt", "0.4mb"]),
+    (changed(steps=[{"snapkv": {"max_capacity_prompt": 64}}]), ["max_capacity_prompt", "'capacity'"]),
     (changed(task={"type": "vqa", "dataset": "easyvqqa"}), ["easyvqqa", "easyvqa"]),
     (changed(dtype="int4"), ["dtype", "int4"]),
     (changed(threads=0), ["threads"]),
     (changed(torch_dtype="float32"), ["torch_dtype", "'dtype'"]),
+    (changed(evaluate={"missing_image": 300}), ["evaluate.missing_image", "'robust.missing_image'"]),
+    (changed(evaluate={"corruptions": ["noise"]}), ["evaluate.corruptions", "'robust.corruptions'"]),
+    (changed(evaluate={"robustness": {}}), ["evaluate.robustness", "'robust'"]),
+    (changed(evaluate={"robust": {"severity": 3}}), ["evaluate.robust.severity", "'severities'", "missing_image"]),
+    (changed(evaluate={"robust": {"severities": [3, 6]}}), ["evaluate.robust.severities.1", "6", "equal to 5"]),
+    (changed(evaluate={"robust": {"severities": [0]}}), ["evaluate.robust.severities.0", "0", "equal to 1"]),
+    (changed(evaluate={"robust": {"limit": -1}}), ["evaluate.robust.limit", "-1"]),
+    (changed(evaluate={"robust": {"missing_image": 300}}), ["evaluate.robust.missing_image", "300", "boolean"]),
+    (changed(evaluate={"robust": {"corruptions": ["fog"]}}), ["robust.corruptions", "'fog'", "noise, blur, jpeg"]),
+    (changed(evaluate={"robust": {"corruptions": ["gaussian_blur"]}}), ["robust.corruptions", "'blur'"]),
+    (changed(evaluate={"robust": {"corruptions": ["rtn"]}}), ["robust.corruptions", "'rtn'", "noise, blur, jpeg"]),
+    (
+        changed(steps=[{"noise": {"severity": 3}}]),
+        ["steps", "'noise' changes no model", "robust: {corruptions: [noise]}"],
+    ),
+    (changed(steps=["occlusion"]), ["steps", "occlusion", "accepted as a step: rtn"]),
     ({key: value for key, value in GOOD.items() if key != "model"}, ["model", "missing"]),
 ]
 
@@ -94,6 +113,16 @@ def test_keys_that_contradict_each_other(changed: dict, said: str) -> None:
     plain = yaml.safe_load(yaml.safe_dump(GOOD)) | {"budget": {}} | changed
     with pytest.raises(BadInput, match=said):
         Recipe.parse(plain)
+
+
+def test_robustness_is_measured_unless_it_is_not_wanted() -> None:
+    found = Recipe.parse(GOOD).evaluate.robust
+    assert (found.limit, found.severities, found.missing_image) == (300, (3,), True)
+    assert found.corruptions == tuple(robust.METHODS)
+    plain = changed(evaluate={"robust": {"limit": 0, "corruptions": [], "severities": [5, 1], "missing_image": False}})
+    recipe = Recipe.parse(plain)
+    assert recipe.evaluate.robust.severities == (5, 1)
+    assert Recipe.read(recipe.dump()) == recipe
 
 
 def test_two_files_of_ones_own_with_names() -> None:

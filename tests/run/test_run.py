@@ -62,6 +62,14 @@ def test_the_figures_hold_together(finished) -> None:
     assert size["bound"] == pytest.approx(on_disk / finished.reading("before", "bytes.weights16"))
     assert finished.reading("after", "flops.prefill") < 0.6 * finished.reading("before", "flops.prefill")
     assert data["flips"]["n"] == 24
+    assert [row["view"] for row in data["robust"]] == ["clean", "missing", "noise3", "jpeg3"]
+    for row in data["robust"]:
+        assert row["flips"]["n"] == 8
+        assert row["low"] <= row["change"] <= row["high"]
+        assert row["before"] == finished.reading("before", row["figure"])
+        assert row["after"] == finished.reading("after", row["figure"])
+    assert finished.reading("before", "accuracy.easyvqa.blind_table") is not None
+    assert "| noise, severity 3 |" in (finished.folder / "report.md").read_text()
     assert data["audit"]["verdict"] == "passed"
     assert data["audit"]["image_share"] > 0.9
     assert all(row["holds"] for step in data["steps"] for row in step["invariants"])
@@ -75,7 +83,7 @@ def test_the_artifact_is_what_was_measured(finished) -> None:
     assert [method.CARD.name for method in loaded.policies] == ["divprune"]
     assert type(loaded.model).__name__ == "Trimmed"
     names = {reading.name for reading in loaded.readings}
-    assert {"before/accuracy.easyvqa", "after/accuracy.easyvqa"} <= names
+    assert {"before/accuracy.easyvqa", "after/accuracy.easyvqa", "after/accuracy.easyvqa.noise3"} <= names
     assert "accuracy" in (finished.artifact / "README.md").read_text()
 
 
@@ -194,7 +202,7 @@ def test_a_pruned_model_reloads_and_its_mask_is_watched(model_folder: Path, tmp_
 
     steps = "steps=[{wanda: {keep: 0.5, pattern: '2:4'}}, {divprune: {keep: 0.5}}]"
     settings = [*SMALL, f"model={model_folder}", steps, "evaluate.limit=2", "evaluate.after_step=0",
-                "evaluate.missing_image=0", "budget={weights: {max: 0.7x}}"]  # fmt: skip
+                "evaluate.robust.limit=0", "budget={weights: {max: 0.7x}}"]  # fmt: skip
     result = run(resolve("quickstart", settings)[1], tmp_path / "run")
     assert result.data["artifact"]["gate"]["passed"]
     last = result.data["steps"][-1]["invariants"]
@@ -230,7 +238,7 @@ def test_an_artifact_that_does_not_pass_is_set_aside_and_the_report_says_why(
 
     monkeypatch.setattr(trimtab.gate, "run_gate", damaged)
     settings = [*SMALL, f"model={model_folder}", "steps=[{rtn: {bits: 8, group_size: 64}}]", "evaluate.limit=4",
-                "evaluate.after_step=0", "evaluate.missing_image=0"]  # fmt: skip
+                "evaluate.after_step=0", "evaluate.robust.limit=0"]  # fmt: skip
     result = run(resolve("quickstart", settings)[1], tmp_path / "run")
     assert (result.verdict, result.exit_status) == ("ANOMALOUS", 3)
     assert not result.artifact.exists()
@@ -275,7 +283,7 @@ def test_calibration_without_pictures_rounds_what_they_pass_through_where_that_i
     model_folder: Path, tmp_path: Path
 ) -> None:
     settings = [*SMALL, f"model={model_folder}", "calibrate.dataset=text", "calibrate.allow=text_only",
-                "evaluate.limit=2", "evaluate.after_step=0", "evaluate.missing_image=0"]  # fmt: skip
+                "evaluate.limit=2", "evaluate.after_step=0", "evaluate.robust.limit=0"]  # fmt: skip
     _, recipe = resolve("quickstart", settings)
     result = run(recipe, tmp_path / "blind")
     assert result.data["audit"]["verdict"] == "overridden"
@@ -284,3 +292,168 @@ def test_calibration_without_pictures_rounds_what_they_pass_through_where_that_i
     assert seen["model.language_model.layers.0.mlp.gate_proj"]["text"] > 0
     with pytest.raises(Refused, match=r"image tokens are 0\.0%"):
         run(resolve("quickstart", [one for one in settings if "allow" not in one])[1], tmp_path / "refused")
+
+
+GIVEN_BACK = [
+    "steps=[{gptq: {bits: 3, group_size: 64}}, {eora: {r: 4}}, {divprune: {keep: 0.5}}]",
+    "evaluate.limit=2", "evaluate.after_step=2", "evaluate.robust.limit=0", "evaluate.reuse=false",
+    "budget={weights: {max: 0.9x}}",
+]  # fmt: skip
+
+
+def test_what_was_lost_is_given_back_from_the_source_and_reloads(
+    model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Grids go on standing under what is added; stopped within the step, the run goes on to the same artifact."""
+    from trimtab.core.factors import LowRank
+    from trimtab.core.joins import Sum, leaves
+    from trimtab.core.weight import bits
+    from trimtab.load.sources import open_source
+    from trimtab.run.layers import Layers
+
+    _, recipe = resolve("quickstart", [*SMALL, f"model={model_folder}", *GIVEN_BACK])
+    result = run(recipe, tmp_path / "whole")
+    assert result.data["artifact"]["gate"]["passed"]
+    last = result.data["steps"][-1]["invariants"]
+    assert [(row["name"], row["step"], row["holds"]) for row in last] == [
+        ("on_grid", "step 1 gptq", True), ("low_rank", "step 2 eora", True), ("tokens_kept", "step 3 divprune", True),
+    ]  # fmt: skip
+    hosts, original = dict(read(result.artifact, lowered=False).anatomy.linears()), open_source(model_folder).anatomy
+    rows = {(row["step"], row["name"]): row for row in result.data["layers"]}
+    better = []
+    for name, host in original.linears():
+        if ("step 2 eora", name) not in rows:
+            continue
+        w = hosts[name].w
+        assert isinstance(w, Sum)
+        assert [type(leaf) for leaf in leaves(w)] == [Quantized, LowRank]
+        after, before = rows["step 2 eora", name], rows["step 1 gptq", name]
+        assert after["bits_per_weight"] == bits(w) / (w.shape[0] * w.shape[1])
+        assert after["bits_per_weight"] == pytest.approx(
+            before["bits_per_weight"] + 16 * 4 * (1 / w.shape[0] + 1 / w.shape[1])
+        )
+        if not any(after["seen"].values()):
+            gap = (host.w.dense().float() - w.dense().float()).norm() / host.w.dense().float().norm()
+            assert after["error"] == pytest.approx(gap.item(), rel=0.02)
+        better.append(after["error"] < before["error"])
+    assert len(better) > 50
+    assert all(better)
+
+    put, left = Layers.put, [3]
+
+    def failing(self: Layers, *given: object) -> None:
+        left[0] -= self.folder.name == "step-2"
+        if left[0] == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        put(self, *given)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Layers, "put", failing)
+        with pytest.raises(OSError, match="No space left"):
+            run(recipe, tmp_path / "broken")
+    again = resume(tmp_path / "broken")
+    assert again.data["artifact"]["content_hash"] == result.data["artifact"]["content_hash"]
+
+
+def test_a_scaled_model_reloads_and_an_artifact_has_no_originals(model_folder: Path, tmp_path: Path) -> None:
+    from trimtab.core.joins import Chain
+
+    settings = [*SMALL, f"model={model_folder}", "evaluate.limit=2", "evaluate.after_step=0",
+                "evaluate.robust.limit=0"]  # fmt: skip
+    steps = ("steps=[{awq: {bits: 4, group_size: 64, targets: [language, head]}}, "
+             "{sparsegpt: {pattern: '2:4', targets: [vision]}}]")  # fmt: skip
+    result = run(resolve("quickstart", [*settings, steps, "budget={weights: {max: 0.9x}}"])[1], tmp_path / "run")
+    assert result.data["artifact"]["gate"]["passed"]
+    assert all(row["holds"] for step in result.data["steps"] for row in step["invariants"])
+    hosts = dict(read(result.artifact, lowered=False).anatomy.linears())
+    assert isinstance(hosts["model.language_model.layers.0.mlp.up_proj"].w, Chain)
+    artifact = [one.replace(str(model_folder), str(result.artifact)) for one in settings]
+    _, recipe = resolve("quickstart", [*artifact, "steps=[{eora: {r: 2}}]", "budget={}"])
+    with pytest.raises(BadInput, match=r"steps\.0\.eora: .* an artifact no longer has them"):
+        run(recipe, tmp_path / "again")
+
+
+def test_a_plan_foretells_the_bytes_of_what_is_added_and_names_what_cannot_follow() -> None:
+    from trimtab.run.plan import plan
+
+    def planned(*steps: dict[str, object]) -> object:
+        base = resolve("quickstart")[1].model_dump(mode="json", exclude_none=True)
+        return plan(trimtab.Recipe.parse(base | {"steps": list(steps)}))
+
+    grid = {"bits": 4, "group_size": 64, "targets": ["language"]}
+    coarse, scaled, more = planned({"gptq": grid}), planned({"awq": grid}), planned(
+        {"gptq": grid}, {"eora": {"r": 8, "targets": ["language"]}}
+    )  # fmt: skip
+    shapes = [host.w.shape for name, host in _linears("builtin:easyvqa-llava") if "language_model.layers" in name]
+    assert scaled.bytes - coarse.bytes == sum(2 * width for _, width in shapes)
+    assert more.bytes - coarse.bytes == sum(2 * 8 * (out + width) for out, width in shapes)
+    clash = planned({"gptq": grid}, {"rtn": grid})
+    assert len(clash.problems) == 1
+    assert "steps.0.gptq established 'on_grid'" in clash.problems[0]
+
+
+def _linears(name: str) -> list[tuple[str, object]]:
+    from trimtab.load.blank import blank
+
+    return list(blank(name, None).linears())
+
+
+def test_cache_steps_are_run_judged_on_the_cache_and_served(model_folder: Path, tmp_path: Path) -> None:
+    steps = "steps=[{tome: {keep: 0.5}}, {snapkv: {capacity: 64, window: 8}}, {kivi: {group_size: 16, residual: 16}}]"
+    settings = [*SMALL, f"model={model_folder}", steps, "evaluate.limit=2", "evaluate.after_step=0",
+                "evaluate.robust.limit=0", "budget={cache: {max: 0.4x}}"]  # fmt: skip
+    result = run(resolve("quickstart", settings)[1], tmp_path / "run")
+    assert result.data["artifact"]["gate"]["passed"]
+    last = result.data["steps"][-1]["invariants"]
+    assert [(row["name"], row["holds"]) for row in last] == [("tokens_kept", True), *[("cache_kept", True)] * 2]
+    (axis,) = (row for row in result.data["axes"] if row["budget"] is not None)
+    assert (axis["axis"], axis["figure"], axis["status"]) == ("memory", "bytes.cache.b1", "ACCEPTED")
+    assert result.verdict == "ACCEPTED"
+    for size in ("b1", "b2"):
+        before, after = (result.reading(when, f"bytes.cache.{size}") for when in ("before", "after"))
+        assert 0.1 * before < after < 0.4 * before
+    assert not any("claims to save cache" in note for note in result.data["notes"])
+    loaded = read(result.artifact)
+    assert [method.CARD.name for method in loaded.policies] == ["tome", "snapkv", "kivi"]
+    assert loaded.model.cached
+    assert "Cache of keys and values, batch 1" in (result.folder / "report.md").read_text()
+
+
+def test_a_cache_step_that_saves_nothing_on_the_prompts_is_ineffective() -> None:
+    from types import SimpleNamespace
+
+    from trimtab.run import judge
+    from trimtab.run.verdict import Axis
+
+    def axis(after: float) -> Axis:
+        return Axis("memory", "bytes.cache.b1", "same", None, 100.0, after, "", None, None, "")
+
+    recipe = resolve("quickstart", ["steps=[{snapkv: {capacity: 4096}}]", "budget={cache: {max: 0.5x}}"])[1]
+    context: object = SimpleNamespace(recipe=recipe)
+    said = "step 1 snapkv claims to save cache, and nothing was saved there: INEFFECTIVE"
+    assert judge._ineffective(context, recipe.budget.amounts(), [axis(100.0)]) == ([said], [])  # type: ignore[arg-type]
+    assert judge._ineffective(context, {}, [axis(100.0)]) == ([], [said])  # type: ignore[arg-type]
+    assert judge._ineffective(context, {}, [axis(99.0)]) == ([], [])  # type: ignore[arg-type]
+
+
+def test_cache_steps_are_looked_at_before_the_work() -> None:
+    fitting("llama", task={"dataset": "text"}, steps=[{"sinks": {}}, {"kivi": {"bits": 8}}])
+    with pytest.raises(Refused, match="got 2 cache policies that choose from the prompt; accepted: one"):
+        fitting("llava", steps=[{"snapkv": {"capacity": 64}}, {"snapkv": {"capacity": 96}}])
+
+
+def test_a_policy_that_is_not_what_it_was_breaks_its_invariant() -> None:
+    from trimtab.cache import KIVI, SnapKV
+    from trimtab.run.invariants import State, check, kept
+    from trimtab.tokens import DivPrune
+
+    policies = [DivPrune(0.5).policy(), SnapKV(64).policy(), KIVI().policy()]
+    standing = [kept(policy, f"policy {at}", "step") for at, policy in enumerate(policies)]
+    assert [row["holds"] for row in check(State({}, policies), standing)] == [True, True]
+    changed = [DivPrune(0.6).policy(), SnapKV(65).policy(), KIVI(bits=8).policy()]
+    for at, said in enumerate(("kept 154 of 256, not 128", "kept 65 of 4096, not 64", "bits 8 of 4096, not 4")):
+        broken = [*policies[:at], changed[at], *policies[at + 1 :]]
+        (row,) = (row for row in check(State({}, broken), standing) if not row["holds"])
+        assert f"policy {at}: {said}" in row["detail"]
+    gone = [row["detail"] for row in check(State({}, policies[1:]), standing)]
+    assert all("the policy is gone" in detail for detail in gone)

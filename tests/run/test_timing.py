@@ -18,7 +18,7 @@ from trimtab.run.recipe import Measure
 def rounds(repeats: int, max_minutes: float) -> dict[str, dict[str, list[float]]]:
     recipe = SimpleNamespace(measure=Measure(repeats=repeats, max_minutes=max_minutes))
     context: Any = SimpleNamespace(recipe=recipe, progress=silent, log=logging.getLogger("test"))
-    part = Parts(None, lambda: torch.ones(1), lambda: torch.ones(1), 8)
+    part = Parts(None, lambda: torch.ones(1), lambda: torch.ones(1), lambda: 1, 8)
     times: dict[str, dict[str, list[float]]] = {"before": {}, "after": {}}
     timing._rounds(context, {"before": part, "after": part}, times, 8)
     return times

@@ -16,31 +16,40 @@ from trimtab.anatomy.base import Block
 from trimtab.core.card import Card
 from trimtab.core.errors import Anomaly, BadInput, Refused
 from trimtab.core.fit import Site
+from trimtab.core.joins import Chain, Sum, leaves
 from trimtab.core.keep import Stream
 from trimtab.core.linear import Linear
-from trimtab.core.stats import PADDING, Gram
-from trimtab.core.weight import Dense, Quantized, Weight
-from trimtab.quantize import GPTQ, RTN
+from trimtab.core.sparse import Masked
+from trimtab.core.stats import KINDS, PADDING, Gram
+from trimtab.core.weight import Dense, Quantized, Weight, bits
+from trimtab.factorize import SVD, EoRA
+from trimtab.prune import SparseGPT
+from trimtab.quantize import AWQ, GPTQ, RTN
 from trimtab.run import gather
 from trimtab.run.batches import joined
 from trimtab.run.walk import LayerReport, walk
 
 EVERYTHING = ("language", "vision", "projector", "embedding", "head")
-VLM = ["llava", "llava-full", "llava-penultimate"]
-TEXT = ["llama", "gemma3", "qwen2", "bert"]
+VLM = ["llava", "llava-full", "llava-penultimate", "qwen2-vl", "qwen2.5-vl", "qwen3-vl", "llava-next",
+       "llava-onevision", "internvl"]  # fmt: skip
+TEXT = ["llama", "gemma3", "qwen2", "bert", "phi", "phi3", "gptneox", "gptneox-serial", "opt", "opt-narrow"]
+SPEECH = ["whisper"]
 
 
 @dataclass(frozen=True)
 class Spy:
-    """GPTQ that notes what it was given, in order."""
+    """A method (GPTQ) that notes what it was given, in order."""
 
-    inner: GPTQ = field(default_factory=lambda: GPTQ(bits=4, group_size=8))
+    inner: Any = field(default_factory=lambda: GPTQ(bits=4, group_size=8))
     grams: dict[str, Gram] = field(default_factory=dict)
     groups: dict[str, tuple[str, ...]] = field(default_factory=dict)
     CARD: ClassVar[Card] = GPTQ.CARD
 
-    def check(self, width: int) -> None:
-        self.inner.check(width)
+    def check(self, width: int, rows: int | None = None) -> None:
+        self.inner.check(width, rows)
+
+    def stored(self, rows: int, width: int, before: int) -> int:
+        return self.inner.stored(rows, width, before)
 
     def without_data(self) -> RTN:
         return self.inner.without_data()
@@ -56,15 +65,16 @@ def made(name: str, seed: int = 0) -> tuple[Any, list[dict[str, Tensor]]]:
     padding: Literal["left", "right"] = "right" if name == "bert" else "left"  # the library pools its first column
     model, first = tiny.make(name, padding, seed)
     torch.manual_seed(seed + 1)
-    again = tiny.batch(name, model, padding)
-    ids, mask = again["input_ids"][:, 3:], again["attention_mask"][:, 3:]
-    second = {"input_ids": ids, "attention_mask": mask} if name in TEXT else again
+    second = tiny.batch(name, model, padding)
+    if name in TEXT:
+        second = {key: second[key][:, 3:] for key in ("input_ids", "attention_mask")}
     return anatomies.of(model), [first, second]
 
 
 def targets(name: str) -> tuple[str, ...]:
     """All that the model has. BERT's pooler is its head, which sees the first token of each text."""
-    return EVERYTHING if name in VLM else tuple(t for t in EVERYTHING if t not in ("vision", "projector"))
+    words = tuple(t for t in EVERYTHING if t not in ("vision", "projector"))
+    return EVERYTHING if name in VLM else words + ("audio",) * (name in SPEECH)
 
 
 @torch.no_grad()
@@ -72,12 +82,12 @@ def through_the_library(anatomy: Any, batches: list[dict[str, Tensor]]) -> dict[
     """The rows at every linear, padding left out, seen by hooks while the library's own forward runs."""
     rows: dict[str, list[Tensor]] = defaultdict(list)
     for batch in batches:
-        valid = batch["attention_mask"].bool()
+        valid = next(value for key, value in batch.items() if key.endswith("attention_mask")).bool().flatten()
 
         def look(module: Any, args: tuple[Tensor], valid: Tensor = valid) -> None:
-            x = args[0]
-            text = x.shape[:-1] == valid.shape and anatomy.part_of(module.name) in ("language", "head")
-            rows[module.name].append((x[valid] if text else x.flatten(0, -2)).double())
+            x = args[0].flatten(0, -2)
+            text = len(x) == len(valid) and anatomy.part_of(module.name) in ("language", "head")
+            rows[module.name].append((x[valid] if text else x).double())
 
         hooks = [host.register_forward_pre_hook(look) for _, host in anatomy.linears()]
         anatomy.model(**batch)
@@ -91,7 +101,7 @@ def close(a: Tensor, b: Tensor, tolerance: float = 1e-5) -> bool:
 
 
 @pytest.mark.parametrize("max_tokens", [10**6, 1])
-@pytest.mark.parametrize("name", [*VLM, *TEXT])
+@pytest.mark.parametrize("name", [*VLM, *TEXT, *SPEECH])
 def test_grams_are_those_of_the_trimmed_model(name: str, max_tokens: int) -> None:
     """The input of a linear depends on earlier linears only, so the finished model must show the same rows."""
     anatomy, batches = made(name)
@@ -110,7 +120,7 @@ def test_grams_are_those_of_the_trimmed_model(name: str, max_tokens: int) -> Non
     assert all(isinstance(host.w, Quantized) for _, host in everything)
 
 
-@pytest.mark.parametrize("name", ["llava", "gemma3", "bert"])
+@pytest.mark.parametrize("name", ["llava", "gemma3", "bert", "qwen2.5-vl", "qwen3-vl", "phi", "opt-narrow", "whisper"])
 def test_replaying_gives_the_same_codes_as_one_pass(name: str) -> None:
     spies, found = [], []
     for max_tokens in (10**6, 1):
@@ -239,6 +249,27 @@ def test_rows_are_counted_by_kind() -> None:
     assert language["padding"] >= sum(int((b["attention_mask"] == 0).sum()) for b in batches)
 
 
+def test_what_listens_is_fitted_on_the_sound_and_counts_its_rows() -> None:
+    anatomy, batches = made("whisper")
+    reports = {r.name: r.seen for r in walk(anatomy, batches, GPTQ(4, 8), targets("whisper"))}
+    sound = sum(len(b["input_features"]) for b in batches) * anatomy.model.config.max_source_positions
+    valid = sum(int(b["decoder_attention_mask"].sum()) for b in batches)
+    for name, seen in reports.items():
+        if "model.encoder." in name or name.endswith(("encoder_attn.k_proj", "encoder_attn.v_proj")):
+            assert seen == {"text": 0, "image": 0, "video": 0, "padding": 0, "audio": sound}, name
+        else:
+            assert (seen["text"], seen["audio"]) == (valid, 0), name
+
+
+def test_what_reads_one_norm_side_by_side_is_one_stage() -> None:
+    anatomy, batches = made("phi")
+    spy = Spy()
+    walk(anatomy, batches, spy, ["language"])
+    q, fc1 = "model.layers.1.self_attn.q_proj", "model.layers.1.mlp.fc1"
+    assert spy.grams[q] is spy.grams[fc1]
+    assert spy.groups[q] == (*(f"model.layers.1.self_attn.{n}_proj" for n in "qkv"), fc1)
+
+
 def test_a_method_without_data_runs_no_block() -> None:
     anatomy, _ = made("llava-penultimate")
 
@@ -329,7 +360,10 @@ def test_what_needs_gradients_or_has_no_data_free_form_is_refused() -> None:
     class Other:
         CARD: ClassVar[Card] = Card("other", "quantize", "", 2020, "", "bytes", needs="data")
 
-        def check(self, width: int) -> None: ...
+        def check(self, width: int, rows: int | None = None) -> None: ...
+        def stored(self, rows: int, width: int, before: int) -> int:
+            return before
+
         def __call__(self, w: Weight, site: Site) -> Weight:
             return w
 
@@ -356,8 +390,11 @@ def test_the_source_of_a_site_is_read_by_name() -> None:
             return w
 
     anatomy, _ = made("llama")
-    walk(anatomy, [], Reader(4, 8), ["layers\\.0\\.mlp\\.up_proj"], source=lambda name: torch.full((2, 2), len(name)))
-    assert names == [("model.layers.0.mlp.up_proj", 4.0 * len("model.layers.0.mlp.up_proj"))]
+    name = "model.layers.0.mlp.up_proj"
+    w = dict(anatomy.linears())[name].w.dense().double()
+    (report,) = walk(anatomy, [], Reader(4, 8), [name], source=lambda name: torch.full(w.shape, float(len(name))))
+    assert names == [(name, float(w.numel() * len(name)))]
+    assert report.error == pytest.approx(((len(name) - w).norm() / len(name) / w.numel() ** 0.5).item(), rel=1e-5)
 
 
 def stream(kinds: Tensor) -> Stream:
@@ -384,7 +421,7 @@ def test_rows_that_cannot_be_told_apart_are_an_anomaly() -> None:
     with pytest.raises(Anomaly, match="pooled: saw 1 rows of a stream of 4 tokens"):
         gather.gram_of(torch.randn(1, 6), mixed, "pooled")
     gram = gather.gram_of(torch.randn(1, 6), stream(torch.tensor([[3, 1, 1, 1]])), "pooled")
-    assert gram.seen.tolist() == [0, 1, 0, 0]
+    assert dict(zip(KINDS, gram.seen.tolist(), strict=True)) == dict.fromkeys(KINDS, 0) | {"image": 1}
 
 
 def test_batches_are_joined_as_far_as_memory_allows() -> None:
@@ -406,3 +443,105 @@ def test_batches_are_joined_as_far_as_memory_allows() -> None:
     assert [len(b["input_ids"]) for b in joined(parts, 41)] == [5, 1, 2]
     other = {"input_ids": parts[0]["input_ids"], "attention_mask": parts[0]["attention_mask"]}
     assert len(joined([parts[0], other], 10**6)) == 2
+
+
+def originals(anatomy: Any) -> dict[str, Tensor]:
+    return {n: host.w.dense().detach().clone() for n, host in (*anatomy.linears(), *anatomy.embeddings())}
+
+
+@pytest.mark.parametrize("fit", [AWQ(3, 8), SparseGPT(0.5), SparseGPT(0.5, "2:4")])
+@pytest.mark.parametrize("name", ["llava", "gemma3"])
+def test_other_methods_see_the_trimmed_model_and_what_they_make_runs(name: str, fit: Any) -> None:
+    anatomy, batches = made(name)
+    before, spy = originals(anatomy), Spy(fit)
+    reports = {r.name: r for r in walk(anatomy, batches, spy, ["language"])}
+    seen, hosts = through_the_library(anatomy, batches), dict(anatomy.linears())
+    for linear, gram in spy.grams.items():
+        assert close(gram.read(), seen[linear].T @ seen[linear]), linear
+        assert close(gram.mean_abs(), seen[linear].abs().mean(0)), linear
+        w, v, x = before[linear].double(), hosts[linear].w.dense().double(), seen[linear]
+        assert reports[linear].error == pytest.approx((((w - v) @ x.T).norm() / (w @ x.T).norm()).item(), rel=1e-3)
+        assert reports[linear].bits == bits(hosts[linear].w) / w.numel()
+        assert isinstance(hosts[linear].w, Chain if isinstance(fit, AWQ) else Masked)
+
+
+@pytest.mark.parametrize("first", [GPTQ(2, 8), SparseGPT(0.5)])
+@pytest.mark.parametrize("name", ["llava", "gemma3", "llama"])
+def test_what_was_lost_is_given_back_on_the_compressed_models_inputs(name: str, first: Any) -> None:
+    """Errors are against the original matrices, and the thin factors are counted."""
+    anatomy, batches = made(name)
+    before, everything = originals(anatomy), targets(name)
+    compressed = {r.name: r for r in walk(anatomy, batches, first, everything)}
+    was = {n: host.w for n, host in (*anatomy.linears(), *anatomy.embeddings())}
+    spy = Spy(EoRA(4))
+    reports = walk(anatomy, batches, spy, everything, source=before.__getitem__)
+    assert {r.name for r in reports} == set(compressed)
+    seen, hosts = through_the_library(anatomy, batches), dict(anatomy.linears()) | dict(anatomy.embeddings())
+    tied = {other for pair in anatomy.aliases() for other in pair}
+    assert ("lm_head" in tied) == (name == "gemma3")
+    for report in reports:
+        w = hosts[report.name].w
+        assert isinstance(w, Sum)
+        assert next(iter(w)) is was[report.name], "what there was stays as it was"
+        assert report.bits == pytest.approx(
+            compressed[report.name].bits + 32 * 4 * sum(w.shape) / (w.shape[0] * w.shape[1])
+        )
+        if report.name in seen and report.name not in tied and report.name in spy.grams:
+            x, gap = seen[report.name], before[report.name].double() - w.dense().double()
+            assert close(spy.grams[report.name].read(), x.T @ x), report.name
+            whole = (before[report.name].double() @ x.T).norm()
+            assert report.error == pytest.approx(((gap @ x.T).norm() / whole).item(), rel=2e-3, abs=1e-6)
+            plain = SVD(4)(was[report.name], Site("", lambda n=report.name: before[n])).dense().double()
+            assert report.error <= ((before[report.name] - plain) @ x.T).norm() / whole * (1 + 1e-3) + 1e-6
+            bare = ((before[report.name] - was[report.name].dense().double()) @ x.T).norm() / whole
+            assert report.error < bare
+    with torch.no_grad():
+        assert anatomy.model(**batches[0]).logits.isfinite().all()
+
+
+def test_a_table_whose_input_is_never_seen_gets_the_plain_svd() -> None:
+    anatomy, batches = made("llama")
+    before = originals(anatomy)
+    walk(anatomy, batches, RTN(2, 8), ["embedding"])
+    table = dict(anatomy.embeddings())["model.embed_tokens"]
+    expected = SVD(3)(table.w, Site("", lambda: before["model.embed_tokens"])).dense()
+    (report,) = walk(anatomy, batches, EoRA(3), ["embedding"], source=before.__getitem__)
+    assert torch.equal(table.w.dense(), expected)
+    gap = before["model.embed_tokens"] - expected
+    assert report.error == pytest.approx((gap.norm() / before["model.embed_tokens"].norm()).item(), rel=1e-4)
+
+
+def test_a_rank_above_a_side_is_refused_before_any_work() -> None:
+    anatomy, batches = made("llava")
+    before = originals(anatomy)
+    with pytest.raises(BadInput, match=r"r: got 33 for \d+ x \d+; accepted: 1 to \d+ \(nearest: \d+\)"):
+        walk(anatomy, batches, EoRA(33), ["language"], source=before.__getitem__)
+    assert all(isinstance(host.w, Dense) for _, host in anatomy.linears())
+
+
+@pytest.mark.parametrize("stop", [0, 2, 4])
+def test_giving_back_goes_on_where_it_was_stopped(stop: int) -> None:
+    def fresh() -> tuple[Any, list[dict[str, Tensor]], dict[str, Tensor]]:
+        anatomy, batches = made("gemma3")
+        before = originals(anatomy)
+        walk(anatomy, batches, AWQ(3, 8), ["language", "embedding"])
+        return anatomy, batches, before
+
+    stored: dict[int, dict[str, Weight]] = {}
+    whole, batches, before = fresh()
+    walk(whole, batches, EoRA(3), ["language", "embedding"], source=before.__getitem__,
+         on_layer=lambda i, r, h: stored.setdefault(i, {n: host.w for n, host in h.items()}))  # fmt: skip
+    rest, batches, before = fresh()
+    asked: list[str] = []
+
+    def read(name: str) -> Tensor:
+        asked.append(name)
+        return before[name]
+
+    walk(rest, batches, EoRA(3), ["language", "embedding"], source=read,
+         done=lambda index: stored[index] if index <= stop else None)  # fmt: skip
+    for (path, a), (_, b) in zip(whole.linears(), rest.linears(), strict=True):
+        for key, value in a.w.state_dict().items():
+            assert torch.equal(value, b.w.state_dict()[key]), path
+        assert [type(leaf) for leaf in leaves(a.w)] == [type(leaf) for leaf in leaves(b.w)]
+    assert set(asked) == {name for index, made in stored.items() if index > stop for name in made}

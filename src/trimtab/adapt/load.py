@@ -24,7 +24,7 @@ class LoadAdapter:
         where="ICLR 2022, arXiv 2106.09685",
         saves="none",
         establishes=("adapter",),
-        preserves=("on_grid", "masked", "adapter", "tokens_kept"),
+        preserves=("on_grid", "masked", "low_rank", "adapter", "tokens_kept", "cache_kept"),
         departures="DoRA's m / ||W + s B A|| is computed once, on the base as it is here (quantized, say), and kept as "
         "one factor for each row.",
     )

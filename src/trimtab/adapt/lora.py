@@ -59,7 +59,7 @@ class LoRA:
         saves="none",
         needs="gradients",
         establishes=("adapter",),
-        preserves=("on_grid", "masked", "adapter", "tokens_kept"),
+        preserves=("on_grid", "masked", "low_rank", "adapter", "tokens_kept", "cache_kept"),
         departures="A begins uniform in +-1/sqrt(in), as in PEFT. On a pruned matrix the correction is kept to the "
         "mask and merged at the end.",
     )
@@ -76,6 +76,10 @@ class LoRA:
         for name in ("epochs", "num_samples", "batch_size", "patience", "learning_rate", "lora_alpha"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name}: got {getattr(self, name)}; accepted: above 0")
+
+    def stored(self, rows: int, width: int, before: int) -> int:
+        """Bits that are stored for a matrix for which ``before`` were: the factors in 16 bits beside it."""
+        return before + 16 * self.r * (rows + width)
 
     @property
     def scale(self) -> float:

@@ -41,8 +41,8 @@ class Merge:
         where="ICLR 2022, arXiv 2106.09685",
         saves="none",
         establishes=("on_grid", "masked"),
-        preserves=("tokens_kept",),
-        consumes=("adapter", "on_grid", "masked"),
+        preserves=("tokens_kept", "cache_kept"),
+        consumes=("adapter", "low_rank", "on_grid", "masked"),
         departures="A quantized base is rounded again by min-max with the search of RTN, not by the method that made "
         "it: calibration was on other weights.",
     )

@@ -7,7 +7,7 @@ from importlib import import_module
 from transformers import PreTrainedModel
 
 from trimtab.anatomy.attention import open_door
-from trimtab.anatomy.base import Anatomy, Block
+from trimtab.anatomy.base import Anatomy, Block, reaches
 from trimtab.anatomy.families import FAMILIES
 from trimtab.core.errors import BadInput, nearest
 from trimtab.core.firstcalls import settle_first_calls
@@ -28,8 +28,9 @@ def of(model: PreTrainedModel) -> Anatomy:
             f"accepted: {', '.join(sorted(FAMILIES))}. How to add one: docs/adding-an-architecture.md"
         )
     module, _, name = FAMILIES[kind].partition(":")
-    family: type[Anatomy] = getattr(import_module(module), name)
-    missing = [path for path in family.NEEDS if not _reaches(model, path)]
+    found = getattr(import_module(module), name)
+    family: type[Anatomy] = found if isinstance(found, type) else found(model)
+    missing = [path for path in family.NEEDS if not reaches(model, path)]
     if missing:
         raise BadInput(
             f"model: {type(model).__name__} (model_type {kind!r}) has no {', '.join(missing)}, which its anatomy "
@@ -39,10 +40,3 @@ def of(model: PreTrainedModel) -> Anatomy:
     open_door(model)
     anatomy.host()
     return anatomy
-
-
-def _reaches(model: PreTrainedModel, path: str) -> bool:
-    found: object = model
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    return found is not None

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from typing import ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from trimtab.anatomy import masks
-from trimtab.anatomy.attention import See
+from trimtab.anatomy.attention import See, shown
 from trimtab.anatomy.base import Anatomy, Batch, Block, Part, placed, under
 from trimtab.anatomy.decoder import ids_and_valid
 from trimtab.anatomy.slots import Slots
@@ -52,6 +52,7 @@ class Clip(Anatomy):
     POOLED: ClassVar[tuple[str, ...]] = ("visual_projection", "text_projection")
     INPUTS: ClassVar[tuple[str, ...]] = ("pixel_values",)
     LOAD_AS: ClassVar[str] = "CLIPModel (both towers)"
+    JOIN: ClassVar[tuple[str, tuple[tuple[str, ...], ...]]] = ("visual_projection", (("visual_projection",),))
 
     @cached_property
     def tower(self) -> Tower:
@@ -65,7 +66,8 @@ class Clip(Anatomy):
     def start(self, batch: Batch) -> Stream:
         ids, valid = ids_and_valid(batch)
         if batch.get("pixel_values") is None:
-            raise BadInput("batch: pixel_values are missing; CLIP compares pictures with texts")
+            kind = self.model.config.model_type
+            raise BadInput(f"batch: pixel_values are missing; {kind!r} compares pictures with texts")
         positions = batch.get("position_ids")
         if positions is None:
             positions = torch.arange(ids.shape[1], device=ids.device)
@@ -75,18 +77,35 @@ class Clip(Anatomy):
         return self.tower.start(batch, text)
 
     def build(self) -> Sequence[Block]:
-        name = "visual_projection"
-        made = [*self.tower.blocks(), Block(name, "projector", self._join, ((name,),))]
+        name, stages = self.JOIN
+        made = [*self.tower.blocks(), Block(name, "projector", self._join, stages)]
         for index, layer in enumerate(self.model.text_model.encoder.layers):
             name = f"text_model.encoder.layers.{index}"
-            made.append(Block(name, "language", partial(_run, layer), under(name, STAGES)))
+            made.append(Block(name, "language", partial(self._run, layer), under(name, STAGES)))
         return made
+
+    def pooled_picture(self, x: Float[Tensor, "n t d"]) -> Float[Tensor, "n e"]:
+        """A picture's place in the common space, from its patches behind the last layer."""
+        found: Tensor = self.model.visual_projection(self.model.vision_model.post_layernorm(x[:, 0]))
+        return found
+
+    def pooled_text(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b e"]:
+        """A text's place in the common space, from the head's input."""
+        found: Tensor = self.model.text_projection(x)
+        return found
+
+    def mask(self, text: Stream) -> Bool[Tensor, "b 1 t t"] | None:
+        """Which words see which."""
+        return masks.causal(text.positions, text.positions, text.valid, None)
+
+    def _run(self, layer: Any, stream: Stream, slots: Slots | None, see: See | None) -> Stream:
+        with shown(layer.self_attn, see):
+            return replace(stream, x=layer(stream.x, attention_mask=self.mask(stream)))
 
     def _join(self, stream: Stream, slots: Slots | None, see: See | None) -> Stream:
         assert isinstance(stream, Seeing)
         assert stream.text is not None
-        text = stream.text
-        pictures = self.model.visual_projection(self.model.vision_model.post_layernorm(stream.x[:, 0]))
+        text, pictures = stream.text, self.pooled_picture(stream.x)
         return Paired(text.x, text.positions, text.kinds, text.valid, text.source, text.side, pictures)
 
     def head_input(self, stream: Stream) -> Tensor:
@@ -99,15 +118,10 @@ class Clip(Anatomy):
     def head(self, stream: Stream) -> Match:
         assert isinstance(stream, Paired)
         assert stream.pictures is not None
-        texts = _unit(self.model.text_projection(self.head_input(stream)))
+        texts = _unit(self.pooled_text(self.head_input(stream)))
         pictures = _unit(stream.pictures)
         return Match((texts @ pictures.T * self.model.logit_scale.exp()).T, pictures, texts)
 
 
 def _unit(x: Float[Tensor, "b d"]) -> Float[Tensor, "b d"]:
     return nn.functional.normalize(x, dim=-1, eps=0.0)
-
-
-def _run(layer: nn.Module, stream: Stream, slots: Slots | None, see: See | None) -> Stream:
-    mask = masks.causal(stream.positions, stream.positions, stream.valid, None)
-    return replace(stream, x=layer(stream.x, attention_mask=mask, see=see))

@@ -13,7 +13,7 @@ from trimtab.anatomy.decoder import Decoder, rotary_of
 from trimtab.core.errors import unknown
 from trimtab.core.keep import Stream
 
-LAYOUT = ("llama", "mistral", "qwen2", "qwen3")
+LAYOUT = ("llama", "mistral", "qwen2", "qwen2_5_vl_text", "qwen2_vl_text", "qwen3", "qwen3_vl_text")
 
 
 def decoder_of(name: str, module: Any) -> Decoder:
@@ -58,8 +58,7 @@ class Llama(Anatomy):
         return self.decoder.blocks()
 
     def head_input(self, stream: Stream) -> Tensor:
-        x: Tensor = self.model.model.norm(stream.x)
-        return x
+        return self.decoder.normed(stream.x)
 
     def head(self, stream: Stream) -> Tensor:
         logits: Tensor = self.model.lm_head(self.head_input(stream))

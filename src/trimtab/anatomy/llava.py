@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from jaxtyping import Float
 from torch import Tensor
@@ -11,9 +11,8 @@ from torch import Tensor
 from trimtab.anatomy.base import Part
 from trimtab.anatomy.decoder import Decoder
 from trimtab.anatomy.llama import decoder_of
-from trimtab.anatomy.vision import Tower
+from trimtab.anatomy.vision import Tower, depth_of
 from trimtab.anatomy.vlm import Joined, Seeing
-from trimtab.core.errors import BadInput
 
 
 class Llava(Joined):
@@ -50,18 +49,10 @@ class Llava(Joined):
     @cached_property
     def tower(self) -> Tower:
         module = self.model.model.vision_tower
-        return Tower("model.vision_tower", module, depth_of(self.model.config.vision_feature_layer, module))
+        depth = depth_of(self.model.config.vision_feature_layer, len(module.encoder.layers))
+        return Tower("model.vision_tower", module, depth)
 
     def project(self, stream: Seeing) -> Float[Tensor, "n d"]:
         features = stream.x[:, 1:] if self.model.config.vision_feature_select_strategy == "default" else stream.x
         projected: Tensor = self.model.model.multi_modal_projector(features)
         return projected.flatten(0, 1)
-
-
-def depth_of(chosen: object, module: Any) -> int:
-    """How many layers of a CLIP tower are run for the hidden states of layer ``chosen``, counted as the library does
-    (0: before the first). Raises BadInput for a list of layers, or one that is not there."""
-    count = len(module.encoder.layers)
-    if not isinstance(chosen, int) or not -count - 1 <= chosen <= count:
-        raise BadInput(f"vision_feature_layer: got {chosen}; accepted: one layer from {-count - 1} to {count}")
-    return chosen if chosen >= 0 else count + 1 + chosen

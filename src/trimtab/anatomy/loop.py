@@ -1,7 +1,8 @@
 """The loop that drives the blocks: the whole prompt once (``prefill``), then token by token (``step``).
 
-Policies drop tokens on the way; those that stay keep their positions, and logits are handed back at the original
-length, NaN where a token was dropped. Without policies nothing is moved, so that ``keep=1.0`` is the same bit for bit.
+Token policies drop or merge tokens on the way; those that stay keep their positions, and logits are handed back at the
+original length, NaN where a token was dropped. Cache policies change what a layer stores, once it has run. Without
+policies nothing is moved, so that ``keep=1.0`` is the same bit for bit.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Integer
@@ -19,20 +20,26 @@ from trimtab.anatomy.base import Anatomy, Batch
 from trimtab.anatomy.decoder import GRID
 from trimtab.anatomy.slots import Slots
 from trimtab.core.errors import BadInput, Refused
-from trimtab.core.keep import Place, Sight, Stream
+from trimtab.core.evict import CachePolicy
+from trimtab.core.keep import Act, Merge, Place, Sight, Stream
 
 ALIGN = 16
 
 
 @runtime_checkable
 class Policy(Protocol):
-    """What the loop asks of a token policy; ``trimtab.core.keep.Keep`` is the one that methods make."""
+    """What the loop asks of a token policy; methods make ``Keep`` and ``Merge`` of ``trimtab.core.keep``."""
 
     @property
     def at(self) -> Place: ...
+    @property
+    def act(self) -> Act: ...
 
     def chosen(self, sight: Sight) -> Bool[Tensor, "b t"]:
         """True at every token that stays."""
+
+
+Policies = Sequence[Policy | CachePolicy]
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class Kept:
 @dataclass(frozen=True)
 class Output:
     """``logits`` (b, T, vocabulary) at the original length, or what the head of a model without logits answers;
-    ``stream`` as it entered the head; ``slots`` as they were given, filled; ``kept`` for each policy."""
+    ``stream`` as it entered the head; ``slots`` as they were given, filled; ``kept`` for each token policy."""
 
     logits: Any
     stream: Stream
@@ -57,17 +64,20 @@ class Output:
 def prefill(
     anatomy: Anatomy,
     batch: Batch,
-    policies: Sequence[Policy] = (),
+    policies: Policies = (),
     slots: Slots | None = None,
     *,
     logits_to_keep: int = 0,
 ) -> Output:
-    """Run a batch of prompts. ``slots``, empty ones, are filled. ``logits_to_keep``: only for the last n tokens of the
-    original sequence, 0 for all. Raises BadInput for a policy at a layer that is not there, Refused for what cannot be
-    done faithfully."""
-    chosen = by_layer(anatomy, policies)
+    """Run a batch of prompts. ``slots``, empty ones, are filled, and kept from then on by the cache policies, which
+    change nothing where there are none. ``logits_to_keep``: only for the last n tokens of the original sequence, 0 for
+    all. Raises BadInput for a policy at a layer that is not there, Refused for what cannot be done faithfully."""
+    chosen, cache = by_layer(anatomy, policies), of_cache(anatomy, policies)
     if slots is not None and slots.length:
         raise Refused("slots: got a cache that is not empty; accepted: an empty one, or step() for the next tokens")
+    looked = slots is not None and any(policy.at.when == "prefill" for policy in cache)
+    if slots is not None:
+        slots.policies = cache
     stream = anatomy.embed(batch)
     length, kept = stream.x.shape[1], []
     grid_shift = past_the_grid(stream)
@@ -75,12 +85,14 @@ def prefill(
     sight = Sight(stream, 0)
     for number, index in enumerate(anatomy.layers()):
         if number in chosen:
-            stream, counts = drop(chosen[number], replace(sight, stream=stream, layer=number))
+            stream, counts = shortened(chosen[number], replace(sight, stream=stream, layer=number))
             kept.append(counts)
         seen: list[Sight] = []
-        see = _witness(stream, number + 1, seen) if number + 1 in chosen else None
+        see = _witness(stream, number + 1, seen) if looked or number + 1 in chosen else None
         stream = anatomy.blocks()[index](stream, slots, see)
         sight = seen[-1] if seen else sight
+        if slots is not None:
+            slots.settle(number, sight)
     whole = stream.valid is valid
     if slots is not None:
         slots.advance(positions, valid)
@@ -99,7 +111,8 @@ def step(
     *,
     logits_to_keep: int = 0,
 ) -> Output:
-    """The next tokens, as text; their positions follow the newest that went into ``slots``."""
+    """The next tokens, as text; their positions follow the newest that went into ``slots``. Several at once see one
+    another, and cache policies act on them together."""
     if slots.following is None:
         raise BadInput("slots: got an empty cache; accepted: one that prefill() has filled")
     if valid is None:
@@ -109,8 +122,9 @@ def step(
     if slots.shift is not None:
         place = positions + slots.shift[:, None]
         stream = replace(stream, side={**stream.side, GRID: place[..., None].expand(-1, -1, 3)})
-    for index in anatomy.layers():
+    for number, index in enumerate(anatomy.layers()):
         stream = anatomy.blocks()[index](stream, slots)
+        slots.settle(number)
     slots.advance(positions, valid)
     return Output(_logits(anatomy, stream, ids.shape[1], logits_to_keep, True), stream, slots)
 
@@ -124,23 +138,32 @@ def past_the_grid(stream: Stream) -> Integer[Tensor, " b"] | None:
     return furthest - stream.positions.masked_fill(~stream.valid, -1).amax(1)
 
 
-def drop(policy: Policy, sight: Sight) -> tuple[Stream, Kept]:
+def shortened(policy: Policy, sight: Sight) -> tuple[Stream, Kept]:
     """The stream without what ``policy`` gives up; the last valid token of each row always stays.
 
     Rows that keep fewer tokens than others are filled up on the left, so that the newest token stays last, and all of
     them to a multiple of ``ALIGN`` where that is shorter than the stream: attention over 141 bfloat16 tokens takes
     twice the time of attention over 144 (torch 2.13, AMX).
     """
-    stream = sight.stream
-    here = torch.arange(stream.x.shape[1], device=stream.x.device)
-    last = here == (here * stream.valid).amax(1, keepdim=True)
-    chosen = stream.valid & (policy.chosen(sight) | last)
+    stream, chosen = _acted(policy, sight)
     counts = Kept(stream.valid.sum(1), chosen.sum(1))
     if torch.equal(chosen, stream.valid):
-        return stream, counts
+        return sight.stream, counts
     size = min(ceil(int(counts.after.max()) / ALIGN) * ALIGN, stream.x.shape[1])
     order = chosen.long().argsort(dim=1, stable=True)[:, -size:]  # the chosen ones, in order, on the right
     return stream.gather(order, chosen.gather(1, order)), counts
+
+
+def _acted(policy: Policy, sight: Sight) -> tuple[Stream, Bool[Tensor, "b t"]]:
+    """The stream, with all that merges in what it goes into, and which of its tokens stay."""
+    stream = sight.stream
+    here = torch.arange(stream.x.shape[1], device=stream.x.device)
+    last = here == (here * stream.valid).amax(1, keepdim=True)
+    if policy.act == "merge":
+        into = torch.where(last, here, cast(Merge, policy).into(sight))
+        return stream.fold(into), stream.valid & (into == here)
+    chosen = stream.valid & (policy.chosen(sight) | last)
+    return stream, chosen
 
 
 def _witness(stream: Stream, layer: int, found: list[Sight]) -> Any:
@@ -150,20 +173,38 @@ def _witness(stream: Stream, layer: int, found: list[Sight]) -> Any:
     return see
 
 
-def by_layer(anatomy: Anatomy, policies: Sequence[Policy]) -> dict[int, Policy]:
-    """The policy of each layer that has one. Raises BadInput for a layer that is not there, Refused for two at one."""
+def by_layer(anatomy: Anatomy, policies: Policies) -> dict[int, Policy]:
+    """The token policy of each layer that has one. Raises BadInput for a layer that is not there, Refused for two at
+    one."""
+    if any(policy.at.axis == "token" for policy in policies) and not anatomy.decodes:
+        kind = anatomy.model.config.model_type
+        raise Refused(f"policies: token policies need a model that generates text in the loop; {kind!r} does not")
     chosen: dict[int, Policy] = {}
     for policy in policies:
+        if policy.at.axis != "token":
+            continue
         layer, count = policy.at.layer, len(anatomy.layers())
         if not 0 <= layer < count:
             raise BadInput(f"layer: got {layer}; accepted: 0 to {count - 1}, the decoder's layers")
         if layer in chosen:
             raise Refused(f"layer: got two token policies at layer {layer}; accepted: one for each layer")
-        chosen[layer] = policy
-    if chosen and not anatomy.decodes:
-        kind = anatomy.model.config.model_type
-        raise Refused(f"policies: token policies need a model that generates text; {kind!r} does not")
+        chosen[layer] = cast(Policy, policy)
     return chosen
+
+
+def of_cache(anatomy: Anatomy, policies: Policies) -> tuple[CachePolicy, ...]:
+    """The cache policies in the order in which they act: what chooses from the prompt, then what drops as it goes on,
+    then what stores in another form. Raises Refused for a model without a cache, or two that stand in one place."""
+    found = [cast(CachePolicy, policy) for policy in policies if policy.at.axis == "cache"]
+    if found and not anatomy.decodes:
+        kind = anatomy.model.config.model_type
+        raise Refused(f"policies: cache policies need a model that generates text in the loop; {kind!r} does not")
+    looking = sum(policy.at.when == "prefill" for policy in found)
+    coding = sum(policy.act == "requantize" for policy in found)
+    for count, what in ((looking, "choose from the prompt"), (coding, "store entries in another form")):
+        if count > 1:
+            raise Refused(f"policies: got {count} cache policies that {what}; accepted: one")
+    return tuple(sorted(found, key=lambda policy: (policy.act == "requantize", policy.at.when == "step")))
 
 
 def _logits(anatomy: Anatomy, stream: Stream, length: int, last: int, whole: bool) -> Any:

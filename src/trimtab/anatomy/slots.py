@@ -1,12 +1,13 @@
 """The KV cache of our loop: keys and values with the position and validity of each entry.
 
 The library's attention layers know it as ``past_key_values`` and call ``update``; the loop calls ``extend`` before the
-layer. Layers may hold different tokens: those behind a token policy hold only what it kept.
+layer and ``settle`` after it, when cache policies decide what stays. Layers may hold different tokens: those behind a
+token policy hold only what it kept.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -14,23 +15,15 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from trimtab.anatomy.recent import Recent
-
-
-@dataclass
-class Slot:
-    """One layer's entries, in the order in which they came."""
-
-    positions: Integer[Tensor, "b s"]
-    valid: Bool[Tensor, "b s"]
-    k: Float[Tensor, "b g s d"] | None = None
-    v: Float[Tensor, "b g s d"] | None = None
+from trimtab.core.evict import CachePolicy
+from trimtab.core.keep import Sight
+from trimtab.core.slot import Slot
 
 
 class Slots:
     """``layers`` by index; ``length`` how many tokens of the sequence went by, dropped ones included; ``following``
     (b,) the position of each row's next token; ``shift`` (b,), where rotary angles follow a grid, by how much a later
-    word's place on it is past its position.
-    """
+    word's place on it is past its position; ``policies``: who decides what is stored, in the order of acting."""
 
     is_compileable = False
     is_croppable = False
@@ -40,28 +33,43 @@ class Slots:
         self.length = 0
         self.following: Tensor | None = None
         self.shift: Tensor | None = None
-        self._recent = Recent()
+        self.policies: Sequence[CachePolicy] = ()
+        self._recent = Recent(16)
 
     def extend(
-        self, layer: int, positions: Integer[Tensor, "b t"], valid: Bool[Tensor, "b t"], window: int | None = None
-    ) -> tuple[Integer[Tensor, "b s"], Bool[Tensor, "b s"]]:
-        """Announce the tokens whose keys and values ``update`` will bring; (positions, valid) of all entries then."""
+        self,
+        layer: int,
+        positions: Integer[Tensor, "b t"],
+        valid: Bool[Tensor, "b t"],
+        window: int | None = None,
+        size: Float[Tensor, "b t"] | None = None,
+    ) -> tuple[Integer[Tensor, "b *g s"], Bool[Tensor, "b *g s"]]:
+        """Announce the tokens whose keys and values ``update`` will bring, with how many each stands for where some
+        were merged; (positions, valid) of all entries then."""
         slot = self.layers.get(layer)
         if slot is None:
-            slot = self.layers[layer] = Slot(positions, valid)
+            slot = self.layers[layer] = Slot(positions, valid, size=size)
         else:
             if window is not None:
                 self._forget(slot, window)
+            if slot.size is not None or size is not None:
+                slot.size = self._recent(_sizes, slot.size, size, slot.positions, positions)
             slot.positions = self._recent(_append, slot.positions, positions)
             slot.valid = self._recent(_append, slot.valid, valid)
         return slot.positions, slot.valid
 
     def update(self, k: Tensor, v: Tensor, layer: int, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
         """The library's cache call: store, and return all keys and values of the layer."""
-        slot = self.layers[layer]
-        slot.k = k if slot.k is None else torch.cat([slot.k, k], 2)
-        slot.v = v if slot.v is None else torch.cat([slot.v, v], 2)
-        return slot.k, slot.v
+        self.layers[layer].append(k, v)
+        return self.layers[layer].read()
+
+    def settle(self, layer: int, sight: Sight | None = None) -> None:
+        """Let the policies act on a layer that has run: all on the prompt, whose ``sight`` is given, later those that
+        act at every step."""
+        for policy in self.policies:
+            once = policy.at.when == "prefill"
+            if not once or sight is not None:
+                policy.settle(self.layers[layer], sight if once else None, self._recent)
 
     def advance(self, positions: Integer[Tensor, "b t"], valid: Bool[Tensor, "b t"]) -> None:
         """Count tokens that went through all layers, at their original number and positions."""
@@ -70,26 +78,25 @@ class Slots:
         self.following = newest if self.following is None else torch.maximum(self.following, newest)
 
     def _forget(self, slot: Slot, window: int) -> None:
-        """Drop leading entries that no later query can see, once they are as many as the window."""
-        if slot.positions.shape[1] < 2 * window or slot.k is None or slot.v is None or self.following is None:
+        """Free what no later query can see, once there may be as much of it as the window holds. Entries that will be
+        coded together stay until they are, so that what a group holds does not depend on the rest of the batch."""
+        if slot.valid.shape[-1] < 2 * window or slot.k is None or self.following is None:
             return
-        self._cut(slot, self._recent(_first_alive, slot.positions, self.following, window))
+        grouping = any(policy.act == "requantize" for policy in self.policies)
+        count = slot.grouped if grouping else slot.valid.shape[-1]
+        alive = self._recent(_near, slot.positions, slot.valid, self.following, window, count)
+        if not self._recent(torch.equal, alive, slot.valid):
+            slot.keep(alive, self._recent)
 
     def shed(self) -> None:
-        """Free the leading places that are padding in every row, by which the loop rounds up a shortened stream."""
+        """Free the places that are padding in every row, by which the loop rounds up a shortened stream."""
         for slot in self.layers.values():
-            self._cut(slot, self._recent(_padding, slot.valid))
-
-    def _cut(self, slot: Slot, start: int) -> None:
-        if not start or slot.k is None or slot.v is None:
-            return
-        slot.positions = self._recent(_from, slot.positions, start)
-        slot.valid = self._recent(_from, slot.valid, start)
-        slot.k, slot.v = slot.k[:, :, start:].clone(), slot.v[:, :, start:].clone()
+            if slot.k is not None and slot.older is None and self._recent(_loose, slot.valid):
+                slot.keep(slot.valid, self._recent)
 
     def nbytes(self) -> int:
-        """Bytes of all stored keys and values."""
-        return sum(t.nbytes for slot in self.layers.values() for t in (slot.k, slot.v) if t is not None)
+        """Bytes of all stored keys and values, in whatever form."""
+        return sum(slot.nbytes for slot in self.layers.values())
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """What ``generate`` asks: the tokens that went by, which is more than are stored where some were dropped."""
@@ -97,17 +104,27 @@ class Slots:
 
 
 def _append(old: Tensor, new: Tensor) -> Tensor:
-    return torch.cat([old, new], 1)
+    """What is announced for all key heads is so for each."""
+    return torch.cat([old, new if old.ndim == 2 else new[:, None].expand(-1, old.shape[1], -1)], -1)
 
 
-def _from(old: Tensor, start: int) -> Tensor:
-    return old[:, start:]
+def _sizes(old: Tensor | None, new: Tensor | None, before: Tensor, after: Tensor) -> Tensor:
+    """Sizes of entries at the positions ``before`` and ``after``, 1 where none are given."""
+    first = torch.ones(before.shape, device=before.device) if old is None else old
+    return _append(first, torch.ones(after.shape, device=after.device) if new is None else new)
 
 
-def _padding(valid: Bool[Tensor, "b s"]) -> int:
-    return int((~valid.any(0)).long().cumprod(0).sum())
+def _near(
+    positions: Integer[Tensor, "b *g s"],
+    valid: Bool[Tensor, "b *g s"],
+    following: Integer[Tensor, " b"],
+    window: int,
+    count: int,
+) -> Bool[Tensor, "b *g s"]:
+    """True where the next token still sees the entry, and at every valid one behind the first ``count``."""
+    near = following.view(-1, *(1,) * (positions.ndim - 1)) - positions < window
+    return valid & (near | (torch.arange(positions.shape[-1], device=positions.device) >= count))
 
 
-def _first_alive(positions: Integer[Tensor, "b s"], following: Integer[Tensor, " b"], window: int) -> int:
-    dead = following[:, None] - positions >= window
-    return int(dead.all(0).long().cumprod(0).sum())
+def _loose(valid: Bool[Tensor, "b *g s"]) -> bool:
+    return int(valid.sum(-1).max()) < valid.shape[-1]

@@ -1,4 +1,4 @@
-"""A model with token policies, called and generating like the library's: its forward is our loop.
+"""A model with token and cache policies, called and generating like the library's: its forward is our loop.
 
 ``generate`` (greedy or sampled) hands over masks and positions of the whole sequence; they are right, because tokens
 that stay keep their positions, and for decoding the slots' own are trusted. Logits have the original length, NaN at
@@ -17,7 +17,7 @@ from transformers.generation import GenerationMode
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from trimtab.anatomy.base import Anatomy
-from trimtab.anatomy.loop import Policy, prefill, step
+from trimtab.anatomy.loop import Policies, of_cache, prefill, step
 from trimtab.anatomy.slots import Slots
 from trimtab.core.errors import BadInput, Refused
 
@@ -32,11 +32,17 @@ class Trimmed(nn.Module, GenerationMixin):
     input_modalities = ("image", "text")
     _is_stateful = False
 
-    def __init__(self, anatomy: Anatomy, policies: Sequence[Policy] = ()) -> None:
+    def __init__(self, anatomy: Anatomy, policies: Policies = ()) -> None:
         super().__init__()
         self.anatomy, self.policies = anatomy, tuple(policies)
         self.model = anatomy.model
         self.config, self.generation_config = anatomy.model.config, anatomy.model.generation_config
+
+    @property
+    def cached(self) -> bool:
+        """Whether what it says depends on how it came there: a cache policy acts between tokens, and a text read at
+        once does not show it."""
+        return bool(of_cache(self.anatomy, self.policies))
 
     @property
     def device(self) -> torch.device:
@@ -132,22 +138,23 @@ class Trimmed(nn.Module, GenerationMixin):
         if model_kwargs.get("past_key_values") is None and generation_config.use_cache is not False:
             model_kwargs["past_key_values"] = Slots()
 
+    def _update_model_kwargs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """What belongs to a new token (its mask, position and type) is for the library's own class to say."""
+        found: dict[str, Any] = self.anatomy.model._update_model_kwargs_for_generation(*args, **kwargs)
+        return found
+
     def _expand_inputs_for_generation(
         self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Tensor | None = None, **kwargs: Any
     ) -> tuple[Tensor, dict[str, Any]]:
         """Each row ``expand_size`` times, and with every copy all of the row's pictures, in their order."""
-        others = [name for name in self.anatomy.INPUTS if name != "pixel_values" and kwargs.get(name) is not None]
-        if expand_size > 1 and others:
-            raise Refused(f"num_return_sequences: got {expand_size}; accepted with {', '.join(others)}: 1")
-        pixels = kwargs.pop("pixel_values", None)
-        if pixels is not None and expand_size > 1 and input_ids is not None:
-            here = (input_ids == self.config.image_token_id).sum(1)
-            counts = (here * len(pixels) // here.sum().clamp(min=1)).tolist()
-            pixels = torch.cat([part.repeat(expand_size, 1, 1, 1) for part in pixels.split(counts)])
+        whole = [name for name in self.anatomy.INPUTS if name not in self.anatomy.ROWS and kwargs.get(name) is not None]
+        shown = {name: kwargs.pop(name) for name in whole}
+        if expand_size > 1 and shown and input_ids is not None:
+            shown = self.anatomy.copies(input_ids, shown, expand_size)
         input_ids, kwargs = GenerationMixin._expand_inputs_for_generation(
             self, expand_size, is_encoder_decoder, input_ids, **kwargs
         )
-        return input_ids, kwargs | ({} if pixels is None else {"pixel_values": pixels})
+        return input_ids, kwargs | shown
 
 
 def _own(cache: object) -> Slots | None:

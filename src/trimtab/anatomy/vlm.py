@@ -13,12 +13,13 @@ from torch import Tensor
 
 from trimtab.anatomy.attention import See
 from trimtab.anatomy.base import Anatomy, Batch, Block, under
-from trimtab.anatomy.decoder import Decoder
+from trimtab.anatomy.decoder import GRID, Decoder
 from trimtab.anatomy.slots import Slots
-from trimtab.core.errors import BadInput
+from trimtab.core.errors import BadInput, Refused
 from trimtab.core.keep import Stream
 from trimtab.core.stats import IMAGE
 
+VIDEOS = ("pixel_values_videos", "video_grid_thw")
 PLACE = "placeholder"  # (b, t) True where a feature of a picture goes, in ``Stream.side`` until it is there
 
 
@@ -81,13 +82,24 @@ class Joined(Anatomy):
         return found
 
     def text(self, batch: Batch) -> Stream:
-        """The prompt's words, with their kinds; placeholders without pictures are words like any other."""
-        words = self.decoder.start(batch)
+        """The prompt's words, with their kinds; placeholders without pictures are words like any other. Raises BadInput
+        for videos."""
+        for name in VIDEOS:
+            if batch.get(name) is not None:
+                raise BadInput(f"{name}: got a video; accepted: pictures ({', '.join(self.INPUTS)}) and text")
+        words = self.decoder.start(self._known(batch))
         if batch.get(self.INPUTS[0]) is None:
             return words
         here = self.placeholders(batch["input_ids"])
         kinds = torch.where(here & words.valid, IMAGE, words.kinds)
         return replace(words, kinds=kinds, side={**words.side, PLACE: here})
+
+    def _known(self, batch: Batch) -> Batch:
+        """A placeholder that is no word of the table is written as word 0, as in the library."""
+        config, ids = self.model.config, batch.get("input_ids")
+        if ids is None or config.image_token_id < config.get_text_config().vocab_size:
+            return batch
+        return {**batch, "input_ids": ids.masked_fill(self.placeholders(ids), 0)}
 
     def start(self, batch: Batch) -> Stream:
         text = self.text(batch)
@@ -120,12 +132,39 @@ class Joined(Anatomy):
         """The words with features at their placeholders. Raises BadInput where their numbers differ."""
         side = dict(text.side)
         here = side.pop(PLACE)
-        if int(here.sum()) != len(features):
-            raise BadInput(
-                f"{self.INPUTS[0]}: got pictures of {len(features)} tokens, but input_ids hold {int(here.sum())} image "
-                "tokens; the processor writes one for each (truncated, or another processor's prompt?)"
-            )
+        self._fit(len(features), int(here.sum()))
         return replace(text, x=text.x.masked_scatter(here[..., None], features.to(text.x.dtype)), side=side)
+
+    def _fit(self, tokens: int, places: int) -> None:
+        if tokens != places:
+            raise BadInput(
+                f"{self.INPUTS[0]}: got pictures of {tokens} tokens, but input_ids hold {places} image tokens; the "
+                "processor writes one for each (truncated, or another processor's prompt?)"
+            )
+
+    def tokens(self, batch: Batch) -> list[int]:
+        """How many image tokens each of the pictures stands for, in their order: here, all of them for as many. Raises
+        Refused where other inputs than pictures say how many."""
+        others = [name for name in self.INPUTS[1:] if batch.get(name) is not None]
+        if others:
+            raise Refused(f"num_return_sequences: got more than 1; accepted with {', '.join(others)}: 1")
+        count = len(batch[self.INPUTS[0]])
+        return [int(self.placeholders(batch["input_ids"]).sum()) // count] * count
+
+    def places(self, stream: Stream) -> Integer[Tensor, "b t *axes"]:
+        words = stream.text if isinstance(stream, Seeing) and stream.text is not None else stream
+        return words.side.get(GRID, words.positions)
+
+    def copies(self, ids: Integer[Tensor, "b t"], shown: Batch, times: int) -> Batch:
+        if shown.get(self.INPUTS[0]) is None:
+            return shown
+        tokens, rooms = self.tokens({"input_ids": ids, **shown}), self.placeholders(ids).sum(1).tolist()
+        self._fit(sum(tokens), sum(rooms))
+        return self.pick(shown, [index for row in owned(tokens, rooms) for index in row * times])
+
+    def pick(self, batch: Batch, order: list[int]) -> Batch:
+        """What belongs to the pictures at ``order``."""
+        return {name: batch[name][order] for name in self.INPUTS if batch.get(name) is not None}
 
     def head_input(self, stream: Stream) -> Tensor:
         x: Tensor = self.decoder.module.norm(stream.x)
@@ -154,6 +193,17 @@ def blind(text: Stream) -> Seeing:
     """No pictures at all: an empty batch, which the tower's blocks pass on untouched."""
     none = torch.zeros(0, 1, dtype=torch.long, device=text.x.device)
     return Seeing(text.x.new_zeros(0, 1, 1), none, none, none.bool(), none, text=text)
+
+
+def owned(tokens: Sequence[int], rooms: Sequence[int]) -> list[list[int]]:
+    """The pictures of each row by index, from the tokens that each stands for and the placeholders of each row."""
+    found, at = [], 0
+    for room in rooms:
+        first = at
+        while room > 0 and at < len(tokens):
+            room, at = room - tokens[at], at + 1
+        found.append([*range(first, at)])
+    return found
 
 
 def patches(x: Float[Tensor, "n t d"]) -> dict[str, Any]:

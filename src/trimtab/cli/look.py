@@ -62,7 +62,7 @@ LISTS = {"methods": _methods, "models": _models, "data": _data, "recipes": _reci
 
 def listing(
     what: str = typer.Argument(..., help="methods, models, data or recipes."),
-    after: str = typer.Option(None, "--after", help="Only methods that may follow this one."),
+    after: str = typer.Option(None, "--after", help="What may follow this method on the same layers, and why not."),
     as_json: bool = JSON,
 ) -> None:
     """List what there is: methods, models, data or recipes."""
@@ -72,9 +72,9 @@ def listing(
     if after is not None:
         if what != "methods":
             raise BadInput(f"--after: goes with 'trimtab list methods', not {what!r}")
-        from trimtab import methods
+        from trimtab import order
 
-        rows = [row for row in rows if row["name"] in methods.after(after)]
+        rows = order.following(after)
     if as_json:
         say({what: rows})
     elif rows:

@@ -15,10 +15,11 @@ Family = Literal[
 class Card:
     """A published method.
 
-    ``needs``: what it must be given besides the weights. ``saves``: the axis on which INEFFECTIVE is judged.
-    ``baseline``: what it must beat at equal bytes, ``guarantee`` how surely: ``always`` on each seed, ``usual`` on the
-    mean of 20 seeds and on 18 of them. ``establishes``, ``preserves``, ``consumes``: names of invariants (see
-    ``trimtab.run.invariants``). ``departures``: where we differ from the paper, in words.
+    ``needs``: what it must be given besides the weights; ``wants_source``: the original matrices as well, which earlier
+    steps have changed. ``saves``: the axis on which INEFFECTIVE is judged. ``baseline``: what it must beat at equal
+    bytes, ``guarantee`` how surely: ``always`` on each seed, ``usual`` on the mean of 20 seeds and on 18 of them.
+    ``establishes``, ``preserves``, ``consumes``: names of invariants (see ``trimtab.run.invariants``). ``departures``:
+    where we differ from the paper, in words.
     """
 
     name: str
@@ -28,6 +29,7 @@ class Card:
     where: str  # arXiv number or venue
     saves: Saves
     needs: Literal["nothing", "data", "gradients"] = "nothing"
+    wants_source: bool = False
     baseline: str | None = None
     guarantee: Literal["always", "usual"] = "usual"
     establishes: tuple[str, ...] = ()

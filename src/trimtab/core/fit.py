@@ -18,7 +18,8 @@ from trimtab.core.weight import Weight
 class Site:
     """Where a method works: the linear's name, its original matrix, what was seen at its input, its stage's linears.
 
-    ``source`` reads the matrix of the source checkpoint when called. ``gram`` is None where the method needs no data.
+    ``source`` reads the matrix of the source checkpoint when called, for methods whose card ``wants_source``; others
+    get the matrix as it is. ``gram`` is None where the method needs no data.
     """
 
     name: str
@@ -30,11 +31,13 @@ class Site:
 class Fit(Protocol):
     """A frozen dataclass of knobs. ``__call__`` returns the new weight and does not touch the old one.
 
-    ``check(width)`` raises ValueError, with the nearest legal value, where the knobs do not fit a row of that width;
-    it is asked for every target before any work begins.
+    ``check(width, rows)`` raises ValueError, with the nearest legal value, where the knobs do not fit a matrix of that
+    shape (``rows`` is None where any number will do); it is asked for every target before any work begins. ``stored``
+    foretells the bits of a matrix of a 16-bit checkpoint afterwards, where it took ``before``.
     """
 
     CARD: ClassVar[Card]
 
     def __call__(self, w: Weight, site: Site) -> Weight: ...
-    def check(self, width: int) -> None: ...
+    def check(self, width: int, rows: int | None = None) -> None: ...
+    def stored(self, rows: int, width: int, before: int) -> int: ...

@@ -7,6 +7,7 @@ and may replace ``host.w``, so that the rest of the block already runs on the tr
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
@@ -81,7 +82,15 @@ class Embedding(Host):
         return found if self.factor == 1.0 else found * torch.tensor(self.factor, dtype=found.dtype)
 
 
-class Patches(nn.Module):
+class Recast(nn.Module, ABC):
+    """A module of ours whose hosts hold a library module's parameters in another form: flattened, split, transposed."""
+
+    @abstractmethod
+    def original(self) -> dict[str, Tensor]:
+        """The library's tensors for which the hosts stand, by their names under this module."""
+
+
+class Patches(Recast):
     """A convolution whose kernel is its stride: a linear layer on flattened patches (channel, row, column)."""
 
     def __init__(self, linear: Linear, kernel: tuple[int, int]) -> None:
@@ -90,19 +99,25 @@ class Patches(nn.Module):
 
     @classmethod
     def of(cls, module: nn.Conv2d, name: str) -> Patches:
-        """The host of a patch convolution. Raises ValueError on any other convolution."""
-        if module.kernel_size != module.stride or module.groups != 1 or any(module.padding):
+        """The host of a patch convolution, whose bias is shared. Raises ValueError on any other convolution."""
+        padded = module.padding != "valid" if isinstance(module.padding, str) else any(module.padding)
+        if module.kernel_size != module.stride or module.groups != 1 or padded:
             raise ValueError(f"{name}: not a patch convolution (kernel {module.kernel_size}, stride {module.stride})")
         value = nn.Parameter(module.weight.detach().flatten(1), requires_grad=False)
         high, wide = module.kernel_size
-        bias = None if module.bias is None else nn.Parameter(module.bias.detach(), requires_grad=False)
-        return cls(Linear(Dense(value), bias, name), (high, wide))
+        assert module.bias is None or isinstance(module.bias, nn.Parameter)
+        return cls(Linear(Dense(value), module.bias, name), (high, wide))
 
     def tiles(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b rows columns in"]:
-        """The flattened patches: what ``linear`` is given."""
+        """The flattened patches: what ``linear`` is given. Rows and columns that fill no patch are left out."""
         high, wide = self.size
         b, c, h, w = x.shape
-        return x.reshape(b, c, h // high, high, w // wide, wide).permute(0, 2, 4, 1, 3, 5).flatten(3)
+        whole = x[..., : h // high * high, : w // wide * wide]
+        return whole.reshape(b, c, h // high, high, w // wide, wide).permute(0, 2, 4, 1, 3, 5).flatten(3)
+
+    def original(self) -> dict[str, Tensor]:
+        bias = {} if self.linear.bias is None else {"bias": self.linear.bias}
+        return {"weight": self.linear.w.dense().unflatten(1, (-1, *self.size)), **bias}
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b out rows columns"]:
         return self.linear(self.tiles(x)).permute(0, 3, 1, 2)

@@ -8,8 +8,8 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-KINDS = ("text", "image", "video", "padding")
-TEXT, IMAGE, VIDEO, PADDING = range(len(KINDS))
+KINDS = ("text", "image", "video", "padding", "audio")
+TEXT, IMAGE, VIDEO, PADDING, AUDIO = range(len(KINDS))
 
 
 @runtime_checkable
@@ -22,22 +22,36 @@ class Stat(Protocol):
 
 
 class Gram:
-    """H = sum of x x^T over the rows that are not padding, float32, (in, in); and how many rows of each kind."""
+    """H = sum of x x^T over the rows that are not padding, float32, (in, in); beside it the sum of |x|, (in,), and how
+    many rows of each kind."""
 
     def __init__(self, width: int) -> None:
         self.total = torch.zeros(width, width)
+        self.absolute = torch.zeros(width)
         self.seen = torch.zeros(len(KINDS), dtype=torch.int64)
 
     def add(self, x: Float[Tensor, "tokens in"], kinds: Integer[Tensor, " tokens"]) -> None:
         kept = x[kinds != PADDING].float()
         self.total.addmm_(kept.T, kept)
+        self.absolute += kept.abs().sum(0)
         self.seen += torch.bincount(kinds.flatten(), minlength=len(KINDS))
+
+    @property
+    def rows(self) -> int:
+        """How many rows were added, padding left out."""
+        return int(self.seen.sum() - self.seen[PADDING])
 
     def merge(self, other: Stat) -> None:
         if not isinstance(other, Gram):
             raise TypeError(f"merge: got {type(other).__name__}, not a Gram")
         self.total += other.total
+        self.absolute += other.absolute
         self.seen += other.seen
 
     def read(self) -> Float[Tensor, "in in"]:
         return self.total
+
+    def mean_abs(self) -> Float[Tensor, " in"]:
+        """The mean size of each input, 0 where no row was seen."""
+        found: Tensor = self.absolute / self.seen[:PADDING].sum().clamp(min=1)
+        return found

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from trimtab.data.images import open_image
-from trimtab.evaluate.prompt import render, tokenizer_of
+from trimtab.evaluate.prompt import render, tensors, tokenizer_of
 
 
 @torch.no_grad()
@@ -21,8 +21,8 @@ def ask(loaded: Any, question: str, images: Sequence[str | Path | Image.Image] =
     processor = loaded.processor
     text, special = render(processor, question, len(shown))
     pictures = {"images": [shown]} if shown else {}
-    batch = dict(processor(text=[text], **pictures, add_special_tokens=special, return_tensors="pt"))
-    batch.pop("token_type_ids", None)
+    batch = tensors(processor(text=[text], **pictures, add_special_tokens=special, return_token_type_ids=False,
+                              return_tensors="pt"))  # fmt: skip
     if "pixel_values" in batch:
         batch["pixel_values"] = batch["pixel_values"].to(loaded.library.dtype)
     words = tokenizer_of(processor)

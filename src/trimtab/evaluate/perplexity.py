@@ -23,8 +23,9 @@ def losses(
     """Mean of -log p(token | tokens before it in the window) over the window's length - 1 predictions, per window.
 
     The library's forward makes the logits of one window (length x vocabulary in the model's dtype: 268 MB for 512
-    positions of 262,144 words in bfloat16), the log-softmax is float32 in chunks of ``ROWS`` positions. Windows in
-    ``done`` (by index) are handed on. Raises Anomaly where a loss is not finite.
+    positions of 262,144 words in bfloat16), the log-softmax is float32 in chunks of ``ROWS`` positions. A model with
+    cache policies reads the first half as its prompt and the rest token by token, as it does when it is served. Windows
+    in ``done`` (by index) are handed on. Raises Anomaly where a loss is not finite.
     """
     for index, window in enumerate(windows):
         if done is not None and index in done:
@@ -32,12 +33,29 @@ def losses(
             continue
         with torch.no_grad():
             ids = window[None].to(model.device)
-            mask = torch.ones_like(ids)
-            logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[0, :-1]
+            read = _served if getattr(model, "cached", False) else _at_once
+            logits = read(model, ids)[0, :-1]
             loss = nll(logits, ids[0, 1:]) / (len(window) - 1)
         if not math.isfinite(loss):
             raise Anomaly(f"perplexity: the loss of window {index} is {loss}")
         yield loss
+
+
+def _at_once(model: Any, ids: Integer[Tensor, "1 length"]) -> Float[Tensor, "1 length vocabulary"]:
+    logits: Tensor = model(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=False).logits
+    return logits
+
+
+def _served(model: Any, ids: Integer[Tensor, "1 length"]) -> Float[Tensor, "1 length vocabulary"]:
+    """Half of the window as a prompt, then one token after the other through the cache."""
+    mask, half = torch.ones_like(ids), max(1, ids.shape[1] // 2)
+    found = model(input_ids=ids[:, :half], attention_mask=mask[:, :half], use_cache=True)
+    parts, cache = [found.logits], found.past_key_values
+    for at in range(half, ids.shape[1]):
+        here = slice(at, at + 1)
+        found = model(input_ids=ids[:, here], attention_mask=mask[:, : at + 1], past_key_values=cache, use_cache=True)
+        parts.append(found.logits)
+    return torch.cat(parts, 1)
 
 
 def nll(logits: Float[Tensor, "n vocabulary"], target: Integer[Tensor, " n"]) -> float:

@@ -47,10 +47,14 @@ def render(processor: Any, question: str, pictures: int, template: str | None = 
 def encode(processor: Any, texts: Sequence[str], images: Sequence[Image.Image], special: bool) -> dict[str, Tensor]:
     """One picture a text, or none at all; padded on the left, as generation needs."""
     shown: dict[str, Any] = {"images": [[one] for one in images]} if images else {}
-    found = processor(text=list(texts), **shown, padding=True, padding_side="left", add_special_tokens=special,
-                      return_tensors="pt")  # fmt: skip
-    found.pop("token_type_ids", None)
-    return dict(found)
+    return tensors(processor(text=list(texts), **shown, padding=True, padding_side="left", add_special_tokens=special,
+                             return_token_type_ids=False, return_tensors="pt"))  # fmt: skip
+
+
+def tensors(found: Any) -> dict[str, Tensor]:
+    """What a processor gives, without labels. Token types are there only where it insists on them although they were
+    not asked for: then the model's masks follow them (Gemma 3, PaliGemma)."""
+    return {name: value for name, value in found.items() if name != "labels"}
 
 
 def mean_picture(processor: Any, like: Image.Image) -> Image.Image:

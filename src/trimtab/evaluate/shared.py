@@ -33,5 +33,6 @@ def share(model: Any, batch: dict[str, Tensor], pictures: Sequence[str | None]) 
     rows = sorted(first.values())
     found = model.get_image_features(pixel_values=batch["pixel_values"][rows], return_dict=True)
     at = {row: place for place, row in enumerate(rows)}
-    features = [found.pooler_output[at[row]] for row in which]
+    places, pooled = [at[row] for row in which], found.pooler_output
+    features = pooled[places] if isinstance(pooled, Tensor) else [pooled[place] for place in places]
     return rest | {"mm_encoder_outputs": {"image": type(found)(pooler_output=features)}}

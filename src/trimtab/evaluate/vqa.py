@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,8 +11,10 @@ from PIL import Image
 from trimtab.data.sample import Sample
 from trimtab.evaluate.metrics import metric
 from trimtab.evaluate.prediction import Prediction, graded
-from trimtab.evaluate.prompt import encode, mean_picture, render, tokenizer_of
+from trimtab.evaluate.prompt import encode, render, tokenizer_of
 from trimtab.evaluate.shared import share
+
+Show = Callable[[Image.Image], Image.Image]
 
 BATCHES_AHEAD = 8  # ``arranged`` sorts samples within so many batches
 SPARE_TOKENS = 2  # beyond the longest reference answer: its end, and one more that makes a longer answer a wrong one
@@ -28,14 +30,14 @@ def predict(
     prompt: str | None = None,
     metric_name: str = "exact",
     done: Mapping[str, Prediction] | None = None,
-    missing_image: bool = False,
+    show: Show | None = None,
 ) -> Iterator[Prediction]:
     """The greedy answer to each sample, in order; those in ``done`` (by id) are handed on and not asked again.
 
     A batch is so many samples in a row (see ``arranged``), done or not, so a resumed evaluation repeats an unbroken one
-    bit for bit. ``max_new_tokens``: at most so many; None: as the longest reference answer needs. ``missing_image``
-    shows the processor's mean picture in place of each: what a deployed system sees when the camera fails. Raises
-    BadInput for a model that takes no pictures, an unreadable picture (with its row) or an unknown metric.
+    bit for bit. ``max_new_tokens``: at most so many; None: as the longest reference answer needs. ``show`` makes what
+    is shown of a picture, the same for the same one. Raises BadInput for a model that takes no pictures, an unreadable
+    picture (with its row) or an unknown metric.
     """
     score, known = metric(metric_name), done or {}
     limit = max_new_tokens if max_new_tokens is not None else longest(processor, samples)
@@ -44,7 +46,7 @@ def predict(
         if all(one.id in known for one in batch):
             yield from (known[one.id] for one in batch)
             continue
-        texts = answer(model, processor, batch, limit, prompt, missing_image)
+        texts = answer(model, processor, batch, limit, prompt, show)
         made = (graded(one, text, score) for one, text in zip(batch, texts, strict=True))
         yield from (known.get(one.id, one) for one in made)
 
@@ -77,10 +79,10 @@ def answer(
     samples: Sequence[Sample],
     max_new_tokens: int,
     prompt: str | None = None,
-    missing_image: bool = False,
+    show: Show | None = None,
 ) -> list[str]:
     """The greedy answers to one batch, decoded without special tokens; samples all have a picture or all have none."""
-    images = _images(processor, samples, missing_image)
+    images = _images(samples, show)
     rendered = [render(processor, one.question, int(one.open is not None), prompt) for one in samples]
     batch = encode(processor, [text for text, _ in rendered], images, rendered[0][1])
     batch = {name: value.to(model.device) for name, value in batch.items()}
@@ -88,14 +90,23 @@ def answer(
         batch["pixel_values"] = batch["pixel_values"].to(model.dtype)
     words = tokenizer_of(processor)
     pad = words.pad_token_id if words.pad_token_id is not None else words.eos_token_id
-    given = batch if missing_image or not images else share(model, batch, [one.picture for one in samples])
+    given = batch if not images else share(model, batch, [one.picture for one in samples])
     made = model.generate(**given, do_sample=False, num_beams=1, max_new_tokens=max_new_tokens, pad_token_id=pad)
     new = made[:, batch["input_ids"].shape[1] :]
     return [str(text).strip() for text in words.batch_decode(new, skip_special_tokens=True)]
 
 
-def _images(processor: Any, samples: Sequence[Sample], missing: bool) -> list[Image.Image]:
-    images = [one.open() for one in samples if one.open is not None]
+def _images(samples: Sequence[Sample], show: Show | None) -> list[Image.Image]:
+    """A picture for each sample; one that several ask about is opened once."""
+    found: dict[str, Image.Image] = {}
+    for one in samples:
+        if one.open is not None and _picture(one) not in found:
+            found[_picture(one)] = one.open() if show is None else show(one.open())
+    images = [found[_picture(one)] for one in samples if one.open is not None]
     if images and len(images) != len(samples):
         raise ValueError("answer: got samples with and without a picture in one batch")
-    return [mean_picture(processor, one) for one in images] if missing else images
+    return images
+
+
+def _picture(sample: Sample) -> str:
+    return sample.picture or f"of {sample.id}"

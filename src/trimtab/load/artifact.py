@@ -111,7 +111,10 @@ def _write_samples(path: Path, loaded: Loaded, given: Path | None) -> None:
     if given is not None and not conditions(given).private:
         shutil.copyfile(given, path)
     elif loaded.processor is not None:
-        record(loaded.model, synthetic.batches(loaded.processor), path, private=False)
+        dtype = loaded.library.dtype
+        made = [{name: value.to(dtype) if value.is_floating_point() else value for name, value in batch.items()}
+                for batch in synthetic.batches(loaded.processor)]  # fmt: skip
+        record(loaded.model, made, path, private=False)
 
 
 def _manifest(

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from trimtab.core.errors import Refused
-from trimtab.core.linear import Embedding, Linear, Patches
+from trimtab.core.linear import Embedding, Host, Linear, Recast
 from trimtab.core.tensorfile import save_tensors
 from trimtab.load.artifact import read
 from trimtab.load.cache import new_folder
@@ -19,14 +19,14 @@ def export(artifact: Path, out: Path) -> int:
     """Write ``artifact`` to the new folder ``out``; bytes of the weight file. Any host is written as the library's own
     layer: its dense matrix, so the file is as large as before trimming.
 
-    Raises Refused where ``out`` exists, or the artifact has token policies, which such a folder cannot carry.
+    Raises Refused where ``out`` exists, or the artifact has policies, which such a folder cannot carry.
     """
     if out.exists():
         raise Refused(f"--out: {out} exists; name a new folder")
     loaded = read(artifact)
     if loaded.policies:
         names = ", ".join(method.CARD.name for method in loaded.policies)
-        raise Refused(f"export: {artifact} has the token policies {names}, which a plain folder cannot carry")
+        raise Refused(f"export: {artifact} has the policies {names}, which a plain folder cannot carry")
     tensors = dense_state(loaded.library)
     with new_folder(out) as fresh:
         save_tensors(fresh / SINGLE, tensors, {"format": "pt"})
@@ -40,24 +40,20 @@ def export(artifact: Path, out: Path) -> int:
 
 def dense_state(model: torch.nn.Module) -> dict[str, torch.Tensor]:
     """The library's own state: names and shapes as before hosting, tied matrices once."""
-    patches = {id(module.linear): module.size for module in model.modules() if isinstance(module, Patches)}
     found: dict[str, torch.Tensor] = {}
     seen: set[int] = set()
-    for path, module in model.named_modules():
-        if isinstance(module, Linear | Embedding) and id(module.w) not in seen:
+    for path, module in model.named_modules():  # a module before those inside it
+        if isinstance(module, Recast):
+            found |= {f"{path}.{name}": value for name, value in module.original().items()}
+            seen |= {id(host.w) for host in module.modules() if isinstance(host, Host)}
+        elif isinstance(module, Linear | Embedding) and id(module.w) not in seen:
             seen.add(id(module.w))
-            matrix = module.w.dense().detach()
-            if id(module) in patches:
-                high, wide = patches[id(module)]
-                matrix = matrix.unflatten(1, (-1, high, wide))
-            found[f"{path.removesuffix('.linear') if id(module) in patches else path}.weight"] = matrix.contiguous()
-            bias = getattr(module, "bias", None)
-            if bias is not None:
-                name = path.removesuffix(".linear") if id(module) in patches else path
-                found[f"{name}.bias"] = bias.detach().contiguous()
+            found[f"{path}.weight"] = module.w.dense()
+            if isinstance(module, Linear) and module.bias is not None:
+                found[f"{path}.bias"] = module.bias
     inside = {name for name in model.state_dict() if _hosted(model, name)}
     rest = {name: value for name, value in model.state_dict().items() if name not in inside}
-    return found | {name: value.detach().contiguous() for name, value in rest.items()}
+    return {name: value.detach().contiguous() for name, value in (found | rest).items()}
 
 
 def _hosted(model: torch.nn.Module, name: str) -> bool:

@@ -23,6 +23,7 @@ from trimtab.core.linear import Linear
 from trimtab.load import tensors
 
 COLUMNS = 16
+DECODED = 4  # greedy tokens, where a cache policy decides what they see
 Batch = Mapping[str, Tensor]
 
 
@@ -49,11 +50,25 @@ class Difference:
 
 @torch.no_grad()
 def answers(model: Any, batch: Batch) -> dict[str, Tensor]:
-    """The logits of a batch; for a model without logits, every tensor that it answers with."""
+    """The logits of a batch, and those of a few more tokens where a cache policy shows only there; for a model without
+    logits, every tensor that it answers with."""
+    if getattr(model, "cached", False):
+        return _decoded(model, batch)
     found = model(**batch)
     if getattr(found, "logits", None) is not None:
         return {"logits": found.logits}
     return {name: value for name, value in found.items() if isinstance(value, Tensor) and value.is_floating_point()}
+
+
+def _decoded(model: Any, batch: Batch) -> dict[str, Tensor]:
+    found = model(**batch, use_cache=True)
+    logits, mask, later = found.logits, batch["attention_mask"], []
+    for _ in range(DECODED):
+        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+        token = found.logits[:, -1:].nan_to_num(0).argmax(-1)
+        found = model(input_ids=token, attention_mask=mask, past_key_values=found.past_key_values, use_cache=True)
+        later.append(found.logits)
+    return {"logits": logits, "decoded": torch.cat(later, 1)}
 
 
 def is_lowered(model: nn.Module) -> bool:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
+from trimtab.core.evict import CacheMethod
 from trimtab.core.keep import TokenMethod
 from trimtab.core.reading import Reading
 
@@ -41,7 +42,7 @@ class Source:
 
 @dataclass
 class Loaded:
-    """A library model, its processor and tokenizer, its source and its token policies.
+    """A library model, its processor and tokenizer, its source and its policies for tokens and the cache.
 
     ``library`` is the Hugging Face model, edited in place by compression. ``model`` is what answers: the library's
     model itself, or, with ``policies``, ``trimtab.anatomy.trimmed.Trimmed`` over it. ``policies`` are methods (knobs);
@@ -54,7 +55,7 @@ class Loaded:
     tokenizer: Any
     source: Source
     image_backend: str | None = None
-    policies: Sequence[TokenMethod] = ()
+    policies: Sequence[TokenMethod | CacheMethod] = ()
     manifest: Manifest | None = None
     readings: Sequence[Reading] = ()
     code: bool = False

@@ -33,7 +33,7 @@ class Base(Part):
 
 
 class Policy(Part):
-    """A token policy by the name of its method."""
+    """A token or cache policy by the name of its method."""
 
     method: str
     knobs: dict[str, Any]

@@ -65,7 +65,7 @@ def _audit(audit: dict[str, Any]) -> str:
 
 def _loading(said: Manifest) -> str:
     policies = ", ".join(f"{policy.method} {json.dumps(policy.knobs)}" for policy in said.policies)
-    also = f" Its token policies ({policies}) are part of it.\n" if policies else "\n"
+    also = f" Its policies ({policies}) are part of it.\n" if policies else "\n"
     return (
         "## How to load\n\nPlain transformers refuses this folder on purpose: its weights are not in a form that it "
         f'could load faithfully.{also}\n```python\nimport trimtab\n\nloaded = trimtab.load("FOLDER")\n'

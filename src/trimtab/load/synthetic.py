@@ -1,10 +1,11 @@
-"""Batches of noise pictures and fixed sentences: gate samples that anybody may see."""
+"""Batches of noise pictures, tones and fixed sentences: gate samples that anybody may see."""
 
 from __future__ import annotations
 
 import random
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from torch import Tensor
 
@@ -19,25 +20,51 @@ SENTENCES = (
 
 
 def batches(processor: Any, count: int = 2, seed: int = 0) -> list[dict[str, Tensor]]:
-    """``count`` batches of four rows of different lengths, padded, a picture in each row where the model has eyes.
+    """``count`` batches of four rows of different lengths, padded, a picture in each row where the model has eyes, a
+    second of sound where it has ears; four pictures alone for a model that has nothing else.
 
     Raises BadInput where there is no processor to make them with.
     """
     if processor is None:
         raise BadInput("gate samples: the model has no processor or tokenizer; give batches of your own")
     words = getattr(processor, "tokenizer", processor)
+    if not hasattr(words, "pad_token"):
+        pictures = [[_noise(seed + 100 * number + row) for row in range(len(SENTENCES))] for number in range(count)]
+        return [dict(processor(images=each, return_tensors="pt")) for each in pictures]
     padded = words.pad_token is not None
     sentences = list(SENTENCES) if padded else [SENTENCES[0]]
     made = []
     for number in range(count):
         options: dict[str, Any] = {"return_tensors": "pt", "padding": padded}
         texts = [" ".join([sentence] * (number + 1)) for sentence in sentences]
+        if hasattr(processor, "feature_extractor"):
+            made.append(_heard(processor, texts, padded, seed + 100 * number))
+            continue
         if hasattr(processor, "image_processor"):
-            options["images"] = [_noise(seed + 100 * number + row) for row in range(len(texts))]
+            options["images"] = [[_noise(seed + 100 * number + row)] for row in range(len(texts))]
             token = getattr(processor, "image_token", None)
             texts = [f"{token}\n{text}" if token else text for text in texts]
-        made.append(dict(processor(text=texts, **options)))
+        found = processor(text=texts, **options)
+        made.append({name: value for name, value in found.items() if name != "labels"})
     return made
+
+
+def _heard(processor: Any, texts: list[str], padded: bool, seed: int) -> dict[str, Tensor]:
+    """Sound for an encoder, padded to its length, and sentences for a decoder, padded to theirs."""
+    ears = processor.feature_extractor
+    tones = [_tones(seed + row, ears.sampling_rate) for row in range(len(texts))]
+    words = processor.tokenizer(texts, padding=padded, return_tensors="pt")
+    return {
+        **ears(tones, sampling_rate=ears.sampling_rate, return_tensors="pt"),
+        **{f"decoder_{name}": value for name, value in words.items()},
+    }
+
+
+def _tones(seed: int, rate: int) -> Any:
+    """A second of three sines, float32 (rate,)."""
+    generator = random.Random(seed)
+    pitches = np.array([[generator.uniform(80, 2000)] for _ in range(3)])
+    return np.sin(2 * np.pi * pitches * np.arange(rate) / rate).mean(0).astype(np.float32)
 
 
 def _noise(seed: int) -> Image.Image:

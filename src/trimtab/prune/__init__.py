@@ -8,13 +8,15 @@ from trimtab.core.room import fetch
 
 if TYPE_CHECKING:
     from trimtab.prune.magnitude import Magnitude
+    from trimtab.prune.sparsegpt import SparseGPT
     from trimtab.prune.wanda import Wanda
 
-__all__ = ["METHODS", "Magnitude", "Wanda"]
+__all__ = ["METHODS", "Magnitude", "SparseGPT", "Wanda"]
 
 METHODS = {
     "magnitude": "trimtab.prune.magnitude:Magnitude",
     "wanda": "trimtab.prune.wanda:Wanda",
+    "sparsegpt": "trimtab.prune.sparsegpt:SparseGPT",
 }
 
 

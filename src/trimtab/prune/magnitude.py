@@ -9,7 +9,7 @@ from trimtab.core.card import Card
 from trimtab.core.fit import Site
 from trimtab.core.sparse import Masked
 from trimtab.core.weight import Weight
-from trimtab.prune.pattern import check, kept
+from trimtab.prune.pattern import check, kept, stored
 
 
 @dataclass(frozen=True)
@@ -28,14 +28,18 @@ class Magnitude:
         where="arXiv 1506.02626",
         saves="bytes",
         establishes=("masked",),
-        preserves=("tokens_kept",),
+        preserves=("tokens_kept", "cache_kept"),
         departures="The largest of each row stay, not of the layer, so that it leaves as many as Wanda does in every "
         "row; nothing is trained afterwards.",
     )
 
-    def check(self, width: int) -> None:
+    def check(self, width: int, rows: int | None = None) -> None:
         """Raises ValueError, with the nearest legal value, where the knobs do not fit a row of ``width``."""
         check(self.keep, self.pattern, width)
+
+    def stored(self, rows: int, width: int, before: int) -> int:
+        """Bits of a matrix of that shape: the mask and what stays."""
+        return stored(rows, width, self.keep)
 
     def without_data(self) -> Magnitude:
         """The method where nothing is known of the input: itself."""

@@ -33,13 +33,26 @@ def check(keep: float, pattern: str | None, width: int) -> None:
         raise ValueError(f"keep: got {keep}; accepted: above 0, at most 1 (the share of each row's weights that stays)")
 
 
+def most(keep: float, width: int) -> int:
+    """How many entries of a row of ``width`` stay: rounded half up, at least one."""
+    return min(width, max(1, int(keep * width + 0.5)))
+
+
+def best(score: Float[Tensor, "*rows n"], count: int) -> Bool[Tensor, "*rows n"]:
+    """True at the ``count`` best-scored of the last axis. Ties go to the earlier entry."""
+    order = score.argsort(dim=-1, descending=True, stable=True)[..., :count]
+    return torch.zeros(score.shape, dtype=torch.bool).scatter_(-1, order, True)
+
+
 def kept(score: Float[Tensor, "rows in"], keep: float, pattern: str | None) -> Bool[Tensor, "rows in"]:
-    """True at the best-scored entries: keep x in of every row (rounded half up, at least one), or n of every m in a
-    row. Ties go to the earlier entry."""
+    """True at the best-scored entries: keep x in of every row (see ``most``), or n of every m in a row."""
     if pattern is None:
-        count, groups = min(score.shape[1], max(1, int(keep * score.shape[1] + 0.5))), score[:, None]
-    else:
-        count, size = parse(pattern)
-        groups = score.unflatten(1, (-1, size))
-    best = groups.argsort(dim=-1, descending=True, stable=True)[..., :count]
-    return torch.zeros(groups.shape, dtype=torch.bool).scatter_(-1, best, True).flatten(1)
+        return best(score, most(keep, score.shape[1]))
+    count, size = parse(pattern)
+    groups = score.unflatten(1, (-1, size))
+    return best(groups, count).flatten(1)
+
+
+def stored(rows: int, width: int, keep: float) -> int:
+    """Bits of a matrix of which so much stays: 16 for each entry that does, 1 for each place."""
+    return rows * (width + 16 * most(keep, width))

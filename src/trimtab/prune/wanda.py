@@ -17,7 +17,7 @@ from trimtab.core.fit import Site
 from trimtab.core.sparse import Masked
 from trimtab.core.weight import Weight
 from trimtab.prune.magnitude import Magnitude
-from trimtab.prune.pattern import check, kept
+from trimtab.prune.pattern import check, kept, stored
 
 
 @dataclass(frozen=True)
@@ -39,14 +39,18 @@ class Wanda:
         baseline="magnitude",
         guarantee="usual",
         establishes=("masked",),
-        preserves=("tokens_kept",),
+        preserves=("tokens_kept", "cache_kept"),
         departures="An embedding, of which no input is seen, is pruned by magnitude. A layer's stages are pruned in "
         "running order, each on what the already pruned ones show it; the authors' code gathers once for a layer.",
     )
 
-    def check(self, width: int) -> None:
+    def check(self, width: int, rows: int | None = None) -> None:
         """Raises ValueError, with the nearest legal value, where the knobs do not fit a row of ``width``."""
         check(self.keep, self.pattern, width)
+
+    def stored(self, rows: int, width: int, before: int) -> int:
+        """Bits of a matrix of that shape: the mask and what stays."""
+        return stored(rows, width, self.keep)
 
     def without_data(self) -> Magnitude:
         """The method where nothing is known of the input: all of it is taken to be of one size."""

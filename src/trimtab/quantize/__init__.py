@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 from trimtab.core.room import fetch
 
 if TYPE_CHECKING:
+    from trimtab.quantize.awq import AWQ
     from trimtab.quantize.gptq import GPTQ
     from trimtab.quantize.rtn import RTN
 
-__all__ = ["GPTQ", "METHODS", "RTN"]
+__all__ = ["AWQ", "GPTQ", "METHODS", "RTN"]
 
 METHODS = {
     "rtn": "trimtab.quantize.rtn:RTN",
     "gptq": "trimtab.quantize.gptq:GPTQ",
+    "awq": "trimtab.quantize.awq:AWQ",
 }
 
 

@@ -7,7 +7,6 @@ triangular, row i of U holds all that step i needs: w_j -= (e_i / U_ii) U_ij for
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -16,50 +15,19 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from trimtab.core.card import Card
-from trimtab.core.errors import Anomaly, BadInput
 from trimtab.core.fit import Site
+from trimtab.core.hessian import check_damp, rooted
 from trimtab.core.pack import pack
+from trimtab.core.threads import each
 from trimtab.core.weight import Quantized, Weight
-from trimtab.quantize.grid import check, decode, encode, fit_grid, span
+from trimtab.quantize.grid import check, decode, encode, fit_grid, span, stored
 from trimtab.quantize.rtn import RTN
-from trimtab.quantize.threads import each
 
 BLOCK = 128
 """Columns fixed before the rest of the row is brought up to date by one matrix product."""
 
 CHUNK = 4096
 """Rows worked on at once, so that an embedding of 262,144 rows needs no second copy of itself."""
-
-log = logging.getLogger(__name__)
-
-
-def conditioned(h: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
-    """H over the mean of its live diagonal; a column whose input was always 0 gets 1, and so is rounded to nearest.
-    Raises ValueError where H is not finite or has a negative diagonal."""
-    diagonal = h.diagonal()
-    if not h.isfinite().all() or (diagonal < 0).any():
-        raise ValueError("the second moment of the input is not finite or has a negative diagonal")
-    live = diagonal > 0
-    mean = diagonal[live].mean() if live.any() else torch.tensor(1.0)
-    scaled: Tensor = h / mean + torch.diag((~live).float())
-    return scaled
-
-
-def inverse_root(h: Float[Tensor, "n n"], damp: float) -> Float[Tensor, "n n"]:
-    """U, upper triangular, with (H + damp I)^-1 = U^T U: one Cholesky and one triangular inverse.
-
-    With J the reversal, J H J = L L^T makes J L J an upper root R of H = R R^T, and U = R^-1 = J L^-1 J. Where H is not
-    positive definite in float32, damp grows tenfold, up to the mean of the diagonal; then ValueError.
-    """
-    eye = torch.eye(h.shape[0])
-    while damp <= 1:
-        lower, failed = torch.linalg.cholesky_ex((h + damp * eye).flip(0, 1))
-        if not failed:
-            inverse: Tensor = torch.linalg.solve_triangular(lower, eye, upper=False)
-            return inverse.flip(0, 1)
-        damp = max(10 * damp, 1e-4)
-        log.warning("Cholesky failed; damp_percent raised to %g", damp)
-    raise ValueError("the second moment of the input is not positive definite, whatever the damping")
 
 
 def solve(
@@ -112,17 +80,20 @@ class GPTQ:
         baseline="rtn",
         guarantee="usual",
         establishes=("on_grid",),
-        preserves=("tokens_kept",),
+        preserves=("tokens_kept", "cache_kept"),
         departures="The range of a group is searched, weighted by the diagonal of H, on the updated weights; scales "
         "are rounded to the checkpoint's dtype first; columns whose input was always 0 are rounded to nearest, not set "
         "to 0; one Cholesky and one triangular inverse in place of three factorizations; columns in natural order.",
     )
 
-    def check(self, width: int) -> None:
+    def check(self, width: int, rows: int | None = None) -> None:
         """Raises ValueError, with the nearest legal value, where the knobs do not fit a row of ``width``."""
         check(self.bits, self.group_size, width)
-        if not 0 <= self.damp_percent <= 1:
-            raise ValueError(f"damp_percent: got {self.damp_percent}; accepted: 0 to 1, a share (0.01 is usual)")
+        check_damp(self.damp_percent)
+
+    def stored(self, rows: int, width: int, before: int) -> int:
+        """Bits of a matrix of that shape: codes, scales and zeros."""
+        return stored(rows, width, self.bits, self.group_size, self.symmetric)
 
     def without_data(self) -> RTN:
         """The method for a table of which no input statistic exists: clipped rounding on the same grid."""
@@ -131,13 +102,7 @@ class GPTQ:
     def __call__(self, w: Weight, site: Site) -> Weight:
         """``w`` on a grid. Raises BadInput without ``site.gram``, Anomaly where it cannot be factorized."""
         self.check(w.shape[1])
-        if site.gram is None:
-            raise BadInput(f"{site.name}: gptq needs calibration data, and no input was seen (accepted: site.gram)")
-        try:
-            h = conditioned(site.gram.read().float())
-            u = inverse_root(h, self.damp_percent)
-        except ValueError as error:
-            raise Anomaly(f"{site.name}: {error}. Look at the calibration data of this layer") from error
+        h, u = rooted(site, "gptq", self.damp_percent)
         weight = h.diagonal() + self.damp_percent
 
         def part(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:

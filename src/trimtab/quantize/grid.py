@@ -30,6 +30,11 @@ def check(bits: int, group_size: int, width: int) -> None:
     check_grid(bits, span(group_size, width), width)
 
 
+def stored(rows: int, width: int, bits: int, group_size: int, symmetric: bool) -> int:
+    """Bits of a matrix on such a grid: codes, 16 for each scale, 8 for each zero."""
+    return rows * (width * bits + width // span(group_size, width) * (16 if symmetric else 24))
+
+
 def shrinks(bits: int) -> Float[Tensor, " n"]:
     """Shares of the full range for the clip search to try, widest first: the fewer bits, the further down."""
     lowest = {2: 0.3, 3: 0.3, 4: 0.4, 8: 0.85}[bits]

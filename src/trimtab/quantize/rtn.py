@@ -15,9 +15,9 @@ from torch import Tensor
 from trimtab.core.card import Card
 from trimtab.core.fit import Site
 from trimtab.core.pack import pack
+from trimtab.core.threads import each
 from trimtab.core.weight import Quantized, Weight
-from trimtab.quantize.grid import check, encode, fit_grid, span
-from trimtab.quantize.threads import each
+from trimtab.quantize.grid import check, encode, fit_grid, span, stored
 
 NUMBERS = 2**18
 """Weights worked on at once: they stay in a core's cache, and an embedding of 262,144 rows needs no second copy."""
@@ -41,14 +41,18 @@ class RTN:
         where="arXiv 1712.05877",
         saves="bytes",
         establishes=("on_grid",),
-        preserves=("tokens_kept",),
+        preserves=("tokens_kept", "cache_kept"),
         departures="Weights only, per group of inputs; the range of a group is searched by squared error unless clip "
         "is off.",
     )
 
-    def check(self, width: int) -> None:
+    def check(self, width: int, rows: int | None = None) -> None:
         """Raises ValueError, with the nearest legal value, where the knobs do not fit a row of ``width``."""
         check(self.bits, self.group_size, width)
+
+    def stored(self, rows: int, width: int, before: int) -> int:
+        """Bits of a matrix of that shape: codes, scales and zeros."""
+        return stored(rows, width, self.bits, self.group_size, self.symmetric)
 
     def without_data(self) -> RTN:
         """The method for a table of which no input statistic exists: itself."""

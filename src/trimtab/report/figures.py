@@ -31,6 +31,7 @@ KINDS = (
     Kind("perplexity", "Perplexity", "", "lower", "WORSE"),
     Kind("bytes.weights16", "Weights before trimming, in 16 bits", "bytes", "neither"),
     Kind("bytes.weights", "Weights", "bytes", "lower", "LARGER"),
+    Kind("bytes.cache", "Cache of keys and values", "bytes", "lower", "LARGER"),
     Kind("bytes", "Bytes", "bytes", "lower", "LARGER"),
     Kind("parameters", "Parameters", "count", "neither"),
     Kind("flops", "arithmetic", "flop", "lower", "MORE"),
@@ -39,13 +40,30 @@ KINDS = (
     Kind("seconds", "Seconds", "s", "neither"),
 )
 UNKNOWN = Kind("", "", "", "neither")
-CONTROLS = {"missing_image": "image taken away", "blind_table": "from the question alone"}
+CONTROLS = {"missing": "image missing", "blind_table": "from the question alone"}
 
 
 def kind(name: str) -> Kind:
     """The kind of a figure; one that nobody described keeps its own name and takes no side, as controls do."""
     found = next((one for one in KINDS if name == one.prefix or name.startswith(one.prefix + ".")), UNKNOWN)
-    return replace(found, better="neither") if name.rpartition(".")[2] in CONTROLS else found
+    return replace(found, better="neither") if shown_as(name) in CONTROLS else found
+
+
+def shown_as(name: str) -> str:
+    """What was shown in place of the task's pictures, as the third part of an accuracy's name says it (``noise3``); a
+    control; empty for the task as it is, and for what is no accuracy."""
+    first, _, rest = name.partition(".")
+    return rest.partition(".")[2] if first == "accuracy" else ""
+
+
+def view(shown: str) -> str:
+    """``noise3`` -> ``noise, severity 3``."""
+    words = CONTROLS | {"clean": "as it is, the same questions"}
+    return words.get(shown, re.sub(r"^([a-z_]+)([1-5])$", r"\1, severity \2", shown))
+
+
+def _batch(part: str) -> str:
+    return re.sub(r"^b(\d+)$", r"batch \1", part)
 
 
 def label(name: str) -> str:
@@ -54,7 +72,8 @@ def label(name: str) -> str:
     if not found.label:
         return name
     first, *rest = [part for part in name[len(found.prefix) :].split(".") if part] or [""]
-    rest = [CONTROLS.get(part, re.sub(r"^b(\d+)$", r"batch \1", part)) for part in rest]
+    rest = [view(part) if shown_as(name) else _batch(part) for part in rest]
+    first = _batch(first)
     if found.label[0].islower() and first:  # what it is the time, arithmetic or memory of comes before the word
         per = " per token" if name.startswith("latency.decode") else ""
         return ", ".join([f"{first.capitalize()} {found.label}{per}", *rest])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from trimtab.report.figures import CONTROLS, change, kind, label
+from trimtab.report.figures import CONTROLS, change, kind, label, shown_as
 from trimtab.report.folder import Run
 from trimtab.report.say import interval, plain, say, times
 from trimtab.report.table import Cell, Column, Table, columns
@@ -31,14 +31,10 @@ def reading(run: Run, when: str, name: str) -> Cell:
     return Cell(text, tone, note, f"{when}/{name}", one.value, spread)  # type: ignore[arg-type]
 
 
-def is_control(name: str) -> bool:
-    return name.rpartition(".")[2] in CONTROLS
-
-
 def quality_names(run: Run) -> list[str]:
     """Figures of quality, what the budget names first."""
     named = [axis.get("figure") for axis in run.result.get("axes") or [] if axis.get("axis") == "quality"]
-    found = [name for name in run.names() if name.startswith(("accuracy", "perplexity")) and not is_control(name)]
+    found = [name for name in run.names() if name.startswith(("accuracy", "perplexity")) and not shown_as(name)]
     return sorted(found, key=lambda name: named.index(name) if name in named else len(named))
 
 
@@ -49,7 +45,7 @@ def before_after(run: Run, brief: bool = False) -> Table:
         Column("n", True, 1), Column("How", spare=2),
     )  # fmt: skip
     ends = [name for when, name in run.figures if when in ("before", "after")]
-    names = [name for name in dict.fromkeys(ends) if not name.startswith("seconds") and not is_control(name)]
+    names = [name for name in dict.fromkeys(ends) if not name.startswith("seconds") and not shown_as(name)]
     rows: list[tuple[Cell, ...]] = []
     known = tuple(start for _, starts in GROUPS for start in starts)
     for title, starts in (*GROUPS, ("Other", ())):
@@ -88,7 +84,7 @@ def _undecided(run: Run, name: str) -> bool:
 
 def controls(run: Run) -> Table:
     """Accuracy with the image, without it, and from a table of questions: what sight is worth here."""
-    names = [name for name in run.names() if is_control(name)]
+    names = [name for name in run.names() if shown_as(name) in CONTROLS]
     bases = dict.fromkeys(name.rpartition(".")[0] for name in names)
     rows: list[tuple[Cell, ...]] = []
     for base in bases:

@@ -12,6 +12,7 @@ from trimtab.report.folder import Run
 from trimtab.report.plots.audit import audit
 from trimtab.report.plots.cost import cost
 from trimtab.report.plots.layers import layers, worst
+from trimtab.report.plots.robust import robust
 from trimtab.report.plots.time import time
 from trimtab.report.say import say
 from trimtab.report.svg import Plot
@@ -44,6 +45,8 @@ class View:
     flips: str
     cost: Plot
     time: Plot
+    robust_words: str
+    robust: Plot
     audit_words: tuple[str, ...]
     audit: Plot
     layers: Plot
@@ -69,6 +72,7 @@ def build(run: Run) -> View:
         name=str(result.get("name") or run.folder), model=words.model(result.get("model") or {}), verdict=verdict(run),
         stamped=run.samples is not None, notes=tuple(str(note) for note in result.get("notes") or ()),
         before_after=tables.before_after(run), flips=words.flips(result.get("flips")), cost=cost(run), time=time(run),
+        robust_words=words.robust(result.get("robust") or []), robust=robust(run),
         audit_words=words.audited(result.get("audit") or {}), audit=audit(run), layers=layers(run),
         worst=tuple(worst(run)),
         check=words.checked(result.get("check") or {}), steps=tuple(_step(step) for step in result.get("steps") or ()),

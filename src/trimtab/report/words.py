@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import PurePath
 from typing import Any
 
+from trimtab.report.figures import kind, view
 from trimtab.report.folder import Run
 from trimtab.report.say import plain, points, say
 
@@ -27,6 +29,16 @@ def flips(given: dict[str, Any] | None) -> str:
         f"Of {n:,} questions, {lost:,} became wrong and {gained:,} became right: {lost + gained:,} flips "
         f"({say((lost + gained) / n, 'share')}), net {net}."
     )
+
+
+def robust(rows: Sequence[dict[str, Any]]) -> str:
+    """On which corruptions the trimmed model is surely worse, of rows with paired 95 % intervals."""
+    rows = [row for row in rows if kind(str(row.get("figure", ""))).better != "neither" and row.get("view") != "clean"]
+    if not rows:
+        return ""
+    worse = [f"{view(str(row['view']))} ({points(row['change'])})" for row in rows if row["high"] < 0]
+    said = f"Surely worse after trimming on: {'; '.join(worse)}." if worse else "On none is a loss sure."
+    return f"{said} Each interval alone holds in 95 % of cases; of {len(rows)}, one may miss by chance."
 
 
 def audited(audit: dict[str, Any]) -> tuple[str, ...]:

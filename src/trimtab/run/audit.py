@@ -16,7 +16,7 @@ from torch import Tensor
 from trimtab.anatomy import Anatomy
 from trimtab.core.errors import Refused
 from trimtab.core.linear import Linear
-from trimtab.core.stats import IMAGE
+from trimtab.core.stats import IMAGE, KINDS
 from trimtab.run.batches import Batch
 from trimtab.run.settle import LayerReport
 
@@ -128,15 +128,15 @@ def expected(anatomy: Anatomy, counts: Counts, names: Sequence[str]) -> list[dic
 
 def _rows(anatomy: Anatomy, name: str, counts: Counts) -> dict[str, int]:
     """Rows by kind at one linear: of patches, of tokens, or one for each picture or text where these are pooled."""
-    one = anatomy.pooled(name)
+    one, zeros = anatomy.pooled(name), dict.fromkeys(KINDS, 0)
     part = anatomy.part_of(name)
     if part in ("vision", "projector"):
-        rows = counts.image if part == "projector" and _placeholder(anatomy) is not None else counts.patches
-        return {"text": 0, "image": counts.pictures if one else rows, "video": 0, "padding": 0}
+        merged = part == "projector" and _placeholder(anatomy) is not None and not anatomy.PACKED
+        return zeros | {"image": counts.pictures if one else counts.image if merged else counts.patches}
     if one:
-        return {"text": counts.samples, "image": 0, "video": 0, "padding": 0}
+        return zeros | {"text": counts.samples}
     image = 0 if _placeholder(anatomy) is None else counts.image
-    return {"text": counts.text, "image": image, "video": 0, "padding": counts.padding}
+    return zeros | {"text": counts.text, "image": image, "padding": counts.padding}
 
 
 def measured(anatomy: Anatomy, reports: Iterable[LayerReport]) -> list[dict[str, Any]]:
@@ -158,7 +158,7 @@ def audit(
     """
     blind, narrow = _seeing(counts, task), list[str]()
     for layer in layers:
-        rows = layer["text"] + layer["image"] + layer["video"]
+        rows = sum(layer.get(kind, 0) for kind in KINDS if kind != "padding")
         if rows < layer["width"]:
             seen_through = layer["part"] in ("vision", "projector")
             (blind if seen_through else narrow).append(

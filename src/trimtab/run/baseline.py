@@ -21,15 +21,19 @@ from trimtab.data.task import Task
 from trimtab.load.cache import place
 from trimtab.run import machine
 from trimtab.run.context import Context
+from trimtab.run.views import View
 
 BESIDE = (".json", ".jinja", ".txt", ".model")
 """What configures a tokenizer or a processor."""
+MAKING = ("tokenizers", "pillow", "numpy")
+"""Packages that make text and pictures, corrupted ones too, into what a model is given."""
 
 
-def of_samples(context: Context, task: Task, chosen: Sequence[Sample], tokens: int, missing: bool) -> Path:
-    """Where the answers to ``chosen``, in this order, would lie."""
+def of_samples(context: Context, task: Task, chosen: Sequence[Sample], tokens: int, view: View | None) -> Path:
+    """Where the answers to ``chosen``, in this order and seen through ``view``, would lie."""
     given = {"samples": digest_of(chosen), "prompt": task.prompt, "metric": task.metric, "tokens": tokens,
-             "missing": missing, "batch_size": context.recipe.evaluate.batch_size}  # fmt: skip
+             "view": None if view is None else [view.name, view.seed],
+             "batch_size": context.recipe.evaluate.batch_size}  # fmt: skip
     return _entry(context, given)
 
 
@@ -41,7 +45,7 @@ def of_text(context: Context, digest: str, windows: int) -> Path:
 def _entry(context: Context, given: dict[str, Any]) -> Path:
     source = context.loaded.source
     model = {"id": source.id, "revision": source.revision, "dtype": str(context.loaded.library.dtype),
-             "words": _words(source.folder), **{name: version(name) for name in ("tokenizers", "pillow")}}  # fmt: skip
+             "words": _words(source.folder), **{name: version(name) for name in MAKING}}  # fmt: skip
     said = json.dumps([model, machine.conditions(), given], sort_keys=True)
     return place("baseline", hashlib.sha256(said.encode()).hexdigest()[:32] + ".jsonl")
 

@@ -12,9 +12,12 @@ Batch = dict[str, Tensor]
 
 
 def tokens(batch: Batch) -> int:
-    """Places in the text sequences, padding included; pictures alone count one for each 16 x 16 patch."""
+    """Places in the text sequences, padding included; pictures alone count one for each 16 x 16 patch, spectrograms
+    one for two frames."""
     if "input_ids" in batch:
         return batch["input_ids"].numel()
+    if "input_features" in batch:
+        return batch["input_features"][:, 0].numel() // 2
     return sum(value.numel() for value in batch.values()) // 768
 
 

@@ -24,7 +24,7 @@ from trimtab.run.context import Context
 from trimtab.run.targets import select
 
 Batch = dict[str, Tensor]
-LAYERWISE = ("quantize", "prune")
+LAYERWISE = ("quantize", "prune", "factorize")
 TASK_SAMPLES = 32  # of the task's own, to know its share of image tokens
 
 
@@ -79,13 +79,16 @@ def sample_batch(context: Context, count: int, part: str | None = None, first: i
     return task_batch(context, context.recipe.task, count, part or context.recipe.calibrate.split, first)
 
 
-def task_batch(context: Context, task: Task, count: int, part: str, first: int = 0, length: int = 64) -> Batch:
+def task_batch(
+    context: Context, task: Task, count: int, part: str, first: int = 0, length: int = 64, again: bool = False
+) -> Batch:
     """Samples ``first`` to ``first + count`` of a task with their answers, as many as there are, empty for none;
-    windows of ``length`` tokens for a text."""
+    windows of ``length`` tokens for a text. ``again``: a set that has fewer is gone through once more."""
     if task.type == "text":
         rows = texts.windows(texts.text_of(task, part), context.loaded.tokenizer, first + count, length)[first:]
-        return _text(rows)
+        return _text(rows[torch.arange(count) % len(rows)] if again else rows)
     chosen = samples(task, part, first + count, context.recipe.seed)[first:]
+    chosen = [chosen[index % len(chosen)] for index in range(count)] if again and chosen else chosen
     return _vqa(context, task, chosen, 1 << 30) if chosen else {}
 
 

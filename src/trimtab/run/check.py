@@ -12,6 +12,7 @@ from trimtab.anatomy import loop
 from trimtab.core.errors import Anomaly, BadInput
 from trimtab.run import adapt, calibration
 from trimtab.run.context import Context
+from trimtab.run.follow import clashes
 from trimtab.run.targets import select
 
 # In bf16 the two orders of summation differ by rounding; what a wrong position or mask does is far above this.
@@ -38,14 +39,14 @@ def loop_equals_library(context: Context) -> dict[str, Any]:
 
 
 def fits(context: Context) -> None:
-    """The task, and every step's targets, shapes and places, before the work. Raises BadInput that names the key, the
-    layer and the nearest value."""
+    """The task, and every step's targets, shapes and places, and what it may follow, before the work. Raises BadInput
+    that names the key, the layer and the nearest value."""
     anatomy = context.loaded.anatomy
     sees = any(block.part == "projector" for block in anatomy.blocks())
     kind = anatomy.model.config.model_type
     if not anatomy.decodes:
-        raise BadInput(f"model: a run measures models that generate text; {kind!r} does not (its layers can be trimmed "
-                       "by trimtab.run.walk)")  # fmt: skip
+        raise BadInput(f"model: a run measures models that generate text in the loop; {kind!r} does not (its layers "
+                       "can be trimmed by trimtab.run.walk)")  # fmt: skip
     for task in (context.recipe.task, *context.recipe.also):
         if task.type != "text" and not sees:
             raise BadInput(f"task.type: {task.type!r} shows pictures, and {kind!r} takes none; accepted: text")
@@ -53,17 +54,25 @@ def fits(context: Context) -> None:
     hosts = dict(anatomy.linears()) | dict(anatomy.embeddings())
     for index, step in enumerate(context.recipe.steps):
         method = methods.make(step.method, step.knobs)
-        if methods.get(step.method).CARD.family == "tokens":
-            if not sees:
+        family = method.CARD.family
+        if method.CARD.wants_source and context.loaded.manifest is not None:
+            raise BadInput(f"steps.{index}.{step.method}: makes up for what was lost of the original matrices, and an "
+                           "artifact no longer has them; accepted: the model it was made from, trimmed in the same "
+                           "recipe")  # fmt: skip
+        if family in ("tokens", "cache"):
+            if family == "tokens" and not sees:
                 raise BadInput(f"steps.{index}.{step.method}: {kind!r} has no image tokens to keep or drop")
             policies.append(method.policy())
             continue
-        if methods.get(step.method).CARD.family == "adapt":
+        if family == "adapt":
             adapt.check(context, step.method, method)
             continue
         for name in select(anatomy, step.targets or ("all-linear",), step.ignore):
             try:
-                method.check(hosts[name].w.shape[1])
+                method.check(*reversed(hosts[name].w.shape))
             except ValueError as error:
                 raise BadInput(f"steps.{index}.{step.method}: {name}: {error}") from error
+    for clash in clashes(anatomy, context.recipe.steps):
+        raise BadInput(clash)
     loop.by_layer(anatomy, policies)
+    loop.of_cache(anatomy, policies)

@@ -18,7 +18,7 @@ from trimtab.evaluate.sequential import level
 from trimtab.evaluate.shares import accuracy
 from trimtab.measure import params
 from trimtab.measure.vlm import operations, parts
-from trimtab.run import calibration, enough, quality
+from trimtab.run import calibration, enough, quality, robustness
 from trimtab.run.context import Context
 
 
@@ -29,10 +29,11 @@ def cost(context: Context) -> list[Reading]:
 
 
 def before(context: Context) -> dict[str, Any]:
-    """Quality of the model as it came, its controls and its costs."""
+    """Quality of the model as it came, also on worse pictures, its control and its costs."""
     readings = cost(context)
     readings += [quality.measure(context, "before", task) for task in quality.tasks(context)]
-    readings += controls(context, "before")
+    readings += robustness.measure(context, "before")
+    readings += control(context)
     context.read("before", readings)
     source = context.loaded.source
     return {"model": {"id": source.id, "license": source.license, "kind": source.kind, "revision": source.revision,
@@ -40,21 +41,14 @@ def before(context: Context) -> dict[str, Any]:
             "reused": context.reused}  # fmt: skip
 
 
-def controls(context: Context, when: str) -> list[Reading]:
-    """A missing picture; and once, the table that answers without looking."""
-    task, count = context.recipe.task, context.recipe.evaluate.missing_image
+def control(context: Context) -> list[Reading]:
+    """The table that answers without looking."""
+    task = context.recipe.task
     if task.type == "text":
         return []
-    chosen = quality.asked(context, task, count)
-    readings = []
-    if count and any(one.open is not None for one in chosen):
-        rows = quality.answers(context, task, chosen, f"{when} missing image", missing=True)
-        readings.append(accuracy(f"accuracy.{task.name}.missing_image", rows))
-    if when == "before":
-        train = samples(task, context.recipe.calibrate.split, 1 << 30, context.recipe.seed)
-        rows = predict_blind(train, quality.asked(context, task), task.metric)
-        readings.append(accuracy(f"accuracy.{task.name}.blind_table", rows))
-    return readings
+    train = samples(task, context.recipe.calibrate.split, 1 << 30, context.recipe.seed)
+    rows = predict_blind(train, quality.asked(context, task), task.metric)
+    return [accuracy(f"accuracy.{task.name}.blind_table", rows)]
 
 
 def after_step(context: Context, when: str, earlier: str) -> dict[str, Any]:
@@ -98,13 +92,14 @@ def after(context: Context) -> dict[str, Any]:
     assert said is not None
     readings.append(Reading("bytes.weights", float(said.bytes), "bytes"))  # the file, not only the tensors in it
     readings += [quality.measure(context, "after", task) for task in quality.tasks(context)]
-    readings += controls(context, "after")
+    readings += robustness.measure(context, "after")
     context.read("after", readings)
     _as_many(context)
     quality.publish(context)
     found = {task.name: compared(context, task) for task in quality.tasks(context)}
     main = found[context.recipe.task.name]
-    return {"quality": {row["figure"]: row for row in found.values()}, "flips": main["flips"]}
+    return {"quality": {row["figure"]: row for row in found.values()}, "flips": main["flips"],
+            "robust": robustness.compared(context)}  # fmt: skip
 
 
 def _as_many(context: Context) -> None:

@@ -29,7 +29,7 @@ class _Reached(Exception):
 
 
 def gram_of(x: Tensor, stream: Stream, name: str) -> Gram:
-    """The Gram of the input ``x`` of linear ``name``, kinds as in the stream that the block was given.
+    """The Gram of the input ``x`` of linear ``name``, kinds as in the stream whose tokens it sees.
 
     Where ``x`` has fewer rows than the stream (a pooled token, patches without CLS) they are taken to be of the only
     kind that the stream has. Raises Anomaly where it has several.
@@ -71,7 +71,7 @@ def once(block: Block, stream: Stream, stages: Sequence[Stage], settle: Settle) 
             if host.name in called:
                 raise Anomaly(f"{host.name}: called twice in block {block.name}; its anatomy must call it once")
             if not called:
-                settle(stage, gram_of(x, stream, host.name))
+                settle(stage, gram_of(x, block.rows(stream, host.name), host.name))
             called.add(host.name)
 
         return tap
@@ -85,7 +85,7 @@ def up_to(block: Block, stream: Stream, stage: Stage) -> Gram | None:
     found: list[Gram] = []
 
     def tap(host: Linear, x: Tensor) -> None:
-        found.append(gram_of(x, stream, host.name))
+        found.append(gram_of(x, block.rows(stream, host.name), host.name))
         raise _Reached
 
     with tapped([stage], lambda _: tap):

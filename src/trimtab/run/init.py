@@ -48,7 +48,7 @@ def steps(anatomy: Anatomy) -> list[dict[str, Any]]:
     """
     kind = anatomy.model.config.model_type
     if not anatomy.decodes:
-        raise BadInput(f"--model: {kind!r} does not generate text; a run measures answers")
+        raise BadInput(f"--model: {kind!r} does not generate text in the loop; a run measures answers")
     hosts = dict(anatomy.embeddings()) | dict(anatomy.linears())
     parts = {anatomy.part_of(name) for name in hosts}
     size = next((group for group in GROUPS if all(host.w.shape[1] % group == 0 for host in hosts.values())), -1)
@@ -88,6 +88,6 @@ def _questions(task: Task) -> tuple[dict[str, Any], str]:
     value = {
         "calibrate": {"num_samples": min(128, train)},
         "budget": {"accuracy": {"max_drop": "1pt"}, "weights": {"max": "0.4x"}},
-        "evaluate": {"limit": min(2000, test), "after_step": min(500, test), "missing_image": min(300, test)},
+        "evaluate": {"limit": min(2000, test), "after_step": min(500, test), "robust": {"limit": min(100, test)}},
     }
     return value, f"{train + test} rows: {train} may calibrate, {test} are for the test"

@@ -1,13 +1,15 @@
 """What each step established, re-checked after every later one.
 
-An invariant has an address (a host's path, or a policy's place in the list) and a predicate over what is stored. A
-step that removes one must declare on its card that it consumes it; otherwise the run is ANOMALOUS.
+An invariant has an address (a host's path, or a policy's place in the list) and a predicate over what is stored. Of a
+layer that is a leaf of its expression, so what a later step adds beside the leaf leaves it standing. A step that
+removes one must declare on its card that it consumes it; otherwise the run is ANOMALOUS.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import torch
@@ -15,7 +17,6 @@ from torch import Tensor
 
 from trimtab.core.factors import LowRank
 from trimtab.core.joins import leaves
-from trimtab.core.keep import Keep
 from trimtab.core.linear import Host
 from trimtab.core.pack import unpack
 from trimtab.core.sparse import Masked
@@ -42,7 +43,7 @@ class State:
     """What invariants look at: every host by path, and the policies in order."""
 
     hosts: Mapping[str, Host]
-    policies: Sequence[Keep]
+    policies: Sequence[Any]
 
 
 def _on_grid(state: State, one: Invariant) -> str | None:
@@ -70,12 +71,23 @@ def _grid(w: Quantized, one: Invariant) -> str | None:
     return None
 
 
-def _tokens_kept(state: State, one: Invariant) -> str | None:
+def _kept(axis: str, state: State, one: Invariant) -> str | None:
     index = int(one.address.removeprefix("policy "))
-    if index >= len(state.policies):
+    if index >= len(state.policies) or state.policies[index].at.axis != axis:
         return "the policy is gone"
-    count = state.policies[index].budget(one.expect["of"])
-    return None if count == one.expect["kept"] else f"keeps {count} of {one.expect['of']}, not {one.expect['kept']}"
+    count = one.expect["of"]
+    found = _holds(state.policies[index], count)
+    for what, number in found.items():
+        if number != one.expect[what]:
+            return f"{what} {number} of {count}, not {one.expect[what]}"
+    return None
+
+
+def _holds(policy: Any, count: int) -> dict[str, int]:
+    """What a policy makes of ``count`` tokens or entries, in numbers."""
+    if policy.at.axis == "token":
+        return {"kept": policy.budget(count)}
+    return dict(policy.holds(count))
 
 
 def _masked(state: State, one: Invariant) -> str | None:
@@ -98,54 +110,74 @@ def _mask(w: Masked, one: Invariant) -> str | None:
     return None if bool(torch.isfinite(w.values).all()) else "values that are no numbers"
 
 
-def _adapter(state: State, one: Invariant) -> str | None:
+def _low_rank(state: State, one: Invariant) -> str | None:
     host = state.hosts.get(one.address)
     if host is None:
         return "the layer is gone"
-    wanted = one.expect["rank"], one.expect["scale"]
+    return _any(host.w, LowRank, "without thin factors", lambda w: _thin(w, one))
 
-    def wrong(low: LowRank) -> str | None:
-        if (low.rank, low.scale) != wanted:
-            return f"rank {low.rank} and scale {low.scale}, not {wanted[0]} and {wanted[1]}"
-        return None if bool(torch.isfinite(low.left).all() & torch.isfinite(low.right).all()) else "no numbers"
 
-    return _any(host.w, LowRank, "without its adapter", wrong)
+def _thin(w: LowRank, one: Invariant) -> str | None:
+    if w.rank != one.expect["rank"]:
+        return f"of rank {w.rank} where {one.expect['rank']} was claimed"
+    if w.scale != one.expect["scale"]:
+        return f"of scale {w.scale} where {one.expect['scale']} was claimed"
+    if bits(w) > one.expect["stored_bits"]:
+        return f"takes {bits(w)} bits where {one.expect['stored_bits']} were claimed"
+    finite = torch.isfinite(w.left).all() & torch.isfinite(w.right).all()
+    return None if bool(finite) else "factors that are no numbers"
 
 
 PREDICATES: dict[str, Callable[[State, Invariant], str | None]] = {
-    "on_grid": _on_grid, "masked": _masked, "tokens_kept": _tokens_kept,
-    "adapter": _adapter,
+    "on_grid": _on_grid, "masked": _masked, "low_rank": _low_rank, "adapter": _low_rank,
+    "tokens_kept": partial(_kept, "token"), "cache_kept": partial(_kept, "cache"),
 }  # fmt: skip
+COUNTS = {"token": 256, "cache": 4096}  # any numbers show whether a policy still keeps its share
+
+
+def kept(policy: Any, address: str, step: str) -> Invariant:
+    """What a token or cache policy promises, as it is now."""
+    axis = policy.at.axis
+    expect = {"of": COUNTS[axis], **_holds(policy, COUNTS[axis])}
+    return Invariant("tokens_kept" if axis == "token" else "cache_kept", address, expect, step)
+
+
+def _of(
+    hosts: Mapping[str, Host], name: str, kind: type[W], step: str, expect: Callable[[W], dict[str, Any]]
+) -> list[Invariant]:
+    """What ``expect`` says of the last leaf of ``kind`` in every host that has one, as it is now."""
+    found = []
+    for path, host in hosts.items():
+        inside = [leaf for leaf in leaves(host.w) if isinstance(leaf, kind)]
+        if inside:
+            found.append(Invariant(name, path, expect(inside[-1]) | {"stored_bits": bits(inside[-1])}, step))
+    return found
 
 
 def on_grid(hosts: Mapping[str, Host], step: str) -> list[Invariant]:
-    """The grid of every quantized host among ``hosts``, as it is now."""
-    found = []
-    for path, host in hosts.items():
-        if isinstance(host.w, Quantized):
-            expect = {"bits": host.w.bits, "group_size": host.w.group_size, "stored_bits": bits(host.w)}
-            found.append(Invariant("on_grid", path, expect, step))
-    return found
+    """The grid of every quantized host among ``hosts``."""
+    return _of(hosts, "on_grid", Quantized, step, lambda w: {"bits": w.bits, "group_size": w.group_size})
 
 
 def masked(hosts: Mapping[str, Host], step: str) -> list[Invariant]:
-    """The mask of every pruned host among ``hosts``, as it is now, with its pattern n of m where it has one."""
-    found = []
-    for path, host in hosts.items():
-        if isinstance(host.w, Masked):
-            expect = {"kept": host.w.values.numel(), "stored_bits": bits(host.w), "pattern": _pattern(host.w.kept())}
-            found.append(Invariant("masked", path, expect, step))
-    return found
+    """The mask of every pruned host among ``hosts``, with its pattern n of m where it has one."""
+    return _of(hosts, "masked", Masked, step, lambda w: {"kept": w.values.numel(), "pattern": _pattern(w.kept())})
+
+
+def low_rank(hosts: Mapping[str, Host], step: str) -> list[Invariant]:
+    """The rank of what was last added to every host among ``hosts`` that has thin factors."""
+    return _of(hosts, "low_rank", LowRank, step, lambda w: {"rank": w.rank, "scale": w.scale})
+
+
+LAYERS: dict[str, Callable[[Mapping[str, Host], str], list[Invariant]]] = {
+    "on_grid": on_grid, "masked": masked, "low_rank": low_rank,
+}  # fmt: skip
+"""What a layer-wise method may establish, by name."""
 
 
 def adapters(hosts: Mapping[str, Host], step: str) -> list[Invariant]:
     """The adapter beside every host among ``hosts`` that has one, the last that was put there."""
-    found = []
-    for path, host in hosts.items():
-        lows = [leaf for leaf in leaves(host.w) if isinstance(leaf, LowRank)]
-        if lows:
-            found.append(Invariant("adapter", path, {"rank": lows[-1].rank, "scale": lows[-1].scale}, step))
-    return found
+    return _of(hosts, "adapter", LowRank, step, lambda w: {"rank": w.rank, "scale": w.scale})
 
 
 def _pattern(mask: Tensor) -> list[int] | None:

@@ -24,9 +24,11 @@ COSTS: tuple[tuple[AxisName, str, str | None], ...] = (
     ("speed", "latency.decode.b1", "decode"),
     ("speed", "latency.decode.b{b}", None),
     ("memory", "memory.peak", "memory"),
+    ("memory", "bytes.cache.b1", "cache"),
+    ("memory", "bytes.cache.b{b}", None),
 )
 ONE_MEASUREMENT = 0.02  # peak memory is taken once on each side; allocators differ by about so much from run to run
-SAVES = {"bytes": "weights", "prefill": "prefill", "decode": "decode"}
+SAVES = {"bytes": "weights", "prefill": "prefill", "decode": "decode", "cache": "cache"}
 
 
 def judge(context: Context) -> dict[str, Any]:
@@ -191,6 +193,7 @@ def result(context: Context, name: str) -> dict[str, Any]:
     return {
         "format": 1, "name": name, **ended("verdict"),
         "steps": _steps(context), "audit": ended("audit"), "layers": layers, "flips": ended("after")["flips"],
+        "robust": ended("after")["robust"],
         "machine": ended("begin")["conditions"] | ended("timing")["machine"], "model": ended("before")["model"],
         "artifact": ended("seal") | ({} if ended("gate")["passed"] else {"path": REFUSED}) | {"gate": ended("gate")},
         "plan": [],

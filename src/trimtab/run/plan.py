@@ -5,27 +5,15 @@ It predicts the weight file's bytes and names shape problems. It does not yet pr
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from trimtab import methods
 from trimtab.load.blank import blank
+from trimtab.run.calibration import LAYERWISE
+from trimtab.run.follow import clashes
 from trimtab.run.recipe import Recipe
 from trimtab.run.targets import select
-
-
-def _quantized(method: Any, width: int) -> int:
-    groups = 1 if method.group_size == -1 else width // method.group_size
-    return int(width * method.bits + groups * (16 if method.symmetric else 24))
-
-
-def _masked(method: Any, width: int) -> int:
-    return width + 16 * max(1, int(method.keep * width + 0.5))
-
-
-STORED: dict[str, Callable[[Any, int], int]] = {"quantize": _quantized, "prune": _masked}
-"""Bits of a row of so many weights after a method of this family."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +39,18 @@ def plan(recipe: Recipe) -> Plan:
     problems: list[str] = []
     for index, step in enumerate(recipe.steps):
         method = methods.make(step.method, step.knobs)
-        family = methods.get(step.method).CARD.family
-        if family not in STORED:
+        if method.CARD.family not in LAYERWISE and step.method != "lora":
             continue
-        for name in select(anatomy, step.targets or ("all-linear",), step.ignore):
+        chosen = select(anatomy, getattr(method, "target_modules", step.targets or ("all-linear",)), step.ignore)
+        for name in chosen:
             rows, width = hosts[name].w.shape
             try:
-                method.check(width)
+                method.check(width, rows)
             except ValueError as error:
                 problems.append(f"steps.{index}.{step.method}: {name}: {error}")
                 continue
-            sizes[name] = rows * STORED[family](method, width)
+            sizes[name] = method.stored(rows, width, sizes[name])
+    problems += clashes(anatomy, recipe.steps)
     inside = sum(16 * h.w.shape[0] * h.w.shape[1] for name, h in hosts.items() if name not in tied)
     whole = 16 * sum(p.numel() for p in anatomy.model.parameters())
     trimmed = whole - inside + sum(size for name, size in sizes.items() if name not in tied)

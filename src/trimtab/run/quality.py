@@ -23,6 +23,7 @@ from trimtab.run import baseline
 from trimtab.run.context import Context
 from trimtab.run.enough import Enough, clock, decided, never
 from trimtab.run.journal import append, whole_lines
+from trimtab.run.views import View
 
 Answers = list[Prediction]
 
@@ -39,29 +40,31 @@ def asked(context: Context, task: Task, limit: int | None = None) -> list[Sample
 
 
 def answers(
-    context: Context, task: Task, chosen: Sequence[Sample], label: str, missing: bool = False, enough: Enough = never
+    context: Context, when: str, task: Task, chosen: Sequence[Sample], view: View | None = None, enough: Enough = never
 ) -> Answers:
-    """The model's answers, synced to ``state/answers`` batch by batch; those that are there are not asked again. They
-    end early where ``enough`` says so, or the recipe's minutes are over."""
-    path, given = _journal(context, label), context.recipe.evaluate
+    """The model's answers, to the pictures as they are or as ``view`` shows them, synced to ``state/answers`` batch by
+    batch; those that are there are not asked again. They end early where ``enough`` says so, or the recipe's minutes
+    are over."""
+    name, given = label(when, task, view), context.recipe.evaluate
+    path = _journal(context, name)
     tokens = min(given.max_new_tokens, longest(context.loaded.processor, chosen))
     entry = None
-    if _shared(context, label):
-        entry = baseline.of_samples(context, task, chosen, tokens, missing)
-        _take(context, entry, path, label)
+    if _shared(context, name):
+        entry = baseline.of_samples(context, task, chosen, tokens, view)
+        _take(context, entry, path, name)
     done = {row["id"]: Prediction(**row) for row in whole_lines(path)}
     over = clock(context)
     found = predict(
         context.loaded.model, context.loaded.processor, chosen, batch_size=given.batch_size, max_new_tokens=tokens,
-        prompt=task.prompt, metric_name=task.metric, done=done, missing_image=missing,
+        prompt=task.prompt, metric_name=task.metric, done=done, show=None if view is None else view.show,
     )  # fmt: skip
     every: Answers = []
     while part := list(islice(found, given.batch_size)):
         append(path, [asdict(one) for one in part if one.id not in done])
         every += part
-        context.progress(label, len(every), len(chosen))
+        context.progress(name, len(every), len(chosen))
         if len(every) < len(chosen) and (enough(every) or over()):
-            context.log.info("%s: ended after %d of %d", label, len(every), len(chosen))
+            context.log.info("%s: ended after %d of %d", name, len(every), len(chosen))
             return every
     if entry is not None:
         baseline.keep(entry, path)
@@ -111,21 +114,29 @@ def windows(context: Context, task: Task, label: str, limit: int | None = None) 
 
 def measure(context: Context, when: str, task: Task, limit: int | None = None) -> Reading:
     """The quality reading of one task; what it is made of stays in ``state/answers`` under ``<when> <task>``."""
-    label = f"{when} {task.name}"
     if task.type == "text":
         most = len(stored(context, "before", task)) if when == "after" else limit
-        return perplexity(f"perplexity.{task.name}", windows(context, task, label, most))
+        return perplexity(f"perplexity.{task.name}", windows(context, task, label(when, task), most))
     chosen, enough = asked(context, task, limit), cast(Enough, never)
     if when == "after":  # as many as before, where the clock ended that
-        old = [Prediction(**row) for row in stored(context, "before", task)]
+        old = predictions(context, "before", task)
         chosen, enough = chosen[: len(old)], decided(context, task, old)
-    return accuracy(f"accuracy.{task.name}", answers(context, task, chosen, label, enough=enough))
+    return accuracy(f"accuracy.{task.name}", answers(context, when, task, chosen, enough=enough))
 
 
-def stored(context: Context, when: str, task: Task) -> list[dict[str, Any]]:
+def label(when: str, task: Task, view: View | None = None) -> str:
+    """What a measurement is called in the journal of answers; no task's name has a dot in it."""
+    return f"{when} {task.name}" + (f".{view.name}" if view is not None else "")
+
+
+def stored(context: Context, when: str, task: Task, view: View | None = None) -> list[dict[str, Any]]:
     """What a finished measurement is made of: predictions, or windows with their losses, in the order of samples."""
-    path = context.folder.state / "answers" / f"{when} {task.name}.jsonl".replace(" ", "-")
-    return whole_lines(path)
+    return whole_lines(_journal(context, label(when, task, view)))
+
+
+def predictions(context: Context, when: str, task: Task, view: View | None = None) -> Answers:
+    """The answers of a finished measurement of a task that has answers."""
+    return [Prediction(**row) for row in stored(context, when, task, view)]
 
 
 def publish(context: Context) -> None:

@@ -7,11 +7,12 @@ trips through YAML: ``Recipe.read(recipe.dump()) == recipe``.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serializer, model_validator
 
+from trimtab import methods
 from trimtab.core.errors import BadInput, nearest, unknown
 from trimtab.data.task import SPLITS, Task
 from trimtab.run.amounts import Amount, amount
@@ -26,7 +27,10 @@ FOREIGN = {
     "num_calibration_samples": "num_samples", "seqlen": "max_seq_length", "max_length": "max_seq_length",
     "modifiers": "steps", "stages": "steps", "methods": "steps", "compress": "steps", "budgets": "budget",
     "constraints": "budget", "eval": "evaluate", "torch_dtype": "dtype", "num_threads": "threads",
-    "random_seed": "seed", "data": "task",
+    "random_seed": "seed", "data": "task", "missing_image": "robust.missing_image", "robustness": "robust",
+    "corruptions": "robust.corruptions", "severities": "robust.severities", "severity": "severities",
+    "gaussian_noise": "noise", "gaussian_blur": "blur", "jpeg_compression": "jpeg", "cutout": "occlusion",
+    "random_erasing": "occlusion",
 }  # fmt: skip
 
 
@@ -90,18 +94,33 @@ class Budget(Strict):
     prefill: dict[Literal["max"], str] | None = None
     decode: dict[Literal["max"], str] | None = None
     memory: dict[Literal["max"], str] | None = None
+    cache: dict[Literal["max"], str] | None = None
 
     def amounts(self) -> dict[str, Amount]:
         """The axes that have a budget. Raises BadInput on an amount that cannot be read."""
         units = {
             "accuracy": ("pt", "%"), "perplexity": ("x",), "weights": ("x", "mb", "gb", "kb", "b"),
             "prefill": ("x", "ms", "s"), "decode": ("x", "ms", "s"), "memory": ("x", "mb", "gb"),
+            "cache": ("x", "mb", "gb", "kb", "b"),
         }  # fmt: skip
         found = {}
         for axis, accepted in units.items():
             for name, text in (getattr(self, axis) or {}).items():
                 found[axis] = amount(text, f"budget.{axis}.{name}", accepted)
         return found
+
+
+def _corruptions() -> tuple[str, ...]:
+    return methods.of("robust")
+
+
+class Robust(Strict):
+    """``limit`` of the questions, asked again of pictures that are missing or corrupted, before and after (0: none)."""
+
+    limit: int = Field(default=300, ge=0)
+    corruptions: tuple[str, ...] = Field(default_factory=_corruptions)
+    severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = (3,)
+    missing_image: bool = True
 
 
 class Evaluate(Strict):
@@ -113,7 +132,7 @@ class Evaluate(Strict):
 
     limit: int = Field(default=2000, ge=1)
     after_step: int = Field(default=500, ge=0)
-    missing_image: int = Field(default=300, ge=0)
+    robust: Robust = Robust()
     batch_size: int = Field(default=64, ge=1)
     max_new_tokens: int = Field(default=32, ge=1)
     until: Literal["decided"] | None = None
@@ -123,12 +142,13 @@ class Evaluate(Strict):
 
 class Measure(Strict):
     """What is timed: language prefill on ``dataset`` at batch 1 and ``batch_size``, ``repeats`` times, in turn; after
-    ``max_minutes`` at one batch size no round is begun, but for the first five."""
+    ``max_minutes`` at one batch size no round is begun, but for the first five. ``prompt_tokens``: of a text prompt."""
 
     dataset: str | None = None
     batch_size: int = Field(default=8, ge=1)
     repeats: int = Field(default=25, ge=3)
     max_minutes: float = Field(default=1.0, gt=0)
+    prompt_tokens: int = Field(default=256, ge=8)
 
 
 class Recipe(Strict):
@@ -158,10 +178,8 @@ class Recipe(Strict):
         except ValidationError as error:
             raise BadInput("\n".join(_explain(row) for row in error.errors())) from error
         coherent(recipe)
-        from trimtab import methods
-
         for step in recipe.steps:
-            methods.make(step.method, step.knobs)
+            methods.step(step.method, step.knobs)
         return recipe
 
     @classmethod
@@ -184,7 +202,8 @@ def _explain(row: Any) -> str:
         owner = _owner(path[:-1])
         options = list(owner.model_fields) if owner else []
         other = FOREIGN.get(path[-1])
-        hint = f" (here it is called {other!r})" if other in options else nearest(path[-1], options)
+        known = other is not None and other.partition(".")[0] in options
+        hint = f" (here it is called {other!r})" if known else nearest(path[-1], options)
         return f"{key}: unknown key{hint}; accepted: {', '.join(options)}"
     if row["type"] == "missing":
         return f"{key}: missing; every recipe needs it"
@@ -196,8 +215,8 @@ def _owner(path: list[str]) -> type[BaseModel] | None:
     """The model class that a path of keys leads to."""
     here: type[BaseModel] = Recipe
     parts: dict[str, type[BaseModel]] = {
-        "calibrate": Calibrate, "budget": Budget, "evaluate": Evaluate, "measure": Measure, "task": Task,
-        "also": Task, "steps": Step,
+        "calibrate": Calibrate, "budget": Budget, "evaluate": Evaluate, "robust": Robust, "measure": Measure,
+        "task": Task, "also": Task, "steps": Step,
     }  # fmt: skip
     for part in path:
         here = parts.get(part, here)
@@ -252,6 +271,8 @@ def coherent(recipe: Recipe) -> None:
         raise BadInput(f"budget.{wrong}: a task of type {main.type!r} is judged by {right}")
     if recipe.evaluate.until is not None and "accuracy" not in budget:
         raise BadInput("evaluate.until: 'decided' needs what is to be decided; set budget.accuracy.max_drop")
+    for name in recipe.evaluate.robust.corruptions:
+        _corruption(name)
     given = recipe.calibrate
     own = given.dataset in (None, main.dataset)
     seen = (main.dataset, main.data) if own else (given.dataset, None)
@@ -260,3 +281,10 @@ def coherent(recipe: Recipe) -> None:
             what, key = (f"also.{index - 1}", f"also.{index - 1}.split") if index else ("the task", "task.split")
             raise BadInput(f"calibrate.split: got {given.split!r}, which {what} is measured on; accepted: another of "
                            f"{', '.join(SPLITS)} (or {key})")  # fmt: skip
+
+
+def _corruption(name: str) -> None:
+    known, other = methods.of("robust"), FOREIGN.get(name)
+    if name not in known:
+        hint = f" (here it is called {other!r})" if other in known else nearest(name, known)
+        raise BadInput(f"evaluate.robust.corruptions: got {name!r}{hint}; accepted: {', '.join(known)}")

@@ -14,14 +14,15 @@ from trimtab.anatomy import Anatomy
 from trimtab.core.errors import BadInput, Refused
 from trimtab.core.fit import Fit, Site
 from trimtab.core.linear import Host, Linear
-from trimtab.core.stats import KINDS, PADDING, Gram
-from trimtab.core.weight import Weight, bits, rows
+from trimtab.core.stats import KINDS, Gram
+from trimtab.core.weight import Dense, Weight, bits, rows
 
 
 @dataclass(frozen=True)
 class LayerReport:
-    """``error``: ||(W - W') X||_F / ||W X||_F over calibration, without data ||W - W'||_F / ||W||_F. ``bits``: stored
-    for each weight. ``seen``: rows at the input by kind (all 0 without data)."""
+    """``error``: ||(W - W') X||_F / ||W X||_F over calibration, without data ||W - W'||_F / ||W||_F; W is the matrix
+    before the step, or the original one where the method wants that. ``bits``: stored for each weight. ``seen``: rows
+    at the input by kind (all 0 without data)."""
 
     name: str
     part: str
@@ -70,7 +71,7 @@ class Bench:
         wrong = []
         for name in names:
             try:
-                self.fit.check(self.hosts[name].w.shape[1])
+                self.fit.check(*reversed(self.hosts[name].w.shape))
             except ValueError as error:
                 wrong.append(f"{name}: {error}")
         if wrong:
@@ -78,7 +79,7 @@ class Bench:
 
     def settle(self, name: str, gram: Gram | None, group: tuple[str, ...] = ()) -> LayerReport:
         """Fit a matrix and put it in place. With no ``gram``, or an empty one, see ``without``."""
-        if gram is None or not gram.seen[:PADDING].any():
+        if gram is None or not gram.rows:
             return self.without(name) if gram is None else self.unseen(name)
         seen = dict(zip(KINDS, gram.seen.tolist(), strict=True))
         return self._fitted(name, self.fit, gram, group, seen)
@@ -105,9 +106,10 @@ class Bench:
         self, name: str, fit: Fit, gram: Gram | None, group: tuple[str, ...], seen: Mapping[str, int]
     ) -> LayerReport:
         old, read = self.hosts[name].w, self.source
-        new = fit(old, Site(name, old.dense if read is None else lambda: read(name), gram, group))
+        aim = old if read is None else Dense(read(name).detach())
+        new = fit(old, Site(name, aim.dense, gram, group))
         self.put(name, new)
-        error = relative_error(old, new, None if gram is None else gram.read())
+        error = relative_error(aim, new, None if gram is None else gram.read())
         return LayerReport(name, self.anatomy.part_of(name), error, bits(new) / (new.shape[0] * new.shape[1]), seen)
 
     def put(self, name: str, w: Weight) -> None:

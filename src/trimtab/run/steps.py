@@ -1,4 +1,4 @@
-"""One step of a recipe applied to the model: a layer-wise method walks the blocks, a token method adds its policy."""
+"""One step of a recipe applied to the model: a layer-wise method walks the blocks, others add a policy to the loop."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from trimtab.run import adapt, invariants
 from trimtab.run.context import Context
 from trimtab.run.invariants import Invariant, State
 from trimtab.run.layers import Layers
+from trimtab.run.originals import Originals
 from trimtab.run.recipe import Step
 from trimtab.run.walk import LayerReport, walk
 
@@ -50,10 +51,11 @@ def fit(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tup
 
     targets = step.targets if step.targets is not None else ("all-linear",)
     walk(context.loaded.anatomy, batches, method, targets, ignore=step.ignore, on_layer=ended, done=done,
-         allow_unseen=context.recipe.calibrate.allow == "text_only")  # fmt: skip
+         allow_unseen=context.recipe.calibrate.allow == "text_only",
+         source=Originals(context.recipe) if method.CARD.wants_source else None)  # fmt: skip
     touched = {row["name"] for row in rows}
     changed = {path: host for path, host in hosts(context).items() if path in touched}
-    return rows, [*invariants.on_grid(changed, label), *invariants.masked(changed, label)]
+    return rows, [one for name in method.CARD.establishes for one in invariants.LAYERS[name](changed, label)]
 
 
 def _row(report: LayerReport, label: str) -> dict[str, Any]:
@@ -61,15 +63,12 @@ def _row(report: LayerReport, label: str) -> dict[str, Any]:
             "bits_per_weight": report.bits, "seen": dict(report.seen)}  # fmt: skip
 
 
-def tokens(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tuple[Rows, list[Invariant]]:
-    """A token method: its policy joins the loop."""
+def join(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tuple[Rows, list[Invariant]]:
+    """A token or cache method: its policy joins the loop."""
     method = methods.make(step.method, step.knobs)
-    policy = method.policy()
-    place = len(context.loaded.policies)
-    count = 256  # any number shows whether the policy still keeps its share
-    expect = {"of": count, "kept": policy.budget(count)}
+    place = f"policy {len(context.loaded.policies)}"
     context.loaded.policies = (*context.loaded.policies, method)
-    return [], [Invariant("tokens_kept", f"policy {place}", expect, key(index, step))]
+    return [], [invariants.kept(method.policy(), place, key(index, step))]
 
 
 def adapted(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tuple[Rows, list[Invariant]]:
@@ -84,8 +83,10 @@ def adapted(context: Context, index: int, step: Step, batches: Sequence[Any]) ->
 APPLY: dict[str, Callable[[Context, int, Step, Sequence[Any]], tuple[Rows, list[Invariant]]]] = {
     "quantize": fit,
     "prune": fit,
+    "factorize": fit,
     "adapt": adapted,
-    "tokens": tokens,
+    "tokens": join,
+    "cache": join,
 }
 
 

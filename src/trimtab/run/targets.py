@@ -12,10 +12,11 @@ from trimtab.core.errors import BadInput, nearest
 ALIASES: Mapping[str, tuple[str, ...]] = {
     "language": ("language",),
     "vision": ("vision",),
+    "audio": ("audio",),
     "projector": ("projector",),
     "embedding": ("embedding",),
     "head": ("head",),
-    "all-linear": ("vision", "projector", "language"),
+    "all-linear": ("vision", "audio", "projector", "language"),
 }
 
 

@@ -1,6 +1,7 @@
-"""Vision, prefill and decode of both sides, timed in turn in one process, so that a drift of the machine meets both.
+"""Vision, prefill and decode of both sides, timed in turn in one process, so that a drift of the machine meets both;
+and the bytes of the cache that each has filled by then.
 
-Before: the source as it loads, through the library's own forward. After: the artifact as it reloads, kernels and token
+Before: the source as it loads, through the library's own forward. After: the artifact as it reloads, kernels and
 policies included. One round times every part of both sides once; ratios are bounded by ranks over all rounds.
 """
 
@@ -27,7 +28,6 @@ from trimtab.run.footprint import peak_of
 from trimtab.runtime.dtype import compute_dtype
 
 TOKENS = 8  # decoded for one repeat
-PROMPT = 256  # tokens of a timed text prompt
 LEAST = 5  # rounds, however long they take
 
 Times = dict[str, list[float]]
@@ -45,6 +45,8 @@ def measure(context: Context) -> dict[str, Any]:
             context.loaded = loaded
             found[when] = parts(loaded.model, _batch(context, size))
         _rounds(context, found, times, size)
+        for when, side in found.items():  # of the same prompts and as many tokens after them
+            context.read(when, [Reading(f"bytes.cache.b{size}", float(side.cache()), "bytes")])
     samples = context.folder.state / "gate.safetensors"
     threads = torch.get_num_threads()
     weights = {"before": recipe.model, "after": str(context.folder.artifact)}
@@ -81,9 +83,8 @@ def _batch(context: Context, size: int) -> dict[str, Tensor]:
     task = context.recipe.task
     if context.recipe.measure.dataset is not None:
         task = Task.parse({"dataset": context.recipe.measure.dataset})
-    found = calibration.task_batch(context, task, size, task.split, length=PROMPT)
-    rows = torch.arange(size) % len(found["input_ids"])  # a smaller test set is gone through again
-    return {name: value[rows] for name, value in found.items()}
+    length = context.recipe.measure.prompt_tokens
+    return calibration.task_batch(context, task, size, task.split, length=length, again=True)
 
 
 def _rounds(context: Context, found: dict[str, Parts], times: dict[str, Times], size: int) -> None:

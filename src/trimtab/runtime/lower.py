@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -11,6 +12,7 @@ from torch import nn
 from trimtab.core.build import build
 from trimtab.core.linear import Embedding, Kernel, Linear
 from trimtab.core.weight import Dense, Quantized, Weight
+from trimtab.runtime.compose import Made, compose, thick
 from trimtab.runtime.dtype import compute_dtype
 from trimtab.runtime.held import HOLD, Held, held_bytes
 from trimtab.runtime.kernels import INT4_ROWS, INT8_ROWS, Packed4, Packed8, unfit
@@ -86,17 +88,24 @@ class _Make:
     held: int
 
     def unfit(self, w: Weight) -> str | None:
-        if not isinstance(w, Quantized):
-            return f"{type(w).__name__} weight: kernels take Quantized"
-        return unfit(w, self.capability)
+        """Why ``w`` has no kernel: of an expression, why one of its leaves has none."""
+        for leaf in thick(w) or [w]:
+            if not isinstance(leaf, Quantized):
+                return f"{type(leaf).__name__} weight: kernels take Quantized"
+            if (why := unfit(leaf, self.capability)) is not None:
+                return why
+        return None
 
     def __call__(self, w: Weight) -> tuple[str | None, Kernel | None]:
         if self.unfit(w) is not None:
             return (COPY, Held.of(w, self.dtype)) if self.held and not isinstance(w, Dense) else (None, None)
+        name, rows, packed = compose(w, partial(self.pack, release=self.release and id(w) not in self.read))
+        return name, Held.of(w, self.dtype, packed, rows) if self.held else packed
+
+    def pack(self, w: Weight, release: bool) -> Made:
         assert isinstance(w, Quantized)
         name, rows, of = KERNELS[w.bits]
-        packed = of(w, self.dtype, self.release and id(w) not in self.read)
-        return name, Held.of(w, self.dtype, packed, rows) if self.held else packed
+        return name, rows, of(w, self.dtype, release)
 
 
 def _read(hosts: list[Linear], read: set[int], found: Mapping[str, str]) -> list[str]:

@@ -13,12 +13,14 @@ if TYPE_CHECKING:
     from trimtab.tokens.divprune import DivPrune
     from trimtab.tokens.fastv import FastV
     from trimtab.tokens.random import RandomTokens
+    from trimtab.tokens.tome import ToMe
 
-__all__ = ["CONTROLS", "METHODS", "DivPrune", "FastV", "RandomTokens"]
+__all__ = ["CONTROLS", "METHODS", "DivPrune", "FastV", "RandomTokens", "ToMe"]
 
 METHODS = {
     "divprune": "trimtab.tokens.divprune:DivPrune",
     "fastv": "trimtab.tokens.fastv:FastV",
+    "tome": "trimtab.tokens.tome:ToMe",
 }
 CONTROLS = {"random_tokens": "trimtab.tokens.random:RandomTokens"}
 

@@ -19,11 +19,12 @@ from functools import partial
 from typing import ClassVar, Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from trimtab.core.card import Card
 from trimtab.core.keep import Keep, Place, Sight, share
+from trimtab.core.look import attention
 
 Queries = Literal["last", "all"]
 
@@ -50,7 +51,7 @@ class FastV:
         baseline="random_tokens",
         guarantee="usual",
         establishes=("tokens_kept",),
-        preserves=("on_grid", "masked", "adapter", "tokens_kept"),
+        preserves=("on_grid", "masked", "low_rank", "adapter", "tokens_kept", "cache_kept"),
         departures=(
             "k is rounded half up and at least 1 (the authors round down). All images of a sample are one set. "
             "layer=0, where the authors choose at random for lack of attention, is refused: use random_tokens. "
@@ -75,33 +76,12 @@ def received(sight: Sight, queries: Queries) -> Float[Tensor, "b t"]:
     stream, q, k = sight.stream, sight.q, sight.k
     if q is None or k is None or k.shape[2] != stream.x.shape[1]:
         raise ValueError(f"fastv at layer {sight.layer}: no attention over these tokens from the layer before")
-    seen = causal(sight) if sight.mask is None else sight.mask
     asks = stream.valid
+    places = torch.arange(asks.shape[1], device=asks.device).expand_as(asks)
     if queries == "last":
-        last = (asks.shape[1] - 1 - asks.flip(1).int().argmax(1))[:, None]
-        q = q.gather(2, last[:, None, :, None].expand(-1, q.shape[1], -1, q.shape[3]))
-        seen = seen.gather(2, last[:, None, :, None].expand(-1, -1, -1, seen.shape[3]))
-        asks = asks.gather(1, last)
-    scaling = q.shape[-1] ** -0.5 if sight.scaling is None else sight.scaling
-    heads = q.view(q.shape[0], k.shape[1], -1, *q.shape[2:]).unbind(1)  # the query heads of each key head
+        places = (asks.shape[1] - 1 - asks.flip(1).int().argmax(1))[:, None]
+        asks = asks.gather(1, places)
     total = torch.zeros(stream.kinds.shape, device=q.device)
-    for several, key in zip(heads, k.unbind(1), strict=True):
-        total += summed(several.float() * scaling, key.float(), seen, asks)
+    for given in attention(sight, places):
+        total += (given * asks[:, None, :, None]).sum((1, 2))
     return total / (q.shape[1] * asks.sum(1, keepdim=True))
-
-
-def summed(
-    q: Float[Tensor, "b h s d"],
-    k: Float[Tensor, "b t d"],
-    seen: Bool[Tensor, "b 1 s t"],
-    asks: Bool[Tensor, "b s"],
-) -> Float[Tensor, "b t"]:
-    """The softmax of q . k over the keys that are seen, summed over heads and over the queries that ask."""
-    logits = (q @ k[:, None].transpose(2, 3)).masked_fill(~seen, torch.finfo(torch.float32).min)
-    return (logits.softmax(-1) * asks[:, None, :, None]).sum((1, 2))
-
-
-def causal(sight: Sight) -> Bool[Tensor, "b 1 t t"]:
-    """Every valid token up to the query's own place, for models that give no mask."""
-    order, valid = sight.stream.source, sight.stream.valid
-    return ((order[:, :, None] >= order[:, None, :]) & valid[:, None, :])[:, None]

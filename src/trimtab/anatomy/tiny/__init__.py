@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedModel
 
-from trimtab.anatomy.tiny import clip, language
+from trimtab.anatomy.tiny import clip, dinov2, idefics, language, qwenvl, siglip, speech, tiles
 from trimtab.anatomy.tiny.base import END, IMAGE_TOKEN, PAD, TEXT, VOCABULARY, Batch, Padding, Tiny, randomize
 from trimtab.anatomy.tiny.clip import PATCHES, VISION
 from trimtab.core.errors import unknown
@@ -13,7 +13,8 @@ from trimtab.core.errors import unknown
 __all__ = ["END", "IMAGE_TOKEN", "MODELS", "PAD", "PATCHES", "TEXT", "VISION", "VOCABULARY", "Batch", "Padding", "Tiny",
            "batch", "make", "randomize"]  # fmt: skip
 
-MODELS: dict[str, Tiny] = dict(sorted((language.MODELS | clip.MODELS).items()))
+ROOMS = (language, clip, qwenvl, siglip, idefics, tiles, dinov2, speech)
+MODELS: dict[str, Tiny] = dict(sorted((name, one) for room in ROOMS for name, one in room.MODELS.items()))
 
 
 def make(name: str, padding: Padding = "left", seed: int = 0) -> tuple[PreTrainedModel, Batch]:

@@ -27,7 +27,8 @@ class Tiny:
     """``model`` at the library's own weights, and ``batch(model, padding)`` for it.
 
     ``answer``: what of the library's output the loop's is compared with. ``decodes``: it generates text. ``pictures``:
-    its batches hold some. ``positions``: its forward takes explicit ``position_ids`` (b, t).
+    its batches hold some. ``positions``: its forward takes explicit ``position_ids`` (b, t). ``mask``: what its batches
+    call the mask over what is answered.
     """
 
     model: Callable[[], PreTrainedModel]
@@ -36,6 +37,7 @@ class Tiny:
     decodes: bool = True
     pictures: bool = False
     positions: bool = True
+    mask: str = "attention_mask"
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from trimtab.report.say import say, tick
 from trimtab.report.svg import Panel, Plot
 from trimtab.report.table import Cell, Table, columns
 
-KINDS = ("image", "video", "text", "padding")
+KINDS = ("image", "video", "audio", "text", "padding")
 LEFT, RIGHT, TOP, HEIGHT = 40.0, 352.0, 8.0, 96.0
 
 

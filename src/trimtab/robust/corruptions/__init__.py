@@ -1,0 +1,1 @@
+"""Corruptions of pictures: each a frozen dataclass of one ``severity`` that makes a picture and a seed a picture."""
