@@ -4,6 +4,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # On Linux the registry's newest torch brings gigabytes of CUDA; this index has the CPU build. Empty: pip's own settings.
 TORCH_INDEX ?=
+WORKERS ?= 2
 
 .PHONY: demo test lint types docs mutants clean make-easyvqa-llava bench-kill bench-quickstart bench-gemma \
 	bench-heal-3bit bench-keeping bench-layerwise
@@ -18,8 +19,11 @@ demo: $(VENV)/.installed
 	if [ -f runs/quickstart/recipe.resolved.yaml ]; then $(BIN)/trimtab resume runs/quickstart; \
 	else $(BIN)/trimtab run quickstart --out runs/quickstart; fi
 
+# Two tests at a time; threads that wait give their core away, or two models of two threads on two cores take eight times
+# as long.
+test: export OMP_WAIT_POLICY = passive
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -q -m "not slow"
+	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow"
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -26,7 +26,7 @@ FAMILIES = ("adapt", "quantize", "prune", "factorize", "distill", "tokens", "cac
 FLOORS = (
     {"core", "data"},
     {*FAMILIES, "anatomy", "measure", "evaluate", "runtime", "evidence", "distribute"},
-    {"methods", "load", "gate"},
+    {"methods", "order", "load", "gate"},
     {"run"},
     {"report", "serve", "docs", "zoo"},
     {"cli"},
