@@ -71,7 +71,7 @@ def measured(loaded: Loaded, batch: dict[str, torch.Tensor], asked: Sequence[Any
     work = count(run.prefill)
     run.decode()
     print(f"{name} {keep or ''}: {fmean(one.score for one in answers):.3f}", flush=True)
-    return Found(name, keep, answers, run.stored(), work)
+    return Found(name, keep, answers, run.cache(), work)
 
 
 def mean_of(several: Sequence[Found]) -> Found:
