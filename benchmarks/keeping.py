@@ -84,7 +84,7 @@ def mean_of(several: Sequence[Found]) -> Found:
 def against(found: Found, other: Found) -> tuple[float, float, float]:
     """By how much ``found`` is better, in points, with its two-sided 95 % interval."""
     lost = drop(other.answers, found.answers, TWO_SIDED)
-    return -100 * lost.value, -100 * lost.high, -100 * lost.low
+    return 0.0 - 100 * lost.value, 0.0 - 100 * lost.high, 0.0 - 100 * lost.low
 
 
 def row(found: Found, whole: Found, chance: Found | None) -> list[str]:

@@ -13,12 +13,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from trimtab.anatomy.attention import See
-from trimtab.anatomy.base import Part
-from trimtab.anatomy.decoder import Decoder
-from trimtab.anatomy.llama import decoder_of
+from trimtab.anatomy.llava import Llava
 from trimtab.anatomy.vision import depth_of
 from trimtab.anatomy.vit import VitTower
-from trimtab.anatomy.vlm import Joined, Seeing
+from trimtab.anatomy.vlm import Seeing
 from trimtab.core.errors import BadInput
 from trimtab.core.keep import Stream
 
@@ -30,17 +28,10 @@ STAGES = (
 )
 
 
-class Internvl(Joined):
-    """The projector reads the hidden states of layer ``vision_feature_layer`` without the class token; those of layer
-    -1 are the tower's answer, behind its final norm where it has one."""
+class Internvl(Llava):
+    """Differs from LLaVA in its tower and in what is projected: the hidden states of layer ``vision_feature_layer``
+    without the class token; those of layer -1 are the tower's answer, behind its final norm where it has one."""
 
-    PARTS: ClassVar[dict[str, Part]] = {
-        "model.vision_tower": "vision",
-        "model.multi_modal_projector": "projector",
-        "model.language_model.layers": "language",
-        "model.language_model.embed_tokens": "embedding",
-        "lm_head": "head",
-    }
     NEEDS: ClassVar[tuple[str, ...]] = (
         "model.vision_tower.embeddings.patch_embeddings.projection",
         "model.vision_tower.encoder.layer",
@@ -49,13 +40,6 @@ class Internvl(Joined):
         "lm_head",
     )
     LOAD_AS: ClassVar[str] = "InternVLForConditionalGeneration with its own tower and a Llama-like decoder"
-    JOIN: ClassVar[tuple[str, tuple[tuple[str, ...], ...]]] = (
-        "model.multi_modal_projector", (("linear_1",), ("linear_2",)),
-    )  # fmt: skip
-
-    @cached_property
-    def decoder(self) -> Decoder:
-        return decoder_of("model.language_model", self.model.model.language_model)
 
     @cached_property
     def tower(self) -> VitTower:

@@ -12,7 +12,7 @@ from trimtab.anatomy.base import Part
 from trimtab.anatomy.decoder import Decoder
 from trimtab.anatomy.llama import decoder_of
 from trimtab.anatomy.vision import Tower, depth_of
-from trimtab.anatomy.vlm import Joined, Seeing
+from trimtab.anatomy.vlm import Eyes, Joined, Seeing
 
 
 class Llava(Joined):
@@ -47,7 +47,7 @@ class Llava(Joined):
         return decoder_of("model.language_model", self.model.model.language_model)
 
     @cached_property
-    def tower(self) -> Tower:
+    def tower(self) -> Eyes:
         module = self.model.model.vision_tower
         depth = depth_of(self.model.config.vision_feature_layer, len(module.encoder.layers))
         return Tower("model.vision_tower", module, depth)
