@@ -91,7 +91,10 @@ class Slots:
     def shed(self) -> None:
         """Free the places that are padding in every row, by which the loop rounds up a shortened stream."""
         for slot in self.layers.values():
-            if slot.k is not None and slot.older is None and self._recent(_loose, slot.valid):
+            if slot.k is None or slot.older is not None:
+                continue
+            slot.cut(self._recent(_leading, slot.valid), self._recent)
+            if self._recent(_loose, slot.valid):
                 slot.keep(slot.valid, self._recent)
 
     def nbytes(self) -> int:
@@ -124,6 +127,12 @@ def _near(
     """True where the next token still sees the entry, and at every valid one behind the first ``count``."""
     near = following.view(-1, *(1,) * (positions.ndim - 1)) - positions < window
     return valid & (near | (torch.arange(positions.shape[-1], device=positions.device) >= count))
+
+
+def _leading(valid: Bool[Tensor, "b *g s"]) -> int:
+    """How many of the first places are padding everywhere; none where all are."""
+    there = valid.flatten(0, -2).any(0)
+    return int(there.int().argmax())
 
 
 def _loose(valid: Bool[Tensor, "b *g s"]) -> bool:

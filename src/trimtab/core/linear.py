@@ -14,6 +14,7 @@ from typing import Any, NoReturn, Protocol
 import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from trimtab.core.weight import Dense, Weight, rows
 
@@ -78,7 +79,8 @@ class Embedding(Host):
         self.factor = factor
 
     def forward(self, ids: Integer[Tensor, "*b"]) -> Float[Tensor, "*b width"]:
-        found = rows(self.w, ids)
+        often = ids.numel() > self.w.shape[0]  # some rows are asked for again: the table is made dense once for all
+        found = F.embedding(ids, self.w.dense()) if often else rows(self.w, ids)
         return found if self.factor == 1.0 else found * torch.tensor(self.factor, dtype=found.dtype)
 
 
