@@ -91,11 +91,8 @@ class Slots:
     def shed(self) -> None:
         """Free the places that are padding in every row, by which the loop rounds up a shortened stream."""
         for slot in self.layers.values():
-            if slot.k is None or slot.older is not None:
-                continue
-            slot.cut(self._recent(_leading, slot.valid), self._recent)
-            if self._recent(_loose, slot.valid):
-                slot.keep(slot.valid, self._recent)
+            if slot.k is not None and slot.older is None:
+                slot.cut(self._recent(_leading, slot.valid), self._recent)
 
     def nbytes(self) -> int:
         """Bytes of all stored keys and values, in whatever form."""
@@ -133,7 +130,3 @@ def _leading(valid: Bool[Tensor, "b *g s"]) -> int:
     """How many of the first places are padding everywhere; none where all are."""
     there = valid.flatten(0, -2).any(0)
     return int(there.int().argmax())
-
-
-def _loose(valid: Bool[Tensor, "b *g s"]) -> bool:
-    return int(valid.sum(-1).max()) < valid.shape[-1]
