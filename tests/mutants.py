@@ -404,6 +404,7 @@ MUTANTS = (
     # run
     Mutant("order.py", "let anything follow", "if what not in {*card.preserves, *card.consumes})", "if False)",
            (FOLLOW,)),
+    Mutant("run/follow.py", "take back what was learnt", "if card.wants_source and learnt:", "if False:", (FOLLOW,)),
     Mutant("run/follow.py", "give back what nothing took", "if card.wants_source and not standing:", "if False:",
            (FOLLOW,)),
     Mutant("run/invariants.py", "look at the layer, not into it", "found = [wrong(leaf) for leaf in leaves(w)",

@@ -27,17 +27,18 @@ def following(name: str) -> list[dict[str, str]]:
     """For every published step: whether it may follow ``name`` on the same layers, and if not, why and what to do."""
     standing, steps = (
         methods.get(name).CARD.establishes,
-        [n for n, card in methods.cards().items() if card.family in methods.STEPS],
+        [c for c in methods.cards().values() if c.family in methods.STEPS],
     )
     found = []
-    for other in steps:
-        gone, why = undone(other, standing), ""
+    for card in steps:
+        gone, why = undone(card.name, standing), ""
         if gone:
-            ends = [
-                n for n in steps if set(gone) <= {*methods.get(n).CARD.consumes} - {*methods.get(n).CARD.establishes}
-            ]
+            ends = [one.name for one in steps if set(gone) <= {*one.consumes} - {*one.establishes}]
             why = f"it would undo {', '.join(gone)} of {name}; part their layers with targets and ignore, or take one"
-            why += f", or put {ends[0]} between" if ends else ""
-        row = {"name": other, "family": methods.get(other).CARD.family}
+            if card.wants_source:
+                why += f", or put {card.name} first"
+            elif ends:
+                why += f", or put {ends[0]} between"
+        row = {"name": card.name, "family": card.family}
         found.append(row | {"on the same layers": "no" if gone else "yes", "why not": why})
     return found

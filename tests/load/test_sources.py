@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hublike import edit_header, edit_json, outputs, repository, same, words
+from hublike import edit_header, edit_json, outputs, repository, same, state, words
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 
@@ -138,8 +138,9 @@ def test_pickles_are_refused_with_the_command_that_converts(name: str, tmp_path:
 
 def test_a_pickle_beside_safetensors_is_left_alone(tmp_path: Path) -> None:
     repository(tmp_path, "llama")
+    wanted = state(open_source(tmp_path).library)
     (tmp_path / "pytorch_model.bin").write_bytes(b"\x80\x04not even opened")
-    open_source(tmp_path)
+    assert same(state(open_source(tmp_path).library), wanted)
 
 
 def cut(path: Path) -> None:

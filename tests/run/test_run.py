@@ -387,6 +387,10 @@ def test_a_plan_foretells_the_bytes_of_what_is_added_and_names_what_cannot_follo
     shapes = [host.w.shape for name, host in _linears("builtin:easyvqa-llava") if "language_model.layers" in name]
     assert scaled.bytes - coarse.bytes == sum(2 * width for _, width in shapes)
     assert more.bytes - coarse.bytes == sum(2 * 8 * (out + width) for out, width in shapes)
+    lora = {"r": 8, "target_modules": ["language"]}
+    assert planned({"gptq": grid}, {"lora": lora}).bytes == more.bytes
+    half = {"pattern": "2:4", "targets": ["language"]}
+    assert planned({"wanda": half}, {"lora": lora}).bytes == planned({"wanda": half}).bytes
     clash = planned({"gptq": grid}, {"rtn": grid})
     assert len(clash.problems) == 1
     assert "steps.0.gptq established 'on_grid'" in clash.problems[0]

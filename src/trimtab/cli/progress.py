@@ -22,17 +22,17 @@ def shown(quiet: bool) -> Iterator[Progress]:
 
 def _bars() -> Iterator[Progress]:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Bars(*columns, console=Console(stderr=True)) as bars:
-        known: dict[str, object] = {}
+        known: dict[str, TaskID] = {}
 
         def tell(what: str, done: int, total: int) -> None:
             if what not in known:
                 known[what] = bars.add_task(what, total=total)
-            bars.update(known[what], completed=done, total=total)  # type: ignore[arg-type]
+            bars.update(known[what], completed=done, total=total)
 
         yield tell
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from trimtab.report.figures import CONTROLS, change, kind, label, shown_as
+from trimtab.report.figures import CONTROLS, Tone, change, kind, label, shown_as
 from trimtab.report.folder import Run
 from trimtab.report.say import interval, plain, say, times
 from trimtab.report.table import Cell, Column, Table, columns
@@ -25,10 +25,10 @@ def reading(run: Run, when: str, name: str) -> Cell:
     one = run.get(when, name)
     if one is None:
         return ABSENT
-    tone = "bad" if one.value != one.value or abs(one.value) == float("inf") else ""
+    tone: Tone = "bad" if one.value != one.value or abs(one.value) == float("inf") else ""
     spread = one.spread if one.spread and all(abs(end) < float("inf") for end in one.spread) else None
     text, note = say(one.value, one.unit), interval(spread, one.unit)
-    return Cell(text, tone, note, f"{when}/{name}", one.value, spread)  # type: ignore[arg-type]
+    return Cell(text, tone, note, f"{when}/{name}", one.value, spread)
 
 
 def quality_names(run: Run) -> list[str]:

@@ -10,10 +10,8 @@ from typing import Any
 
 from trimtab import methods
 from trimtab.load.blank import blank
-from trimtab.run.calibration import LAYERWISE
-from trimtab.run.follow import clashes
+from trimtab.run.follow import clashes, targeted
 from trimtab.run.recipe import Recipe
-from trimtab.run.targets import select
 
 
 @dataclass(frozen=True)
@@ -37,19 +35,21 @@ def plan(recipe: Recipe) -> Plan:
     sizes = {name: 16 * host.w.shape[0] * host.w.shape[1] for name, host in hosts.items()}
     tied = {second for _, second in anatomy.aliases()}
     problems: list[str] = []
+    masked: set[str] = set()
     for index, step in enumerate(recipe.steps):
         method = methods.make(step.method, step.knobs)
-        if method.CARD.family not in LAYERWISE and step.method != "lora":
+        if not hasattr(method, "stored"):
             continue
-        chosen = select(anatomy, getattr(method, "target_modules", step.targets or ("all-linear",)), step.ignore)
-        for name in chosen:
+        for name in targeted(anatomy, step, method):
             rows, width = hosts[name].w.shape
             try:
                 method.check(width, rows)
             except ValueError as error:
                 problems.append(f"steps.{index}.{step.method}: {name}: {error}")
                 continue
-            sizes[name] = method.stored(rows, width, sizes[name])
+            if name not in masked or method.CARD.family != "adapt":  # there it is merged when training ends
+                sizes[name] = method.stored(rows, width, sizes[name])
+            masked |= {name} if "masked" in method.CARD.establishes else set()
     problems += clashes(anatomy, recipe.steps)
     inside = sum(16 * h.w.shape[0] * h.w.shape[1] for name, h in hosts.items() if name not in tied)
     whole = 16 * sum(p.numel() for p in anatomy.model.parameters())
