@@ -20,7 +20,7 @@ from trimtab.anatomy.trimmed import Trimmed
 from trimtab.cache import Sinks
 from trimtab.core.errors import BadInput
 from trimtab.core.keep import Keep, share
-from trimtab.measure.vlm import latencies, operations, parts, repeated
+from trimtab.measure.vlm import latencies, operations, parts
 
 IMAGE, PATCHES = 60, 16
 
@@ -52,6 +52,11 @@ def _greedy(model: Any, batch: dict[str, torch.Tensor], steps: int) -> torch.Ten
 def _run(found: Any, steps: int) -> torch.Tensor:
     logits = [found.prefill()] + [found.decode() for _ in range(steps - 1)]
     return torch.cat([one[:, -1:].argmax(-1) for one in logits], 1)
+
+
+def repeated(batch: dict[str, torch.Tensor], rows: int) -> dict[str, torch.Tensor]:
+    """The first row of a batch (one picture a row) ``rows`` times."""
+    return {name: value[:1].repeat(rows, *([1] * (value.ndim - 1))) for name, value in batch.items()}
 
 
 def test_library_model_says_the_same_in_parts(llava: Any, batch: dict[str, torch.Tensor]) -> None:

@@ -135,8 +135,3 @@ def operations(found: Parts) -> list[Reading]:
     """``flops.vision`` and ``flops.prefill`` of the batch, counted."""
     readings = [flops("flops.vision", found.vision)] if found.vision else []
     return [*readings, flops("flops.prefill", found.prefill)]
-
-
-def repeated(batch: Batch, rows: int) -> Batch:
-    """The first row of a batch (one picture a row) ``rows`` times, for figures at several batch sizes."""
-    return {name: value[:1].repeat(rows, *([1] * (value.ndim - 1))) for name, value in batch.items()}
