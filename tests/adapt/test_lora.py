@@ -10,9 +10,11 @@ from torch.nn import functional as F
 from trimtab import anatomy
 from trimtab.adapt.lora import LoRA, attached, settled
 from trimtab.adapt.merge import Merge
+from trimtab.adapt.peft import Adapter
 from trimtab.anatomy import tiny
+from trimtab.core.factors import Diagonal, LowRank
 from trimtab.core.fit import Site
-from trimtab.core.joins import Sum
+from trimtab.core.joins import Chain, Sum
 from trimtab.core.sparse import Masked
 from trimtab.core.weight import Dense, Quantized, Weight, bits
 from trimtab.quantize.rtn import RTN
@@ -109,6 +111,31 @@ def test_full_rank_reaches_a_linear_teacher_and_too_small_a_rank_stops_at_the_be
         left = torch.linalg.svdvals(gap)[r:].square().sum().sqrt()
         found = (trained(w, LoRA(r=r, lora_alpha=r), target).dense() - target).norm()
         assert 0.999 * left <= found <= 1.01 * left
+
+
+@pytest.mark.parametrize("base", ["dense", "int4", "scaled", "2:4"])
+def test_a_dora_adapter_is_merged_with_its_magnitudes(base: str) -> None:
+    """Its sum stands within a chain; a grid that stands within one (AWQ's) is found as well."""
+    w = Chain([quantized(), Diagonal(torch.rand(IN) + 0.5)]) if base == "scaled" else BASES[base]()
+    low = LowRank(torch.randn(OUT, 2), torch.randn(2, IN), 0.5)
+    both = Adapter(low, torch.rand(OUT) + 0.5).beside(w)
+    assert isinstance(both, Chain)
+    if base in ("int4", "scaled"):
+        with pytest.raises(ValueError, match="requantize: layer is on a grid of 4 bits"):
+            Merge()(both, "layer", rounded)
+        merged = Merge(requantize=True)(both, "layer", rounded)
+        assert isinstance(merged, Quantized)
+        assert 0 < (merged.dense() - both.dense()).norm() < 0.2 * both.dense().norm()
+        return
+    merged = Merge()(both, "layer", rounded)
+    wanted = both.dense() if base == "dense" else both.dense() * w.kept()
+    assert type(merged) is type(w)
+    torch.testing.assert_close(merged.dense(), wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_what_has_no_adapter_is_given_back() -> None:
+    scaled = Chain([quantized(), Diagonal(torch.ones(IN))])
+    assert Merge(requantize=True)(scaled, "layer", rounded) is scaled
 
 
 @pytest.mark.parametrize("base", ["dense", "int4"])

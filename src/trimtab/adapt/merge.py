@@ -19,7 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trimtab.core.card import Card
-from trimtab.core.joins import Sum, leaves
+from trimtab.core.factors import LowRank
+from trimtab.core.joins import leaves
 from trimtab.core.sparse import Masked
 from trimtab.core.weight import Dense, Quantized, Weight
 
@@ -51,12 +52,13 @@ class Merge:
         """Any matrix can be merged."""
 
     def __call__(self, w: Weight, name: str, rounded: Round) -> Weight:
-        """``w`` as one leaf; anything but a sum is given back. Raises ValueError, naming the layer, for a quantized
-        base unless that was allowed; then ``rounded`` puts the sum on its grid."""
-        if not isinstance(w, Sum):
+        """``w`` as one leaf, or itself where nothing was ``added``. Raises ValueError, naming the layer, for one on a
+        grid unless that was allowed; then ``rounded`` puts the sum on its grid."""
+        if not added(w):
             return w
-        dense, base = w.dense().detach(), w.first
-        grids = [leaf for leaf in leaves(base) if isinstance(leaf, Quantized)]
+        dense, inside = w.dense().detach(), list(leaves(w))
+        grids = [leaf for leaf in inside if isinstance(leaf, Quantized)]
+        masks = [leaf for leaf in inside if isinstance(leaf, Masked)]
         if grids and not self.requantize:
             raise ValueError(
                 f"requantize: {name} is on a grid of {grids[0].bits} bits, where its sum with the adapter does not "
@@ -64,4 +66,9 @@ class Merge:
             )
         if grids:
             return rounded(dense, grids[0])
-        return Masked.of(dense, base.kept()) if isinstance(base, Masked) else Dense(dense)
+        return Masked.of(dense, masks[0].kept()) if masks else Dense(dense)
+
+
+def added(w: Weight) -> bool:
+    """Whether thin factors stand in the expression: beside a matrix (LoRA, EoRA), or within DoRA's magnitudes."""
+    return any(isinstance(leaf, LowRank) for leaf in leaves(w))

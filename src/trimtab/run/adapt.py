@@ -13,11 +13,11 @@ from trimtab import methods
 from trimtab.adapt import peft
 from trimtab.adapt.load import LoadAdapter
 from trimtab.adapt.lora import LoRA, attached, settled
-from trimtab.adapt.merge import Merge
+from trimtab.adapt.merge import Merge, added
 from trimtab.core.errors import BadInput, nearest
 from trimtab.core.factors import LowRank
 from trimtab.core.fit import Site
-from trimtab.core.joins import Join, Sum, leaves
+from trimtab.core.joins import Sum, leaves
 from trimtab.core.linear import Host, Linear
 from trimtab.core.weight import Dense, Quantized, Weight, bits
 from trimtab.run.context import Context
@@ -162,10 +162,11 @@ def fitting(
 
 
 def merge(context: Context, method: Merge, state: Path, label: str) -> Changed:
-    """Every sum as one matrix. Raises BadInput where there is none, or one stands on a grid and may not be rounded."""
+    """Every matrix with an adapter or thin factors as one. Raises BadInput where there is none, or one stands on a grid
+    and may not be rounded."""
     changed: Changed = {}
     for path, host in context.loaded.anatomy.linears():
-        if isinstance(host.w, Join) and all(path not in others for others in changed):
+        if added(host.w):
             old = host.w
             try:
                 changed[path] = old, method(old, path, rounded)
