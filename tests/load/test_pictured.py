@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,18 @@ def test_a_processor_without_its_video_half_refuses_videos_by_name(name: str) ->
     assert made.get_attributes() == ["image_processor", "tokenizer"]
     with pytest.raises(BadInput, match="videos: got some; accepted: images and text"):
         made(text="w5 <video>", videos=[[picture(0), picture(0)]])
+
+
+@pytest.mark.parametrize("name", ["llava-onevision", "internvl"])
+def test_files_that_name_no_class_are_opened_by_their_model_s(name: str, tmp_path: Path) -> None:
+    repository(tmp_path, name)
+    made = processor(name)
+    made.save_pretrained(tmp_path)
+    named = [path for path in tmp_path.glob("*.json") if '"processor_class"' in path.read_text()]
+    assert named
+    for path in named:
+        said = json.loads(path.read_text())
+        path.write_text(json.dumps({key: value for key, value in said.items() if key != "processor_class"}))
+    found = open_source(tmp_path).processor
+    assert (type(found).__name__, found.get_attributes()) == (type(made).__name__, ["image_processor", "tokenizer"])
+    assert same(prompt(found), prompt(made))
