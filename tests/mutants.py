@@ -28,6 +28,8 @@ KEEP = "tests/laws/test_keep.py"
 DIVPRUNE = "tests/tokens/test_divprune.py"
 FASTV = "tests/tokens/test_fastv.py"
 GPTQ = "tests/quantize/test_gptq.py"
+NATIVE = "tests/quantize/test_native.py"
+WALK = "tests/run/test_walk.py"
 AWQ = "tests/quantize/test_awq.py"
 SPARSEGPT = "tests/prune/test_sparsegpt.py"
 EORA = "tests/factorize/test_eora.py"
@@ -193,7 +195,7 @@ MUTANTS = (
            (ANATOMY,)),
     Mutant("core/linear.py", "forget the factor of an embedding", "return found if self.factor == 1.0 else",
            "return found if True else", (ANATOMY,)),
-    Mutant("core/stats.py", "count padding", "kept = x[kinds != PADDING]", "kept = x[kinds >= 0]", (STAT,)),
+    Mutant("core/stats.py", "count padding", "else x[kinds != PADDING]", "else x[kinds >= 0]", (STAT,)),
     Mutant("core/stats.py", "merge forgets the sum", "self.total += other.total",
            "self.total += 0 * other.total", (STAT,)),
     Mutant("core/stats.py", "merge forgets what was seen", "self.seen += other.seen", "self.seen += 0", (STAT,)),
@@ -210,7 +212,20 @@ MUTANTS = (
            "positions=self.positions[:, : index.shape[1]]", (KEEP,)),
     Mutant("core/stats.py", "merge forgets the sizes", "self.absolute += other.absolute", "self.absolute += 0",
            (STAT,)),
-    Mutant("core/stats.py", "sizes with their sign", "kept.abs().sum(0)", "kept.sum(0)", (STAT,)),
+    Mutant("core/stats.py", "sizes with their sign", "kept.abs().sum(0,", "kept.sum(0,", (STAT,)),
+    Mutant("core/stats.py", "keep what was derived from fewer rows", "        self.derived.clear()\n        kept",
+           "        kept", (STAT,)),
+    Mutant("core/products.py", "half of a symmetric sum", "total[:start, start:stop] = total[start:stop, :start].T",
+           "pass", (STAT,)),
+    Mutant("native/sweep.cpp", "push errors the wrong way past a block", "-= sum[c][v]", "+= sum[c][v]", (NATIVE,)),
+    Mutant("native/sweep.cpp", "push errors the wrong way within a block", "-= u[(size_t)i * k.n + j] * e",
+           "+= u[(size_t)i * k.n + j] * e", (NATIVE,)),
+    Mutant("native/sweep.cpp", "forget the pivot", " / u[(size_t)i * k.n + i]", "", (NATIVE,)),
+    Mutant("native/sweep.cpp", "forget what an error counts", "lost += weight[i] * (d * d)", "lost += d * d",
+           (NATIVE,)),
+    Mutant("native/sweep.cpp", "scales that are not those stored", "scale = as_stored(scale, k.stored);", "",
+           (NATIVE,)),
+    Mutant("run/gather.py", "gather again behind the new weights", "settled.add(index)", "pass", (WALK,)),
     Mutant("core/hessian.py", "the root of H in place of that of its inverse",
            "torch.linalg.solve_triangular(lower, eye, upper=False)", "lower", (FIT,)),
     Mutant("core/hessian.py", "no damping", "(h + damp * eye)", "(h + 0 * damp * eye)", (FIT,)),
@@ -429,6 +444,7 @@ MUTANTS = (
 COVERED = ("core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",
            "core/joins.py", "core/factors.py", "core/firstcalls.py", "core/look.py", "core/evict.py", "core/slot.py",
            "cache/codes.py", "anatomy/masks.py", "anatomy/loop.py", "anatomy/slots.py", "adapt/peft.py", "run/tune.py",
+           "core/products.py", "native/sweep.cpp", "run/gather.py",
            "runtime/compose.py", "runtime/kernels.py", "runtime/held.py")  # fmt: skip
 
 
@@ -458,9 +474,12 @@ def caught(mutant: Mutant) -> str | None:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         shutil.copytree(ROOT / "src" / "trimtab", copy / "src" / "trimtab",
-                        ignore=shutil.ignore_patterns("__pycache__", "*.safetensors"))  # fmt: skip
+                        ignore=shutil.ignore_patterns("__pycache__", "*.safetensors", "*.so"))  # fmt: skip
         file = copy / "src" / "trimtab" / mutant.file
         file.write_text(file.read_text(encoding="utf-8").replace(mutant.old, mutant.new), encoding="utf-8")
+        if file.suffix == ".cpp":  # elsewhere the forms in torch run, which the mutants break
+            flags = ("-std=c++17", "-O1", "-fPIC", "-shared", "-Wno-psabi")
+            subprocess.run(["c++", *flags, str(file), "-o", str(file.parent / "trimtab_native.so")], check=True)
         done = pytest_on(copy, mutant.tests)
     if done.returncode == 0:
         return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from trimtab.core import products
 from trimtab.core.stats import AUDIO, IMAGE, KINDS, PADDING, TEXT, VIDEO, Gram
 
 CASES = {"gram": (Gram, lambda x: x.double().T @ x.double())}
@@ -27,6 +28,25 @@ def test_it_is_the_sum_over_rows_that_are_not_padding(case) -> None:
     expected = whole(x[kinds != PADDING])
     got = seen(make, x, kinds).read().double()
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_it_is_made_in_blocks_and_symmetric_to_the_bit(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "BLOCK", 16)
+    x = (torch.randn(300, 40) * torch.logspace(-2, 1, 40) + 0.1).to(dtype)
+    stat = seen(Gram, x, torch.zeros(300, dtype=torch.int64))
+    stat.add(x[:7], torch.zeros(7, dtype=torch.int64))
+    expected = x.double().T @ x.double() + x[:7].double().T @ x[:7].double()
+    torch.testing.assert_close(stat.read().double(), expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+    assert torch.equal(stat.read(), stat.read().T)
+
+
+def test_what_was_derived_is_forgotten_when_rows_come() -> None:
+    gram, x = Gram(6), torch.randn(20, 6)
+    for grow in (lambda: gram.add(x, torch.zeros(20, dtype=torch.int64)), lambda: gram.merge(Gram(6))):
+        gram.derived["root"] = x
+        grow()
+        assert not gram.derived
 
 
 def test_halves_merged_equal_the_whole(case) -> None:

@@ -60,13 +60,18 @@ def seen(site: Site, method: str) -> Float[Tensor, "n n"]:
 
 
 def rooted(site: Site, method: str, damp: float) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n n"]]:
-    """``conditioned`` H of a site, for ``method``, and its ``inverse_root``. Raises as ``seen`` does, and Anomaly where
-    H cannot be factorized."""
+    """``conditioned`` H of a site, for ``method``, and its ``inverse_root``: once for the linears that share an input.
+    Raises as ``seen`` does, and Anomaly where H cannot be factorized."""
+    moment, key = _moment(site, method), f"root {damp}"
+    assert site.gram is not None
+    done = site.gram.derived
     try:
-        h = conditioned(_moment(site, method))
-        return h, inverse_root(h, damp)
+        if key not in done:
+            done["conditioned"] = conditioned(moment)
+            done[key] = inverse_root(done["conditioned"], damp)
     except ValueError as error:
         raise _blamed(site, error) from error
+    return done["conditioned"], done[key]
 
 
 def check_damp(damp: float) -> None:

@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
+from trimtab.core.products import add_moment
+
 KINDS = ("text", "image", "video", "padding", "audio")
 TEXT, IMAGE, VIDEO, PADDING, AUDIO = range(len(KINDS))
 
@@ -29,11 +31,14 @@ class Gram:
         self.total = torch.zeros(width, width)
         self.absolute = torch.zeros(width)
         self.seen = torch.zeros(len(KINDS), dtype=torch.int64)
+        self.derived: dict[str, Tensor] = {}
+        """What was computed from H, for the linears that share it; forgotten when H grows."""
 
     def add(self, x: Float[Tensor, "tokens in"], kinds: Integer[Tensor, " tokens"]) -> None:
-        kept = x[kinds != PADDING].float()
-        self.total.addmm_(kept.T, kept)
-        self.absolute += kept.abs().sum(0)
+        self.derived.clear()
+        kept = x if (kinds != PADDING).all() else x[kinds != PADDING]
+        add_moment(self.total, kept)
+        self.absolute += kept.abs().sum(0, dtype=torch.float32)
         self.seen += torch.bincount(kinds.flatten(), minlength=len(KINDS))
 
     @property
@@ -44,6 +49,7 @@ class Gram:
     def merge(self, other: Stat) -> None:
         if not isinstance(other, Gram):
             raise TypeError(f"merge: got {type(other).__name__}, not a Gram")
+        self.derived.clear()
         self.total += other.total
         self.absolute += other.absolute
         self.seen += other.seen

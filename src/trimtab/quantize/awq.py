@@ -22,10 +22,11 @@ from trimtab.core.factors import Diagonal
 from trimtab.core.fit import Site
 from trimtab.core.hessian import seen
 from trimtab.core.joins import Chain
+from trimtab.core.native import sweep
 from trimtab.core.pack import pack
 from trimtab.core.threads import each
 from trimtab.core.weight import Quantized, Weight, rows
-from trimtab.quantize.grid import check, decode, encode, fit_grid, span, stored
+from trimtab.quantize.grid import check, decode, encode, fit_grid, shares, span, stored
 from trimtab.quantize.rtn import RTN
 
 POINTS = 20
@@ -61,6 +62,9 @@ def nearest(
 ) -> Rounded:
     """W^T rounded to nearest, group by group; ``weight`` is what an input's squared error counts in the clip search."""
     size, found = span(knobs.group_size, len(w)), list[tuple[Tensor, Tensor, Tensor]]()
+    fast = sweep(w, None, weight, shares(knobs.bits, clip), knobs.bits, size, knobs.symmetric, dtype)
+    if fast is not None:
+        return Rounded(fast.codes.float(), fast.scale, fast.zero)
     for group, counts in zip(w.split(size), weight.split(size), strict=True):
         scale, zero = fit_grid(group, counts, knobs.bits, knobs.symmetric, clip, dtype)
         found.append((encode(group, scale, zero, knobs.bits), scale, zero))

@@ -11,29 +11,31 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 from torch import Tensor
 
 from trimtab.core.card import Card
 from trimtab.core.fit import Site
 from trimtab.core.hessian import check_damp, rooted
+from trimtab.core.native import Swept, sweep
 from trimtab.core.pack import pack
 from trimtab.core.threads import each
 from trimtab.core.weight import Quantized, Weight
-from trimtab.quantize.grid import check, decode, encode, fit_grid, span, stored
+from trimtab.quantize.grid import check, decode, encode, fit_grid, shares, span, stored
 from trimtab.quantize.rtn import RTN
 
 BLOCK = 128
 """Columns fixed before the rest of the row is brought up to date by one matrix product."""
 
-CHUNK = 4096
+CHUNK = 1024
 """Rows worked on at once, so that an embedding of 262,144 rows needs no second copy of itself."""
 
 
 def solve(
     w: Float[Tensor, "n rows"], u: Float[Tensor, "n n"], weight: Float[Tensor, " n"], knobs: GPTQ, dtype: torch.dtype
-) -> tuple[UInt8[Tensor, "n rows"], Float[Tensor, "groups rows"], UInt8[Tensor, "groups rows"]]:
-    """Codes, scales and zeros of W^T (which is worked on in place), columns of W in order.
+) -> Swept:
+    """Codes, scales and zeros of W^T (which is worked on in place), columns of W in order; ``core/native.py`` has the
+    same compiled.
 
     A group's grid is fitted when its first column is reached, to the weights as updated by then. Within a block, column
     i gathers the errors of the columns before it; the columns behind the block get them by one product.
@@ -44,8 +46,8 @@ def solve(
     for start in range(0, n, group):
         end = start + group
         scale, zero = fit_grid(w[start:end], weight[start:end], knobs.bits, knobs.symmetric, knobs.clip, dtype)
-        scales.append(scale.to(dtype))
-        zeros.append(zero.to(torch.uint8))
+        scales.append(scale)
+        zeros.append(zero)
         for a in range(start, end, BLOCK):
             b = min(a + BLOCK, end)
             errors = torch.empty_like(w[a:b])
@@ -55,7 +57,7 @@ def solve(
                 codes[i] = code
                 errors[i - a] = (column - decode(code, scale, zero, dtype)) / u[i, i]
             w[b:].addmm_(u[a:b, b:].T, errors, alpha=-1)
-    return codes, torch.stack(scales), torch.stack(zeros)
+    return Swept(codes, torch.stack(scales), torch.stack(zeros))
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,10 @@ class GPTQ:
         weight = h.diagonal() + self.damp_percent
 
         def part(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            codes, scale, zero = solve(rows.float().T.contiguous(), u, weight, self, w.dtype)
-            return pack(codes.T.contiguous(), self.bits), scale.T, zero.T
+            wide, tries = rows.float().T.contiguous(), shares(self.bits, self.clip)
+            found = sweep(wide, u, weight, tries, self.bits, span(self.group_size, len(u)), self.symmetric, w.dtype)
+            codes, scale, zero = solve(wide, u, weight, self, w.dtype) if found is None else found
+            return pack(codes.T.contiguous(), self.bits), scale.T.to(w.dtype), zero.T.byte()
 
         packed, scale, zero = map(torch.cat, zip(*each(part, torch.split(w.dense().detach(), CHUNK)), strict=True))
         stored = None if self.symmetric else zero

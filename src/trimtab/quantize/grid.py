@@ -41,6 +41,11 @@ def shrinks(bits: int) -> Float[Tensor, " n"]:
     return 1 - torch.arange(round((1 - lowest) / STEP) + 1) * STEP
 
 
+def shares(bits: int, clip: bool) -> Float[Tensor, " n"]:
+    """``shrinks`` where ranges are searched, else the full range alone."""
+    return shrinks(bits) if clip else torch.ones(1)
+
+
 def span_grid(
     low: Float[Tensor, "*n rows"], high: Float[Tensor, "*n rows"], bits: int, symmetric: bool, dtype: torch.dtype
 ) -> tuple[Float[Tensor, "*n rows"], Float[Tensor, "*n rows"]]:

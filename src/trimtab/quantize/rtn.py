@@ -14,10 +14,11 @@ from torch import Tensor
 
 from trimtab.core.card import Card
 from trimtab.core.fit import Site
+from trimtab.core.native import sweep
 from trimtab.core.pack import pack
 from trimtab.core.threads import each
 from trimtab.core.weight import Quantized, Weight
-from trimtab.quantize.grid import check, encode, fit_grid, span, stored
+from trimtab.quantize.grid import check, encode, fit_grid, shares, span, stored
 
 NUMBERS = 2**18
 """Weights worked on at once: they stay in a core's cache, and an embedding of 262,144 rows needs no second copy."""
@@ -65,8 +66,14 @@ class RTN:
 
         def part(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             groups = rows.float().reshape(-1, group).T.contiguous()  # every group a row of its own
-            scale, zero = fit_grid(groups, torch.ones(group), self.bits, self.symmetric, self.clip, w.dtype)
-            codes = encode(groups, scale, zero, self.bits).T.reshape(rows.shape).to(torch.uint8)
+            even, tries = torch.ones(group), shares(self.bits, self.clip)
+            found = sweep(groups, None, even, tries, self.bits, group, self.symmetric, w.dtype)
+            if found is None:
+                scale, zero = fit_grid(groups, even, self.bits, self.symmetric, self.clip, w.dtype)
+                codes = encode(groups, scale, zero, self.bits).to(torch.uint8)
+            else:
+                codes, scale, zero = found
+            codes = codes.T.reshape(rows.shape)
             return pack(codes, self.bits), scale.view(len(rows), -1).to(w.dtype), zero.view(len(rows), -1).byte()
 
         parts = torch.split(w.dense().detach(), max(1, NUMBERS // w.shape[1]))

@@ -1,9 +1,9 @@
 """The statistics at the inputs of a block's linears, gathered by taps while the block runs.
 
-Linears of one stage share an input, hence one Gram. With one stream the block runs once: the first linear of a stage to
-be called gathers, lets the stage be fitted and then answers with its new weight, so that what comes later in the block
-already sees the trimmed model. With several streams the block is replayed up to each stage, and the Grams are merged in
-order.
+Linears of one stage share an input, hence one Gram. The block runs once over each stream: at the first linear of a
+stage it gathers and halts, and when all have come there the stage is fitted and they go on with its new weights, so that
+what comes later in the block already sees the trimmed model. Where so much cannot be held the block is replayed up to
+each stage instead, and the Grams are merged in order.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
+from greenlet import getcurrent, greenlet
 from torch import Tensor
+from torch.nn import functional as F
 
 from trimtab.anatomy import Block
 from trimtab.core.errors import Anomaly
 from trimtab.core.keep import Stream
 from trimtab.core.linear import Linear, Tap
 from trimtab.core.stats import PADDING, Gram
+from trimtab.core.weight import Dense
 
 Stage = Sequence[Linear]
 Settle = Callable[[Stage, Gram], None]
@@ -28,8 +31,8 @@ class _Reached(Exception):
     """Ends a replay at the stage for which it was made."""
 
 
-def gram_of(x: Tensor, stream: Stream, name: str) -> Gram:
-    """The Gram of the input ``x`` of linear ``name``, kinds as in the stream whose tokens it sees.
+def add(gram: Gram, x: Tensor, stream: Stream, name: str) -> None:
+    """The input ``x`` of linear ``name`` into ``gram``, kinds as in the stream whose tokens it sees.
 
     Where ``x`` has fewer rows than the stream (a pooled token, patches without CLS) they are taken to be of the only
     kind that the stream has. Raises Anomaly where it has several.
@@ -41,8 +44,13 @@ def gram_of(x: Tensor, stream: Stream, name: str) -> Gram:
         if len(found) != 1:
             raise Anomaly(f"{name}: saw {len(rows)} rows of a stream of {kinds.numel()} tokens of kinds {found}")
         kinds = torch.full((len(rows),), found[0])
-    gram = Gram(x.shape[-1])
     gram.add(rows, kinds.flatten())
+
+
+def gram_of(x: Tensor, stream: Stream, name: str) -> Gram:
+    """The Gram of one input alone; see ``add``."""
+    gram = Gram(x.shape[-1])
+    add(gram, x, stream, name)
     return gram
 
 
@@ -61,23 +69,58 @@ def tapped(stages: Sequence[Stage], tap: Callable[[Stage], Tap]) -> Iterator[Non
                 host.tap = None
 
 
-def once(block: Block, stream: Stream, stages: Sequence[Stage], settle: Settle) -> Stream:
-    """Run the block over all there is; each stage is settled when its first linear is called."""
+class _Pass(greenlet):
+    """One stream on its way through the block: it stops where the next unsettled stage is called, and goes on later
+    with the new weights. ``waits`` is that stage's index, None once it is through; ``behind`` what came out."""
+
+    def __init__(self, block: Block, stream: Stream) -> None:
+        super().__init__()
+        self.block, self.stream = block, stream
+        self.waits: int | None = None
+        self.behind: Stream | None = None
+        self.called: set[str] = set()
+
+    def run(self) -> None:
+        self.behind = self.block(self.stream)
+        self.waits = None
+
+
+def together(block: Block, streams: Sequence[Stream], stages: Sequence[Stage], settle: Settle) -> list[Stream]:
+    """Every stream once through the block, all of them halting at each stage until it is settled: one forward, and what
+    is held is one block's activations. Streams that never come to a stage wait for nobody."""
+    settled: set[int] = set()
+    grams: dict[int, Gram] = {}
 
     def make(stage: Stage) -> Tap:
-        called: set[str] = set()
+        index = next(i for i, one in enumerate(stages) if one is stage)
 
         def tap(host: Linear, x: Tensor) -> None:
-            if host.name in called:
+            here = getcurrent()
+            assert isinstance(here, _Pass)
+            if host.name in here.called:
                 raise Anomaly(f"{host.name}: called twice in block {block.name}; its anatomy must call it once")
-            if not called:
-                settle(stage, gram_of(x, block.rows(stream, host.name), host.name))
-            called.add(host.name)
+            here.called.add(host.name)
+            if index in settled:
+                return
+            gram = grams.setdefault(index, Gram(x.shape[-1]))
+            add(gram, x, block.rows(here.stream, host.name), host.name)
+            here.waits = index
+            here.parent.switch()
 
         return tap
 
+    passes = [_Pass(block, stream) for stream in streams]
     with tapped(stages, make):
-        return block(stream)
+        for one in passes:
+            one.switch()
+        while waiting := [one.waits for one in passes if one.waits is not None]:
+            index = min(waiting)
+            settle(stages[index], grams.pop(index))
+            settled.add(index)
+            for one in passes:
+                if one.waits == index:
+                    one.switch()
+    return [one.behind for one in passes if one.behind is not None]
 
 
 def up_to(block: Block, stream: Stream, stage: Stage) -> Gram | None:
@@ -111,10 +154,29 @@ def replayed(block: Block, streams: Sequence[Stream], stages: Sequence[Stage], s
     return [block(stream) for stream in streams]
 
 
-def run(block: Block, streams: Sequence[Stream], stages: Sequence[Stage], settle: Settle) -> list[Stream]:
-    """The block over all streams, its stages settled on the way."""
+@contextmanager
+def unpacked(hosts: Sequence[Linear]) -> Iterator[Callable[[Stage], None]]:
+    """Matrices that are stored otherwise are dense while many streams go through them; gives what makes a stage's new
+    ones dense. Hosts that have a kernel keep it."""
+    mine = [host for host in hosts if host.kernel is None]
+
+    def unpack(stage: Stage) -> None:
+        for host in stage:
+            if host in mine and not isinstance(host.w, Dense):
+                dense = host.w.dense().detach()
+                host.kernel = lambda x, bias=None, dense=dense: F.linear(x, dense.to(x.dtype), bias)
+
+    unpack(hosts)
+    try:
+        yield unpack
+    finally:
+        for host in mine:
+            host.kernel = None
+
+
+def run(block: Block, streams: Sequence[Stream], stages: Sequence[Stage], settle: Settle, held: int) -> list[Stream]:
+    """The block over all streams, its stages settled on the way; replayed where they have more than ``held`` tokens."""
     if not stages:
         return [block(stream) for stream in streams]
-    if len(streams) == 1:
-        return [once(block, streams[0], stages, settle)]
-    return replayed(block, streams, stages, settle)
+    few = sum(stream.kinds.numel() for stream in streams) <= held
+    return (together if few else replayed)(block, streams, stages, settle)

@@ -27,8 +27,11 @@ from trimtab.run.targets import select
 
 __all__ = ["MAX_TOKENS", "LayerReport", "walk"]
 
-MAX_TOKENS = 65_536
-"""Tokens that a block runs over at once. Width 1,024 in float32 makes 256 MB for each activation."""
+MAX_TOKENS = 2_048
+"""Tokens that a block runs over at once: few enough that what is made on the way stays in a core's cache and is taken
+from memory that was used before (allocations of more than 32 MiB are fresh pages each time)."""
+HELD = 131_072
+"""Tokens whose activations in one block are held while its stages are fitted; with more the block is replayed."""
 
 OnLayer = Callable[[int, "list[LayerReport]", dict[str, Host]], None]
 Done = Callable[[int], "Mapping[str, Weight] | None"]
@@ -44,6 +47,7 @@ def walk(
     on_layer: OnLayer = lambda index, reports, hosts: None,
     done: Done = lambda index: None,
     max_tokens: int = MAX_TOKENS,
+    held: int = HELD,
     allow_unseen: bool = False,
     source: Callable[[str], Tensor] | None = None,
 ) -> list[LayerReport]:
@@ -51,7 +55,7 @@ def walk(
 
     ``on_layer(index, reports, changed hosts)`` follows every unit. Where ``done(index)`` gives weights by host name
     they are put in place, nothing is fitted, and its reports are empty. Batches are joined up to ``max_tokens``; where
-    one is not enough, blocks are replayed per batch. A tied weight is named once, by the host that comes first.
+    all have more than ``held``, blocks are replayed per stage. A tied weight is named once, by its first host.
     ``allow_unseen``, ``source``: see ``Bench``. A method that needs no data runs no block. Raises BadInput before any
     work where targets or knobs do not fit, Refused for a linear that no sample reaches.
     """
@@ -72,7 +76,7 @@ def walk(
             for name, w in (stored or {}).items():
                 bench.put(name, w)
             todo = names if stored is None else []
-            made, streams = _unit(bench, index, todo, sets, streams if index <= last else [])
+            made, streams = _unit(bench, index, todo, sets, streams if index <= last else [], held)
             reports += made
             on_layer(index, made, {name: bench.hosts[name] for name in (names if stored is None else stored)})
     return reports
@@ -89,7 +93,7 @@ def units(anatomy: Anatomy, bench: Bench, chosen: Sequence[str]) -> list[list[st
 
 
 def _unit(
-    bench: Bench, index: int, names: Sequence[str], sets: Sequence[Batch], streams: Sequence[Stream]
+    bench: Bench, index: int, names: Sequence[str], sets: Sequence[Batch], streams: Sequence[Stream], held: int
 ) -> tuple[list[LayerReport], list[Stream]]:
     """Settle ``names`` in unit ``index``; the reports, and the streams behind it."""
     if index == 0:
@@ -99,13 +103,17 @@ def _unit(
     if not sets:
         return [bench.without(name) for name in names], []
     block, reports = bench.anatomy.blocks()[index - 1], list[LayerReport]()
-    stages = [[cast(Linear, bench.hosts[n]) for n in stage if n in names] for stage in bench.anatomy.stages(block)]
+    linears = [[cast(Linear, bench.hosts[n]) for n in stage] for stage in bench.anatomy.stages(block)]
+    stages = [[host for host in stage if host.name in names] for stage in linears]
 
-    def settle(stage: gather.Stage, gram: Gram) -> None:
-        group = tuple(host.name for host in stage)
-        reports.extend(bench.settle(name, gram, group) for name in group)
+    with gather.unpacked([host for stage in linears for host in stage]) as unpack:
 
-    behind = gather.run(block, streams, [stage for stage in stages if stage], settle)
+        def settle(stage: gather.Stage, gram: Gram) -> None:
+            group = tuple(host.name for host in stage)
+            reports.extend(bench.settle(name, gram, group) for name in group)
+            unpack(stage)
+
+        behind = gather.run(block, streams, [stage for stage in stages if stage], settle, held)
     seen = {report.name for report in reports}
     reports += [bench.unseen(name) for name in names if name not in seen]
     return reports, behind

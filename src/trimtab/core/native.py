@@ -1,0 +1,73 @@
+"""The compiled form of what Python is too slow for: a small library with a plain C interface over pointers.
+
+``src/trimtab/native`` holds its source; ``hatch_build.py`` compiles it when Trimtab is installed where a C++ compiler
+is, and everything has a form in torch where there is none, which the laws compare it with. It needs no torch headers.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+FOLDER = Path(__file__).resolve().parents[1] / "native"
+NAME = "trimtab_native.so"
+STORED = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
+"""Dtypes in which a grid's scales are stored, as the library numbers them."""
+
+
+class Swept(NamedTuple):
+    """Codes, scales and zeros of a transposed matrix; scales are already those that will be stored."""
+
+    codes: UInt8[Tensor, "n rows"]
+    scale: Float[Tensor, "groups rows"]
+    zero: Float[Tensor, "groups rows"]
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled library; None where it was not built, or was built for another machine."""
+    path = FOLDER / NAME
+    if not path.is_file():
+        return None
+    try:
+        found = ctypes.CDLL(str(path))
+    except OSError:
+        return None
+    pointer, whole = ctypes.c_void_p, ctypes.c_int
+    found.trimtab_sweep.argtypes = [pointer] * 4 + [whole] * 7 + [pointer] * 3
+    found.trimtab_sweep.restype = whole
+    return found
+
+
+def sweep(
+    w: Float[Tensor, "n rows"],
+    u: Float[Tensor, "n n"] | None,
+    weight: Float[Tensor, " n"],
+    shrinks: Float[Tensor, " tries"],
+    bits: int,
+    group: int,
+    symmetric: bool,
+    dtype: torch.dtype,
+) -> Swept | None:
+    """GPTQ's codes of W^T with the inverse root ``u``, or the nearest ones where it is None; see quantize/gptq.py and
+    grid.py. None where there is no compiled library. Raises MemoryError."""
+    native = library()
+    if native is None or dtype not in STORED:
+        return None
+    n, rows = w.shape
+    w, weight, shrinks = (t.to(torch.float32).contiguous() for t in (w, weight, shrinks))
+    u = u if u is None else u.to(torch.float32).contiguous()
+    made = Swept(torch.empty(n, rows, dtype=torch.uint8), *(torch.empty(n // group, rows) for _ in range(2)))
+    failed = native.trimtab_sweep(
+        w.data_ptr(), None if u is None else u.data_ptr(), weight.data_ptr(), shrinks.data_ptr(), len(shrinks), n, rows,
+        group, bits, int(symmetric), STORED[dtype], *(t.data_ptr() for t in made)
+    )  # fmt: skip
+    if failed:
+        raise MemoryError(f"a sweep over {n} columns of {rows} rows")
+    return made
