@@ -1,9 +1,9 @@
 """The statistics at the inputs of a block's linears, gathered by taps while the block runs.
 
 Linears of one stage share an input, hence one Gram. The block runs once over each stream: at the first linear of a
-stage it gathers and halts, and when all have come there the stage is fitted and they go on with its new weights, so that
-what comes later in the block already sees the trimmed model. Where so much cannot be held the block is replayed up to
-each stage instead, and the Grams are merged in order.
+stage it gathers and halts, and when all have come there the stage is fitted and they go on with its new weights, so
+that what comes later in the block already sees the trimmed model. Where so much cannot be held the block is replayed up
+to each stage instead, and the Grams are merged in order.
 """
 
 from __future__ import annotations
@@ -105,11 +105,11 @@ def together(block: Block, streams: Sequence[Stream], stages: Sequence[Stage], s
             gram = grams.setdefault(index, Gram(x.shape[-1]))
             add(gram, x, block.rows(here.stream, host.name), host.name)
             here.waits = index
-            here.parent.switch()
+            halt()
 
         return tap
 
-    passes = [_Pass(block, stream) for stream in streams]
+    halt, passes = getcurrent().switch, [_Pass(block, stream) for stream in streams]
     with tapped(stages, make):
         for one in passes:
             one.switch()
