@@ -1,0 +1,72 @@
+"""One job of ``make bench-quantize`` by llm-compressor, run in its own environment: ``python FILE JOB.json``.
+
+Its own recommended settings; model and tokens come from the job. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from llmcompressor import oneshot
+from llmcompressor.modifiers.awq import AWQModifier
+from llmcompressor.modifiers.gptq import GPTQModifier
+from llmcompressor.modifiers.pruning import WandaPruningModifier
+from llmcompressor.modifiers.quantization import QuantizationModifier
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+
+def modifiers(job: dict[str, Any]) -> list[Any]:
+    """The recipe: every linear but the head, as its documentation has it."""
+    if job["method"] == "wanda":
+        return [WandaPruningModifier(sparsity=0.5, mask_structure="2:4", targets=["Linear"], ignore=["re:.*lm_head"])]
+    weights = {"num_bits": job["bits"], "type": "int", "strategy": "group", "group_size": job["group_size"],
+               "symmetric": job["symmetric"]}  # fmt: skip
+    scheme = {"config_groups": {"all": {"targets": ["Linear"], "weights": weights}}, "ignore": ["lm_head"]}
+    if job["method"] == "gptq":
+        return [GPTQModifier(**scheme)]
+    return [AWQModifier(), QuantizationModifier(**scheme)]
+
+
+def peak() -> int:
+    """VmHWM of this process in bytes."""
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+
+
+def main() -> None:
+    begun, job = float(os.environ["BENCH_BEGUN"]), json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
+    torch.set_num_threads(job["threads"])
+    model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.bfloat16)
+    tokenizer = AutoTokenizer.from_pretrained(job["model"])
+    rows = load_file(job["tokens"])["input_ids"].tolist()
+    data = Dataset.from_dict({"input_ids": rows, "attention_mask": [[1] * len(row) for row in rows]})
+    start = time.monotonic()
+    oneshot(model=model, dataset=data, recipe=modifiers(job), num_calibration_samples=len(rows),
+            max_seq_length=len(rows[0]), pipeline="sequential")  # fmt: skip
+    fitted, high = time.monotonic() - start, peak()
+    aside = time.monotonic()
+    dense = {name: t.detach().to(torch.bfloat16).contiguous().clone() for name, t in model.state_dict().items()
+             if name.endswith(("weight", "bias"))}  # fmt: skip
+    aside = time.monotonic() - aside
+    model.save_pretrained(job["out"], save_compressed=True)
+    tokenizer.save_pretrained(job["out"])
+    os.sync()
+    whole = time.time() - begun - aside
+    from safetensors.torch import save_file
+
+    dense.pop("lm_head.weight", None)  # tied
+    save_file(dense, job["dense"], {"format": "pt"})
+    size = sum(path.stat().st_size for path in Path(job["out"]).glob("*.safetensors"))
+    print(json.dumps({"fitted_s": fitted, "whole_s": whole, "peak_bytes": high, "weight_bytes": size}))
+
+
+if __name__ == "__main__":
+    main()
