@@ -20,11 +20,11 @@ from trimtab.data.task import Task
 from trimtab.data.tasks import samples
 from trimtab.evaluate.prompt import encode, render
 from trimtab.run import audit as audits
+from trimtab.run.arms import LAYERWISE
 from trimtab.run.context import Context
 from trimtab.run.targets import select
 
 Batch = dict[str, Tensor]
-LAYERWISE = ("quantize", "prune", "factorize")
 TASK_SAMPLES = 32  # of the task's own, to know its share of image tokens
 
 
@@ -103,7 +103,8 @@ def audit(context: Context, made: Sequence[Batch]) -> dict[str, Any]:
         like = audits.count(anatomy, [sample_batch(context, TASK_SAMPLES, context.recipe.task.split)])
         layers = audits.expected(anatomy, counts, names)
         found = audits.audit(counts, like, layers, context.recipe.calibrate.allow)
-    return asdict(found) | {"hashes": _hashes(context)}
+    how = context.recipe.calibrate
+    return asdict(found) | {"hashes": _hashes(context), "weigh": how.weigh, "ablation": how.ablation}
 
 
 def needing(context: Context) -> list[str]:

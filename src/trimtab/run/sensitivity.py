@@ -16,6 +16,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 from torch.nn import functional as F
 
+from trimtab import methods
 from trimtab.anatomy import Anatomy
 from trimtab.anatomy.base import Batch
 from trimtab.core.errors import Anomaly, Refused
@@ -121,8 +122,18 @@ def taught(context: Context) -> Iterator[Taught]:
         yield batch, labels
 
 
-def take(context: Context) -> Sensitivity:
-    """The run's one estimate: from its journal, or measured now on the model as it stands (before any step)."""
+def wanted(context: Context) -> bool:
+    """Whether this run weighs tokens by it, or has a method that needs it."""
+    given = context.recipe.calibrate
+    needs = {methods.get(step.method).CARD.needs for step in context.recipe.steps}
+    return given.ablation or given.weigh == "balanced" or "gradients" in needs
+
+
+def take(context: Context) -> Sensitivity | None:
+    """The run's one estimate: from its journal, or measured now on the model as it stands (before any step). None where
+    nothing wants it."""
+    if not wanted(context):
+        return None
 
     total, done = context.recipe.calibrate.num_samples, 0
 
