@@ -68,12 +68,12 @@ class MBQ:
         guarantee="usual",
         establishes=("on_grid",),
         preserves=("tokens_kept", "cache_kept"),
-        departures="Weights only: neither activations (W4A8) nor the authors' fused kernel. r is that of what leaves the "
-        "block, in the last block of what enters it, where the authors have one for attention and one for the MLP, "
-        "which is 0 for both in the last; text means every word, not the answer's alone. Text and image tokens are up "
-        "to 512 each, drawn from all and counted for all. Each linear has an exponent of its own, on its own output; "
-        "1/s is kept beside the codes; ranges are clipped as in awq, by the same loss; where rounding to nearest loses "
-        "less, it stays.",
+        departures="Weights only: neither activations (W4A8) nor the authors' fused kernel. r is taken where a block "
+        "ends, for the last one where it begins; the authors' code has one for attention and one for the MLP, and "
+        "raises each to the median over the blocks. Text means every word of prompt and answer, not the answer alone. "
+        "Text and image tokens are up to 512 each, drawn from all and counted for all. Each linear has an exponent of "
+        "its own, on its own output; 1/s is kept beside the codes; ranges are clipped as in awq, by this loss; where "
+        "rounding to nearest loses less, it stays.",
     )
 
     def check(self, width: int, rows: int | None = None) -> None:
