@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 WORKERS ?= 2
 
 .PHONY: demo test lint types docs mutants clean make-easyvqa-llava bench-kill bench-quickstart bench-gemma \
-	bench-heal-3bit bench-keeping bench-layerwise
+	bench-heal-3bit bench-keeping bench-layerwise bench-modality
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -58,6 +58,9 @@ bench-keeping: $(VENV)/.installed
 
 bench-layerwise: $(VENV)/.installed
 	$(BIN)/python benchmarks/layerwise.py
+
+bench-modality: $(VENV)/.installed
+	$(BIN)/python benchmarks/modality.py
 
 clean:
 	rm -rf $(VENV) build dist runs .mypy_cache .ruff_cache .pytest_cache
