@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 WORKERS ?= 2
 
 .PHONY: demo test lint types docs mutants clean make-easyvqa-llava bench-kill bench-quickstart bench-gemma \
-	bench-heal-3bit bench-keeping bench-layerwise bench-quantize
+	bench-heal-3bit bench-keeping bench-layerwise bench-quantize bench-modality
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -61,6 +61,9 @@ bench-layerwise: $(VENV)/.installed
 
 bench-quantize: $(VENV)/.installed  # TEXT=DIR calibrates on files of yours; about an hour, most of it the peer's
 	$(BIN)/python benchmarks/quantize.py $(if $(TEXT),--text $(TEXT))
+
+bench-modality: $(VENV)/.installed
+	$(BIN)/python benchmarks/modality.py
 
 clean:
 	rm -rf $(VENV) build dist runs .mypy_cache .ruff_cache .pytest_cache

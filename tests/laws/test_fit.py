@@ -18,8 +18,10 @@ import trimtab.quantize
 from trimtab.core.factors import Diagonal, LowRank
 from trimtab.core.fit import Fit, Site
 from trimtab.core.joins import leaves
+from trimtab.core.reservoir import Reservoir
+from trimtab.core.sensitivity import Sensitivity
 from trimtab.core.sparse import Masked
-from trimtab.core.stats import Gram
+from trimtab.core.stats import IMAGE, KINDS, TEXT, Gram
 from trimtab.core.weight import Dense, Quantized, Weight, bits
 from trimtab.quantize.rtn import RTN
 
@@ -28,6 +30,8 @@ METHODS = {
     name: place for family in FAMILIES for name, place in (family.METHODS | getattr(family, "CONTROLS", {})).items()
 }
 SEEDS = range(20)
+RATIO = 0.25
+"""What an image token counts, for methods that ask."""
 
 GRIDS = [
     {"bits": 2, "group_size": 8},
@@ -43,6 +47,7 @@ KNOBS = {
     "rtn": GRIDS,
     "gptq": GRIDS,
     "awq": GRIDS,
+    "mbq": GRIDS,
     "magnitude": MASKS,
     "wanda": MASKS,
     "sparsegpt": MASKS,
@@ -76,10 +81,16 @@ def layer(out: int, width: int, tokens: int, seed: int) -> tuple[Tensor, Tensor,
     return torch.randn(out, width, generator=g) * 0.1, x, held
 
 
-def site(w: Tensor, x: Tensor) -> Site:
-    gram = Gram(x.shape[1])
-    gram.add(x, torch.zeros(len(x), dtype=torch.int64))
-    return Site("layer", lambda: w, gram)
+def kinds_of(x: Tensor) -> Tensor:
+    """Every second row is an image token."""
+    return torch.where(torch.arange(len(x)) % 2 == 1, IMAGE, TEXT)
+
+
+def site(w: Tensor, x: Tensor, kinds: Tensor | None = None, weights: Tensor | None = None) -> Site:
+    gram = Gram(x.shape[1], weights, Reservoir(x.shape[1]))
+    gram.add(x, kinds_of(x) if kinds is None else kinds)
+    sizes = torch.tensor([[1.0, RATIO, 0.0, 0.0, 0.0]] * 2)
+    return Site("layer", lambda: w, gram, sensitivity=Sensitivity(("layer",), sizes, sizes, (1, 1, 0, 0, 0)))
 
 
 def start(name: str, w: Tensor) -> Weight:
@@ -141,10 +152,23 @@ def slow_gptq(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
     return codes
 
 
+Lost = Callable[[np.ndarray], np.ndarray]
+
+
 def slow_awq(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
-    """Every exponent tried on the rows themselves; codes of the scaled weights."""
+    return slow_scaled(w, x, knobs, lambda error: np.square(error).sum(1), np.ones(len(x)))
+
+
+def slow_mbq(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
+    counts = np.where(kinds_of(torch.tensor(x)).numpy() == IMAGE, RATIO, 1.0)
+    return slow_scaled(w, x, knobs, lambda error: (np.abs(error) * counts).sum(1), counts)
+
+
+def slow_scaled(w: np.ndarray, x: np.ndarray, knobs: dict, cost: Lost, counts: np.ndarray) -> np.ndarray:
+    """Every exponent tried on the rows themselves; codes of the scaled weights. ``cost`` of errors at the output (rows,
+    tokens), ``counts`` what each token counts in the clip search."""
     size, (rows, n) = knobs["group_size"] if knobs["group_size"] > 0 else w.shape[1], w.shape
-    means, h = np.abs(x).mean(0), np.mean(x**2, 0)
+    means, h = np.abs(x).mean(0), np.mean(counts[:, None] * x**2, 0)
 
     def on_grid(v: np.ndarray, weight: np.ndarray, how: dict) -> tuple[np.ndarray, np.ndarray]:
         codes, values = np.zeros(v.shape), np.zeros(v.shape)
@@ -156,7 +180,7 @@ def slow_awq(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
         return codes, values
 
     def lost(values: np.ndarray) -> np.ndarray:
-        return np.square((w - values) @ x.T).sum(1)
+        return cost((w - values) @ x.T)
 
     tried = []
     for i in range(20):
@@ -229,8 +253,8 @@ def slow_eora(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
 
 
 REFERENCES: dict[str, Callable[[np.ndarray, np.ndarray, dict], np.ndarray]] = {
-    "rtn": slow_rtn, "gptq": slow_gptq, "awq": slow_awq, "magnitude": slow_magnitude, "wanda": slow_wanda,
-    "sparsegpt": slow_sparsegpt, "eora": slow_eora, "svd": slow_svd,
+    "rtn": slow_rtn, "gptq": slow_gptq, "awq": slow_awq, "mbq": slow_mbq, "magnitude": slow_magnitude,
+    "wanda": slow_wanda, "sparsegpt": slow_sparsegpt, "eora": slow_eora, "svd": slow_svd,
 }  # fmt: skip
 
 
@@ -369,6 +393,40 @@ def test_it_beats_its_baseline_at_equal_bytes(name: str, knobs: dict) -> None:
         assert sum(ratio < 1 for ratio in ratios) >= (len(SEEDS) if card.guarantee == "always" else 18), ratios
 
 
+FED = [name for name in KNOBS if method(name).CARD.needs == "data"]
+"""Methods that read the Gram alone: ``calibrate.weigh`` is for them."""
+
+
+def weighing(image: float) -> Tensor:
+    return torch.where(torch.arange(len(KINDS)) == IMAGE, image, 1.0)
+
+
+def same(first: Weight, second: Weight) -> None:
+    for key, value in first.state_dict().items():
+        torch.testing.assert_close(value, second.state_dict()[key], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FED)
+def test_a_kind_that_counts_four_times_is_seen_four_times(name: str) -> None:
+    w, x, _ = layer(12, 32, 160, 11)
+    fit: Fit = method(name)(**KNOBS[name][0])
+    often = torch.cat([x, *([x[kinds_of(x) == IMAGE]] * 3)])
+    kinds = torch.cat([kinds_of(x), torch.full((len(often) - len(x),), IMAGE)])
+    same(fit(start(name, w), site(w, x, weights=weighing(4.0))), fit(start(name, w), site(w, often, kinds)))
+
+
+@pytest.mark.parametrize("name", FED)
+def test_a_kind_that_counts_nothing_is_not_seen(name: str) -> None:
+    """And what it would have shown matters: with it the result is another one."""
+    w, x, _ = layer(12, 32, 160, 12)
+    image = kinds_of(x) == IMAGE
+    x[image] = x[image].flip(1) * 3
+    fit: Fit = method(name)(**KNOBS[name][0])
+    without = fit(start(name, w), site(w, x, weights=weighing(0.0)))
+    same(without, fit(start(name, w), site(w, x[~image], torch.full((int((~image).sum()),), TEXT))))
+    assert not torch.equal(without.dense(), fit(start(name, w), site(w, x)).dense())
+
+
 @pytest.mark.parametrize("name", ["magnitude", "wanda", "sparsegpt"])
 @pytest.mark.parametrize(
     ("knobs", "width", "says"),
@@ -388,7 +446,7 @@ def test_masks_that_do_not_fit_are_refused_before_work(name: str, knobs: dict, w
         fit(Dense(torch.randn(4, width)), site(torch.randn(4, width), torch.randn(8, width)))
 
 
-@pytest.mark.parametrize("name", ["rtn", "gptq", "awq"])
+@pytest.mark.parametrize("name", ["rtn", "gptq", "awq", "mbq"])
 @pytest.mark.parametrize(
     ("knobs", "width", "says"),
     [

@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from trimtab.core import products
+from trimtab.core.reservoir import Reservoir, mixed
 from trimtab.core.stats import AUDIO, IMAGE, KINDS, PADDING, TEXT, VIDEO, Gram
 
 CASES = {"gram": (Gram, lambda x: x.double().T @ x.double())}
+WEIGHTS = torch.tensor([1.0, 0.3, 0.0, 5.0, 2.5])
+"""Of padding too, which must not count."""
 
 
 @pytest.fixture(params=CASES, name="case")
@@ -106,3 +109,111 @@ def test_the_mean_size_of_the_inputs_is_gathered_beside_the_products() -> None:
     for gram in (whole, first):
         torch.testing.assert_close(gram.mean_abs().double(), expected, rtol=1e-5, atol=0)
     assert torch.equal(Gram(4).mean_abs(), torch.zeros(4))
+
+
+def test_audio_counts_in_the_mean_size() -> None:
+    gram = seen(Gram, torch.full((6, 4), 3.0), torch.tensor([AUDIO, AUDIO, TEXT, PADDING, AUDIO, TEXT]))
+    assert torch.equal(gram.mean_abs(), torch.full((4,), 3.0))
+
+
+def weighted(width: int) -> Gram:
+    return Gram(width, WEIGHTS)
+
+
+def test_kinds_count_by_their_weights_and_merge_to_the_whole() -> None:
+    """H, the mean size and the rows that count, row by row in float64; counts stay counts."""
+    x, kinds = torch.randn(301, 12) * torch.logspace(-2, 2, 12) + 1, torch.randint(0, len(KINDS), (301,))
+    h, size, total = torch.zeros(12, 12, dtype=torch.float64), torch.zeros(12, dtype=torch.float64), 0.0
+    for row, kind in zip(x.double(), kinds.tolist(), strict=True):
+        w = 0.0 if kind == PADDING else WEIGHTS[kind].item()
+        h, size, total = h + w * row.outer(row), size + w * row.abs(), total + w
+    whole, first = seen(weighted, x, kinds), seen(weighted, x[:100], kinds[:100])
+    first.merge(seen(weighted, x[100:], kinds[100:]))
+    for gram in (whole, first):
+        torch.testing.assert_close(gram.read().double(), h, rtol=1e-5, atol=1e-5 * h.abs().max().item())
+        torch.testing.assert_close(gram.mean_abs().double(), size / total, rtol=1e-5, atol=0)
+        assert torch.equal(gram.seen, torch.bincount(kinds, minlength=len(KINDS)))
+        assert gram.rows == sum((kinds == kind).sum().item() for kind in (TEXT, IMAGE, AUDIO))
+
+
+def test_weights_of_one_change_no_bit() -> None:
+    x, kinds = torch.randn(64, 8), torch.randint(0, len(KINDS), (64,))
+    plain, ones = seen(Gram, x, kinds), seen(lambda width: Gram(width, torch.ones(len(KINDS))), x, kinds)
+    assert torch.equal(plain.read(), ones.read())
+    torch.testing.assert_close(plain.mean_abs(), ones.mean_abs())
+
+
+def test_only_what_was_weighed_alike_is_merged() -> None:
+    with pytest.raises(ValueError, match="weights differ"):
+        Gram(4).merge(weighted(4))
+
+
+def drawn(rows: int, cuts: tuple[int, ...] = (), seed: int = 0, most: int = 20) -> Reservoir:
+    """A reservoir of rows that are their own numbers, added in pieces."""
+    x, kinds = torch.arange(float(rows))[:, None], torch.arange(rows) % 4
+    sample = Reservoir(1, most, seed)
+    for part, kind in zip(x.tensor_split(cuts), kinds.tensor_split(cuts), strict=True):
+        sample.add(part, kind)
+    return sample
+
+
+def test_a_sample_does_not_turn_on_how_rows_were_cut_into_calls() -> None:
+    whole = drawn(1000)
+    assert torch.equal(drawn(1000, (3, 100, 101, 640)).read(), whole.read())
+    assert [len(whole.of(kind)) for kind in range(len(KINDS))] == [20, 20, 20, 0, 0]
+    assert whole.seen.tolist() == [250] * 4 + [0]
+    assert (whole.of(IMAGE) % 4 == IMAGE).all()
+    assert not torch.equal(drawn(1000, seed=1).read(), whole.read())
+    assert torch.equal(drawn(70).of(TEXT)[:, 0], torch.arange(0.0, 70, 4)), "few rows all stay, in order"
+
+
+def test_halves_of_a_sample_merged_equal_the_whole() -> None:
+    x, kinds = torch.arange(1000.0)[:, None], torch.arange(1000) % 4
+    first = Reservoir(1, 20)
+    first.add(x[:300], kinds[:300])
+    second = Reservoir(1, 20, after=first.seen)
+    second.add(x[300:], kinds[300:])
+    first.merge(second)
+    assert torch.equal(first.read(), drawn(1000).read())
+    assert torch.equal(first.seen, drawn(1000).seen)
+    with pytest.raises(ValueError, match="do not follow"):
+        first.merge(drawn(10))
+    with pytest.raises(TypeError, match="merge"):
+        first.merge(Gram(1))
+
+
+def test_every_row_is_as_likely_to_stay() -> None:
+    """400 rows of a kind, 20 stay, 400 seeds: each row 20 times but for chance (chi-squared, 399 degrees)."""
+    counts = torch.zeros(400)
+    for seed in range(400):
+        sample = Reservoir(1, 20, seed)
+        sample.add(torch.arange(400.0)[:, None], torch.zeros(400, dtype=torch.int64))
+        counts[sample.read()[:, 0].long()] += 1
+    expected = 20.0
+    assert 280 < ((counts - expected) ** 2 / expected).sum() < 520
+    assert abs(counts[:200].sum() / counts.sum() - 0.5) < 0.02, "neither early nor late ones are preferred"
+
+
+def test_the_mixer_is_splitmix64() -> None:
+    """Against the published finalizer in Python's own integers."""
+    top = (1 << 64) - 1
+
+    def slow(z: int) -> int:
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & top
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & top
+        return z ^ (z >> 31)
+
+    given = [0, 1, -1, 7, 2**62, -(2**63), 123456789012345]
+    assert [value & top for value in mixed(torch.tensor(given)).tolist()] == [slow(value & top) for value in given]
+
+
+def test_a_gram_hands_its_rows_to_the_sample_and_merges_it() -> None:
+    x, kinds = torch.randn(50, 6), torch.randint(0, 2, (50,))
+    first = Gram(6, sample=Reservoir(6, 8))
+    first.add(x[:20], kinds[:20])
+    second = Gram(6, sample=Reservoir(6, 8, after=first.seen))
+    second.add(x[20:], kinds[20:])
+    first.merge(second)
+    whole = Reservoir(6, 8)
+    whole.add(x, kinds)
+    assert torch.equal(first.sample.read(), whole.read())

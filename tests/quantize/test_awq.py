@@ -14,8 +14,9 @@ from trimtab.core.joins import Chain, leaves
 from trimtab.core.stats import Gram
 from trimtab.core.weight import Dense, Quantized, Weight, bits
 from trimtab.quantize import AWQ, RTN
-from trimtab.quantize import awq as module
-from trimtab.quantize.awq import POINTS, exponent, nearest, scales
+from trimtab.quantize import scaled as module
+from trimtab.quantize.awq import lost as quadratic
+from trimtab.quantize.scaled import POINTS, exponent, nearest, scales
 
 GRIDS = [(3, 16, False), (4, 16, True), (2, 8, False), (8, -1, False)]
 
@@ -99,7 +100,7 @@ def test_where_nothing_is_gained_rounding_to_nearest_stays(monkeypatch: pytest.M
     """Wherever the search ends: here at the largest exponent, where one input's weights fill their group's range."""
     w, x = torch.randn(16, 48), torch.randn(400, 48)
     x[:, 0] *= 5
-    monkeypatch.setattr(module, "exponent", lambda w, parts, backs, h, knobs: len(backs) - 1)
+    monkeypatch.setattr(module, "exponent", lambda w, parts, backs, loss, knobs: len(backs) - 1)
     knobs = AWQ(3, 16, clip=False)
     q, back = fitted(w, x, knobs)
     assert torch.equal(q.codes, plain(w, knobs).state_dict()["codes"])
@@ -148,7 +149,9 @@ def test_the_trace_chooses_as_the_rows_themselves_would() -> None:
             values = nearest((w / back).T.contiguous(), even, knobs, False, torch.float32).values(torch.float32).T
             losses.append(lost(w, values * back, x))
         parts = torch.arange(20).split(7)
-        assert exponent(Dense(w), parts, backs, gram_of(x).read(), knobs) == int(np.argmin(losses))
+        h = gram_of(x).read()
+        found = exponent(Dense(w), parts, backs, lambda d, h=h: quadratic(d, h), knobs)
+        assert found == int(np.argmin(losses))
 
 
 def test_inputs_that_were_never_seen_leave_it_finite() -> None:

@@ -15,9 +15,9 @@ from trimtab.core.native import Swept, sweep
 from trimtab.core.stats import Gram
 from trimtab.core.weight import Dense, Weight
 from trimtab.quantize import AWQ, GPTQ, RTN
-from trimtab.quantize.awq import nearest
 from trimtab.quantize.gptq import solve
 from trimtab.quantize.grid import decode, shares, span
+from trimtab.quantize.scaled import nearest
 
 GRIDS = [(4, 16, False), (4, 32, True), (3, 64, False), (2, -1, True), (8, 16, True)]
 SHAPES = [(64, 64), (128, 70), (192, 5)]
@@ -77,7 +77,7 @@ def test_it_rounds_as_torch_does(
     w, h, _ = layer(n, rows, dtype)
     weight, knobs = h.diagonal(), AWQ(bits, group, symmetric)
     ours = nearest(w, weight, knobs, clip, dtype)
-    monkeypatch.setattr("trimtab.quantize.awq.sweep", lambda *_: None)
+    monkeypatch.setattr("trimtab.quantize.scaled.sweep", lambda *_: None)
     theirs = nearest(w, weight, knobs, clip, dtype)
     assert (ours.codes == theirs.codes).float().mean() > 0.98
     ours_lost, theirs_lost = ((weight @ (w - one.values(dtype)) ** 2).sum() for one in (ours, theirs))

@@ -219,6 +219,20 @@ def language(out: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     out["model"] = {"id": "google/gemma-3-270m", "license": "gemma", "parameters": 268_098_176}
 
 
+def ablation(out: dict[str, Any], rows: list[dict[str, Any]]) -> None:
+    """A run that compares ways to calibrate."""
+    out |= {"verdict": "ABLATION", "exit_status": 4}
+    out["audit"] |= {"weigh": "balanced", "ablation": True}
+    out["weighing"] = [{"block": f"model.language_model.layers.{i}", "ratio": 0.1234 * (i + 1)} for i in range(6)]
+    since = {"since": "before", "value": -0.012, "low": -0.02, "high": -0.004, "n": 500}
+    out["arms"] = [
+        {"arm": arm, "own": arm == "balanced", "figure": "accuracy.easyvqa", "value": 0.9 + 0.01 * i, "unit": "share",
+         "spread": [0.88, 0.95], "n": 500, "since_before": since,
+         "since_own": None if arm == "balanced" else since | {"since": "step 2 divprune", "value": 0.001, "high": 0.01}}
+        for i, arm in enumerate(("pooled", "balanced", "text", "image"))
+    ]  # fmt: skip
+
+
 def hostile(out: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """Every name that a stranger chooses tries to be code."""
     out |= {"name": HOSTILE + BREAKER, "notes": [BREAKER, HOSTILE]}
@@ -237,7 +251,7 @@ def hostile(out: dict[str, Any], rows: list[dict[str, Any]]) -> None:
 
 VARIANTS: dict[str, Change] = {
     "accepted": lambda out, rows: None, "inconclusive": inconclusive, "regression": regression, "missing": missing,
-    "language": language, "hostile": hostile,
+    "language": language, "hostile": hostile, "ablation": ablation,
 }  # fmt: skip
 
 

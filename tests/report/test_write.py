@@ -175,6 +175,30 @@ def test_inconclusive_says_how_many_more(tmp_path: Path) -> None:
     assert "3,400 more samples would decide it" in text
 
 
+def test_an_ablation_says_so_first_and_shows_its_arms_and_weights(tmp_path: Path) -> None:
+    page, text, _ = rendered(tmp_path, "ablation")
+    first = "calibrate.audit: ablation, the arm 'balanced'. This run compares ways to calibrate"
+    assert text.splitlines()[0].startswith(f"**OVERRIDE** {first}")
+    assert page.text[page.text.index("OVERRIDE") :].startswith(f"OVERRIDE {first}")
+    table = text[text.index("## Ways to calibrate") : text.index("## Error by layer")]
+    names = [line.split("|")[1].split()[0] for line in table.splitlines() if line.startswith("| ")]
+    assert names[2:] == ["pooled", "balanced", "text", "image"]
+    assert "92.0" in table, "the quality of the arm image, 0.93, and of text, 0.92"
+    assert table.count("\N{MINUS SIGN}1.2 pt") == 4
+    audit = text[text.index("## Calibration audit") : text.index("## Ways to calibrate")]
+    assert "In the decoder image tokens counted r, by block." in audit
+    assert "0.123" in audit
+    assert "0.740" in audit
+    for words in ("Ways to calibrate", "0.740", "image tokens by r, this run"):
+        assert words in page.text
+
+
+def test_a_plain_run_has_no_arms(tmp_path: Path) -> None:
+    page, text, _ = rendered(tmp_path)
+    assert "Ways to calibrate" not in text + page.text
+    assert "counted r" not in text
+
+
 def test_an_override_is_the_first_line(tmp_path: Path) -> None:
     page, text, _ = rendered(tmp_path, "regression")
     body = page.text.split("Skip to the verdict")[1]

@@ -28,6 +28,14 @@ def test_status(low: float, high: float, limit: float | None, expected: str) -> 
     assert status(Figure((low + high) / 2, low, high, same=1.0), limit) == expected
 
 
+def test_an_ablation_is_never_accepted() -> None:
+    assert overall([], ablation=True) == "ABLATION"
+    assert overall([axis("ACCEPTED", "a")], ablation=True) == "ABLATION"
+    assert overall([], ineffective=True, ablation=True) == "INEFFECTIVE"
+    assert overall([], anomalous=True, ablation=True) == "ANOMALOUS"
+    assert EXIT["ABLATION"] != 0
+
+
 def axis(state: str, budget: str | None) -> Axis:
     return Axis("speed", "latency.prefill.b8", state, budget, 1.0, 1.0, "", None, None, "")  # type: ignore[arg-type]
 

@@ -15,8 +15,11 @@ Family = Literal[
 class Card:
     """A published method.
 
-    ``needs``: what it must be given besides the weights; ``wants_source``: the original matrices as well, which earlier
-    steps have changed. ``saves``: the axis on which INEFFECTIVE is judged. ``baseline``: what it must beat at equal
+    ``needs``: what it must be given besides the weights (``gradients``: calibration data, and the sensitivity of the
+    answers' loss); ``wants_source``: the original matrices as well, which earlier steps have changed; ``wants_rows``:
+    some of the inputs themselves beside their second moment.
+
+    ``saves``: the axis on which INEFFECTIVE is judged. ``baseline``: what it must beat at equal
     bytes, ``guarantee`` how surely: ``always`` on each seed, ``usual`` on the mean of 20 seeds and on 18 of them.
     ``establishes``, ``preserves``, ``consumes``: names of invariants (see ``trimtab.run.invariants``). ``departures``:
     where we differ from the paper, in words.
@@ -30,6 +33,7 @@ class Card:
     saves: Saves
     needs: Literal["nothing", "data", "gradients"] = "nothing"
     wants_source: bool = False
+    wants_rows: bool = False
     baseline: str | None = None
     guarantee: Literal["always", "usual"] = "usual"
     establishes: tuple[str, ...] = ()

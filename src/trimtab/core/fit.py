@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trimtab.core.card import Card
+from trimtab.core.sensitivity import Sensitivity
 from trimtab.core.stats import Gram
 from trimtab.core.weight import Weight
 
@@ -19,13 +20,15 @@ class Site:
     """Where a method works: the linear's name, its original matrix, what was seen at its input, its stage's linears.
 
     ``source`` reads the matrix of the source checkpoint when called, for methods whose card ``wants_source``; others
-    get the matrix as it is. ``gram`` is None where the method needs no data.
+    get the matrix as it is. ``gram`` is None where the method needs no data, and holds a sample of rows for those whose
+    card ``wants_rows``; ``sensitivity`` is there for methods that need gradients.
     """
 
     name: str
     source: Callable[[], Float[Tensor, "out in"]]
     gram: Gram | None = None
     group: tuple[str, ...] = field(default=())
+    sensitivity: Sensitivity | None = None
 
 
 class Fit(Protocol):

@@ -36,9 +36,9 @@ def _wide_product() -> Callable[..., None] | None:
     return made
 
 
-def add_moment(total: Float[Tensor, "n n"], x: Float[Tensor, "tokens n"]) -> None:
-    """total += X^T X in place, float32, symmetric to the bit. X in bfloat16 is multiplied as it is, anything else in
-    float32; sums are float32 (relative error about 1e-6)."""
+def add_moment(total: Float[Tensor, "n n"], x: Float[Tensor, "tokens n"], weight: float = 1.0) -> None:
+    """total += weight X^T X in place, float32, symmetric to the bit. X in bfloat16 is multiplied as it is, anything
+    else in float32; sums are float32 (relative error about 1e-6)."""
     n, wide = x.shape[1], _wide_product() if x.dtype == torch.bfloat16 else None
     if not len(x):
         return
@@ -47,9 +47,9 @@ def add_moment(total: Float[Tensor, "n n"], x: Float[Tensor, "tokens n"]) -> Non
         stop = min(start + BLOCK, n)
         left = total[start:stop, :stop]  # rows of the lower triangle, and the square on the diagonal
         if wide is None:
-            left.addmm_(x[:, start:stop].T, x[:, :stop])
+            left.addmm_(x[:, start:stop].T, x[:, :stop], alpha=weight)
         else:
             a = x.data_ptr() + start * x.element_size()
-            wide(ROW_MAJOR, TRANSPOSED, PLAIN, stop - start, stop, len(x), 1.0, a, n, x.data_ptr(), n, 1.0,
+            wide(ROW_MAJOR, TRANSPOSED, PLAIN, stop - start, stop, len(x), weight, a, n, x.data_ptr(), n, 1.0,
                  left.data_ptr(), n)  # fmt: skip
         total[:start, start:stop] = total[start:stop, :start].T

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Integer
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from trimtab.core.products import add_moment
@@ -24,40 +24,61 @@ class Stat(Protocol):
 
 
 class Gram:
-    """H = sum of x x^T over the rows that are not padding, float32, (in, in); beside it the sum of |x|, (in,), and how
-    many rows of each kind."""
+    """H = sum of w_k x x^T over the rows that are not padding, k the kind of x, float32, (in, in); beside it the sum of
+    w_k |x|, (in,), and how many rows of each kind. ``weights``, (kinds,): what a row of each kind counts, all 1 where
+    None. ``sample``: takes the rows too, for methods that want some of them."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, weights: Float[Tensor, " kinds"] | None = None, sample: Stat | None = None) -> None:
         self.total = torch.zeros(width, width)
         self.absolute = torch.zeros(width)
         self.seen = torch.zeros(len(KINDS), dtype=torch.int64)
         self.derived: dict[str, Tensor] = {}
         """What was computed from H, for the linears that share it; forgotten when H grows."""
 
+        self.weights, self.sample = weights, sample
+
     def add(self, x: Float[Tensor, "tokens in"], kinds: Integer[Tensor, " tokens"]) -> None:
         self.derived.clear()
-        kept = x if (kinds != PADDING).all() else x[kinds != PADDING]
-        add_moment(self.total, kept)
-        self.absolute += kept.abs().sum(0, dtype=torch.float32)
+        for weight, among in self._alike(kinds):
+            kept = x if among.all() else x[among]
+            add_moment(self.total, kept, weight)
+            self.absolute += weight * kept.abs().sum(0, dtype=torch.float32)
         self.seen += torch.bincount(kinds.flatten(), minlength=len(KINDS))
+        if self.sample is not None:
+            self.sample.add(x, kinds)
 
     @property
     def rows(self) -> int:
-        """How many rows were added, padding left out."""
-        return int(self.seen.sum() - self.seen[PADDING])
+        """How many rows were added that count, padding left out."""
+        return int(self.seen[self._counts() > 0].sum())
+
+    def _alike(self, kinds: Integer[Tensor, " tokens"]) -> list[tuple[float, Bool[Tensor, " tokens"]]]:
+        """Where the rows are that count the same and how much, padding and what counts nothing left out."""
+        counts = self._counts()
+        return [(weight, (counts == weight)[kinds]) for weight in counts.unique().tolist() if weight]
+
+    def _counts(self) -> Float[Tensor, " kinds"]:
+        """What a row of each kind counts: nothing for padding."""
+        counts = torch.ones(len(KINDS)) if self.weights is None else self.weights.clone()
+        counts[PADDING] = 0
+        return counts
 
     def merge(self, other: Stat) -> None:
         if not isinstance(other, Gram):
             raise TypeError(f"merge: got {type(other).__name__}, not a Gram")
         self.derived.clear()
+        if not torch.equal(self._counts(), other._counts()):
+            raise ValueError(f"merge: weights differ: {other._counts().tolist()}, not {self._counts().tolist()}")
         self.total += other.total
         self.absolute += other.absolute
+        if self.sample is not None and other.sample is not None:
+            self.sample.merge(other.sample)
         self.seen += other.seen
 
     def read(self) -> Float[Tensor, "in in"]:
         return self.total
 
     def mean_abs(self) -> Float[Tensor, " in"]:
-        """The mean size of each input, 0 where no row was seen."""
-        found: Tensor = self.absolute / self.seen[:PADDING].sum().clamp(min=1)
-        return found
+        """The weighted mean size of each input, 0 where no row was seen."""
+        count = float((self._counts().double() * self.seen).sum())
+        return self.absolute / (count or 1.0)

@@ -10,6 +10,10 @@ import yaml
 from trimtab.load.license import UNKNOWN
 from trimtab.load.manifest import Manifest
 
+ABLATION = """\
+**ABLATION**: made to compare ways to calibrate (calibrate.audit: ablation). No run of this kind accepts its artifact;
+do not serve it."""
+
 
 def model_card(said: Manifest) -> str:
     """Front matter, what was modified, licence, figures with their intervals, the calibration audit, how to load."""
@@ -20,6 +24,7 @@ def model_card(said: Manifest) -> str:
     )
     parts = [
         _front(said),
+        f"{ABLATION}\n" if said.calibration.get("ablation") else "",
         f"# {said.base.id}, trimmed\n",
         f"Modified: {'; '.join(said.modified) or 'nothing was changed.'}\n",
         f"- Base model: {said.base.id}, revision {said.base.revision}",

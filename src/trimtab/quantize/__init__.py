@@ -9,14 +9,16 @@ from trimtab.core.room import fetch
 if TYPE_CHECKING:
     from trimtab.quantize.awq import AWQ
     from trimtab.quantize.gptq import GPTQ
+    from trimtab.quantize.mbq import MBQ
     from trimtab.quantize.rtn import RTN
 
-__all__ = ["AWQ", "GPTQ", "METHODS", "RTN"]
+__all__ = ["AWQ", "GPTQ", "MBQ", "METHODS", "RTN"]
 
 METHODS = {
     "rtn": "trimtab.quantize.rtn:RTN",
     "gptq": "trimtab.quantize.gptq:GPTQ",
     "awq": "trimtab.quantize.awq:AWQ",
+    "mbq": "trimtab.quantize.mbq:MBQ",
 }
 
 

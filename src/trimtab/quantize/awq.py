@@ -4,103 +4,30 @@
 
 A weight's error is half a step of its group whatever its size, so that of a scaled weight counts 1/s. The exponent a is
 the best of 20 points in [0, 1), at a = 0 nothing is scaled; then each group's range is clipped (arXiv 2306.00978,
-section 3.2). The loss of each try is ||(W - W') X||_F^2 = tr(D H D^T), D = W - W', H = X X^T: no forward is run.
+section 3.2). The loss of each try is ||(W - W') X||_F^2 = tr(D H D^T), D = W - W', H = X X^T: no forward is run. The
+search itself is in ``scaled.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from trimtab.core.card import Card
-from trimtab.core.factors import Diagonal
 from trimtab.core.fit import Site
 from trimtab.core.hessian import seen
-from trimtab.core.joins import Chain
-from trimtab.core.native import sweep
-from trimtab.core.pack import pack
-from trimtab.core.threads import each
-from trimtab.core.weight import Quantized, Weight, rows
-from trimtab.quantize.grid import check, decode, encode, fit_grid, shares, span, stored
+from trimtab.core.weight import Weight
+from trimtab.quantize.grid import check, stored
 from trimtab.quantize.rtn import RTN
-
-POINTS = 20
-"""Exponents that are tried."""
-LEAST = 1e-4
-"""Of the largest scale, before both ends are brought to either side of 1."""
-NUMBERS = 2**18
-"""Weights worked on at once."""
-
-
-def scales(size: Float[Tensor, " n"], exponent: float) -> Float[Tensor, " n"]:
-    """s = m^a, over the geometric mean of its largest and its smallest; m is taken against its largest."""
-    largest = size.max().clamp(min=torch.finfo(torch.float32).tiny)
-    grown = (size / largest).pow(exponent).clamp(min=LEAST)
-    return grown / (grown.max() * grown.min()).sqrt()
-
-
-class Rounded(NamedTuple):
-    """A matrix on a grid, transposed: ``codes`` (n, rows) still as floats, ``scale`` and ``zero`` (groups, rows)."""
-
-    codes: Tensor
-    scale: Tensor
-    zero: Tensor
-
-    def values(self, dtype: torch.dtype) -> Float[Tensor, "n rows"]:
-        """What ``Quantized.dense`` will give, transposed."""
-        grouped = self.codes.unflatten(0, (len(self.scale), -1))
-        return decode(grouped, self.scale[:, None], self.zero[:, None], dtype).flatten(0, 1)
-
-
-def nearest(
-    w: Float[Tensor, "n rows"], weight: Float[Tensor, " n"], knobs: AWQ, clip: bool, dtype: torch.dtype
-) -> Rounded:
-    """W^T rounded to nearest, group by group; ``weight`` is what an input's squared error counts in the clip search."""
-    size, found = span(knobs.group_size, len(w)), list[tuple[Tensor, Tensor, Tensor]]()
-    fast = sweep(w, None, weight, shares(knobs.bits, clip), knobs.bits, size, knobs.symmetric, dtype)
-    if fast is not None:
-        return Rounded(fast.codes.float(), fast.scale, fast.zero)
-    for group, counts in zip(w.split(size), weight.split(size), strict=True):
-        scale, zero = fit_grid(group, counts, knobs.bits, knobs.symmetric, clip, dtype)
-        found.append((encode(group, scale, zero, knobs.bits), scale, zero))
-    codes, steps, zeros = zip(*found, strict=True)
-    return Rounded(torch.cat(codes), torch.stack(steps), torch.stack(zeros))
+from trimtab.quantize.scaled import Input, fitted
 
 
 def lost(d: Float[Tensor, "n rows"], h: Float[Tensor, "n n"]) -> Float[Tensor, " rows"]:
     """d H d^T for each row d of D."""
     return ((h @ d) * d).sum(0)
-
-
-def exponent(
-    w: Weight, parts: Sequence[Tensor], backs: Float[Tensor, "points n"], h: Float[Tensor, "n n"], knobs: AWQ
-) -> int:
-    """Which of ``backs``, 1/s for each exponent, loses least over all ``parts`` of the rows, ranges not clipped."""
-    even = torch.ones(len(h))
-
-    def losses(index: Tensor) -> Tensor:
-        wide = rows(w, index).float().T.contiguous()
-        tried = (nearest(wide / back[:, None], even, knobs, False, w.dtype).values(w.dtype) for back in backs)
-        return torch.stack([lost(wide - q * back[:, None], h).sum() for q, back in zip(tried, backs, strict=True)])
-
-    return int(torch.stack(each(losses, parts)).sum(0).argmin())
-
-
-def clipped(
-    wide: Float[Tensor, "n rows"], back: Float[Tensor, " n"], h: Float[Tensor, "n n"], knobs: AWQ, dtype: torch.dtype
-) -> tuple[Rounded, Float[Tensor, " rows"]]:
-    """W^T with its inputs scaled by 1 / ``back``, rounded; ranges clipped in the rows that lose less so; each loss."""
-    found = [nearest(wide / back[:, None], h.diagonal() * back**2, knobs, clip, dtype)
-             for clip in ((False, True) if knobs.clip else (False,))]  # fmt: skip
-    losses = [lost(wide - made.values(dtype) * back[:, None], h) for made in found]
-    better = losses[-1] < losses[0]
-    chosen = (torch.where(better, tight, full) for tight, full in zip(found[-1], found[0], strict=True))
-    return Rounded(*chosen), torch.where(better, losses[-1], losses[0])
 
 
 @dataclass(frozen=True)
@@ -147,22 +74,7 @@ class AWQ:
     def __call__(self, w: Weight, site: Site) -> Weight:
         """``w`` on a grid, scaled. Raises BadInput without ``site.gram``, Anomaly where that holds no numbers."""
         self.check(w.shape[1])
-        h, width = seen(site, "awq"), w.shape[1]
+        h = seen(site, "awq")
         assert site.gram is not None
-        size = site.gram.mean_abs()
-        backs = torch.stack([1 / scales(size, i / POINTS) for i in range(POINTS)]).to(w.dtype).float()
-        parts = torch.split(torch.arange(w.shape[0]), max(1, NUMBERS // width))
-        back, plain = backs[exponent(w, parts, backs, h, self)], self.without_data()(w, site)
-
-        def part(index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-            wide = rows(w, index).float().T.contiguous()
-            (codes, scale, zero), losses = clipped(wide, back, h, self, w.dtype)
-            gained = lost(wide - rows(plain, index).float().T, h).sum() - losses.sum()
-            return pack(codes.T.byte().contiguous(), self.bits), scale.T.to(w.dtype), zero.T.byte(), gained[None]
-
-        packed, scale, zero, gained = map(torch.cat, zip(*each(part, parts), strict=True))
-        if gained.sum() <= 0:
-            return Chain([plain, Diagonal(torch.ones(width, dtype=w.dtype))])
-        stored_zero = None if self.symmetric else zero
-        quantized = Quantized(packed, scale, stored_zero, self.bits, span(self.group_size, width))
-        return Chain([quantized, Diagonal(back.to(w.dtype))])
+        given = Input(site.gram.mean_abs(), h.diagonal(), lambda d: lost(d, h))
+        return fitted(w, self.without_data()(w, site), given, self)

@@ -15,12 +15,14 @@ from trimtab.report.tables import reading
 TONES: dict[str, Tone] = {
     "ACCEPTED": "good", "better": "good", "same": "quiet", "worse": "bad", "REGRESSION": "bad", "ANOMALOUS": "bad",
     "INFEASIBLE": "bad", "INCONCLUSIVE": "warn", "INEFFECTIVE": "warn",
+    "ABLATION": "warn",
 }  # fmt: skip
 SENTENCES = {
     "ACCEPTED": "Every budget is met, and the artifact was reloaded and checked in a fresh process.",
     "REGRESSION": "A budget is broken, and the samples suffice to say so.",
     "INCONCLUSIVE": "The samples do not suffice to say whether a budget is met.",
     "INEFFECTIVE": "A step claims a saving that the budget names, and none was measured on this machine.",
+    "ABLATION": "This run compares ways to calibrate. It accepts no artifact, whatever its budget says.",
     "ANOMALOUS": "Figures are not finite or contradict each other, an invariant broke, or the artifact reloads wrong.",
     "INFEASIBLE": "The plan says that this cannot be done on this machine.",
 }
@@ -67,10 +69,16 @@ COUNTED = {"speed": "timed rounds", "memory": "measurements"}
 
 
 def override(run: Run) -> str:
-    """The line that must come first where calibration was allowed to see no images."""
-    if (run.result.get("audit") or {}).get("verdict") != "overridden":
-        return ""
-    return "allow: text_only. The calibration audit was overridden: calibration hardly saw images, by the user's wish."
+    """The line that must come first where calibration was allowed to see no images, or was an ablation."""
+    audit = run.result.get("audit") or {}
+    said = []
+    if audit.get("ablation"):
+        said.append(f"calibrate.audit: ablation, the arm {audit.get('weigh', 'pooled')!r}. This run compares ways to "
+                    "calibrate, and its artifact is not to be served.")  # fmt: skip
+    if audit.get("verdict") == "overridden":
+        said.append("allow: text_only. The calibration audit was overridden: calibration hardly saw images, by the "
+                    "user's wish.")  # fmt: skip
+    return " ".join(said)
 
 
 def _entries(run: Run, rows: Sequence[dict[str, Any]]) -> tuple[Entry, ...]:

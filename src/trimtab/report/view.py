@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from trimtab.report import tables, words
+from trimtab.report.arms import arms, weighing
 from trimtab.report.figures import Tone
 from trimtab.report.folder import Run
 from trimtab.report.plots.audit import audit
@@ -49,6 +50,8 @@ class View:
     robust: Plot
     audit_words: tuple[str, ...]
     audit: Plot
+    weighing: Table
+    arms: Table
     layers: Plot
     worst: tuple[str, ...]
     check: str
@@ -74,6 +77,7 @@ def build(run: Run) -> View:
         before_after=tables.before_after(run), flips=words.flips(result.get("flips")), cost=cost(run), time=time(run),
         robust_words=words.robust(result.get("robust") or []), robust=robust(run),
         audit_words=words.audited(result.get("audit") or {}), audit=audit(run), layers=layers(run),
+        weighing=weighing(run), arms=arms(run),
         worst=tuple(worst(run)),
         check=words.checked(result.get("check") or {}), steps=tuple(_step(step) for step in result.get("steps") or ()),
         controls=tables.controls(run), predicted=tables.predicted(run), recipe=run.recipe, python=python, shell=shell,

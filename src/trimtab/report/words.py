@@ -41,6 +41,13 @@ def robust(rows: Sequence[dict[str, Any]]) -> str:
     return f"{said} Each interval alone holds in 95 % of cases; of {len(rows)}, one may miss by chance."
 
 
+WEIGHED = {
+    "balanced": "In the decoder image tokens counted r, by block.",
+    "text": "In the decoder only text tokens counted.",
+    "image": "In the decoder only image tokens counted.",
+}
+
+
 def audited(audit: dict[str, Any]) -> tuple[str, ...]:
     """What the audit found, its shares, and what calibration lacked."""
     word = audit.get("verdict")
@@ -60,8 +67,9 @@ def audited(audit: dict[str, Any]) -> tuple[str, ...]:
         if shown is not None and task is not None else ""
     )  # fmt: skip
     count = f"{audit['samples']:,} samples." if audit.get("samples") else ""
+    weighed = WEIGHED.get(str(audit.get("weigh")), "")
     lacks = [f"{lack}." for lack in audit.get("shortfalls") or ()]
-    return tuple(part for part in (said, shares, count, *(str(lack) for lack in lacks[:6])) if part)
+    return tuple(part for part in (said, shares, count, weighed, *(str(lack) for lack in lacks[:6])) if part)
 
 
 def checked(check: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 
 from trimtab.core.files import write_atomic
 from trimtab.core.reading import Reading
+from trimtab.run.arms import Weigh
 from trimtab.run.folder import Folder
 from trimtab.run.journal import Journal, whole_lines
 from trimtab.run.recipe import Recipe
@@ -24,7 +25,8 @@ def silent(what: str, done: int, total: int) -> None:
 @dataclass
 class Context:
     """A run under way. ``loaded`` is the model as it is now, with the policies that token steps added; ``reused`` names
-    the evaluations that an earlier run has made."""
+    the evaluations that an earlier run has made. ``arm``: how tokens are weighed, where that is not the recipe's
+    own way but another one of an ablation."""
 
     recipe: Recipe
     name: str
@@ -33,6 +35,7 @@ class Context:
     progress: Progress = silent
     loaded: Any = None
     reused: list[str] = field(default_factory=list)
+    arm: Weigh | None = None
     log: logging.Logger = field(default_factory=lambda: logging.getLogger("trimtab.run"))
 
     def read(self, when: str, readings: Sequence[Reading]) -> None:

@@ -37,7 +37,7 @@ def artifact(context: Context, standing: Sequence[Invariant]) -> dict[str, Any]:
     """Record the gate's samples, then write the artifact as a whole."""
     loaded = context.loaded
     loaded.lower()
-    private = context.recipe.task.data is not None
+    private, given = context.recipe.task.data is not None, context.recipe.calibrate
     samples = context.folder.state / "gate.safetensors"
     split = context.recipe.task.split
     found = (calibration.sample_batch(context, GATE_ROWS, split, GATE_ROWS * at) for at in range(GATE_BATCHES))
@@ -49,6 +49,7 @@ def artifact(context: Context, standing: Sequence[Invariant]) -> dict[str, Any]:
         "calibration": {key: value for key, value in ended["audit"]["result"].items() if key != "layers"},
         "invariants": tuple(one.row() for one in standing),
         "modified": tuple(f"{step.method}: {methods_line(step)}" for step in context.recipe.steps),
+        "notes": ("ablation: made to compare ways to calibrate; never accepted",) if given.ablation else (),
         "timings": {},
     }
     info = artifacts.write(context.folder.artifact, loaded, about, samples)

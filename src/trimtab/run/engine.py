@@ -1,7 +1,7 @@
 """A run from load to report, stage by stage. Each stage ends with a line in the journal and is not done twice.
 
-    load -> loop versus library -> calibration audit -> baseline -> steps -> artifact -> figures of what reloads from it
-    -> seal -> gate in a fresh process -> timing of both sides -> verdict -> report
+    load -> loop versus library -> calibration audit -> baseline -> steps (-> the other arms of an ablation) -> artifact
+    -> figures of what reloads from it -> seal -> gate in a fresh process -> timing of both sides -> verdict -> report
 
 What is in memory (the model, its trimmed layers, its policies) is made again on resume from the stored layers; what was
 measured is read from the journal and from ``readings.jsonl``.
@@ -15,7 +15,19 @@ from functools import partial
 from typing import Any
 
 from trimtab.load.sources import open_source
-from trimtab.run import calibration, check, deliver, figures, invariants, judge, machine, steps, timing
+from trimtab.run import (
+    ablation,
+    calibration,
+    check,
+    deliver,
+    figures,
+    invariants,
+    judge,
+    machine,
+    sensitivity,
+    steps,
+    timing,
+)
 from trimtab.run.context import Context
 from trimtab.run.folder import check_space
 from trimtab.run.invariants import Invariant
@@ -63,6 +75,7 @@ def _shape(context: Context) -> None:
     stage = context.journal.stage
     batches = calibration.batches(context)
     stage("audit", lambda: calibration.audit(context, batches))
+    sensitivity.take(context)
     stage("before", lambda: figures.before(context))
     standing: list[Invariant] = []
     earlier = "before"
@@ -77,6 +90,8 @@ def _shape(context: Context) -> None:
         stage(label, partial(_ended, context, rows, now, spent))
         stage(f"{label} figures", partial(figures.after_step, context, label, earlier))
         earlier = label
+    if context.recipe.calibrate.ablation:
+        stage(ablation.STAGE, lambda: ablation.measure(context, batches))
     stage("artifact", lambda: deliver.artifact(context, standing))
 
 

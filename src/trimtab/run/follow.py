@@ -8,7 +8,7 @@ from typing import Any
 from trimtab import methods
 from trimtab.anatomy import Anatomy
 from trimtab.order import undone
-from trimtab.run.calibration import LAYERWISE
+from trimtab.run.arms import LAYERWISE
 from trimtab.run.recipe import Step
 from trimtab.run.targets import select
 

@@ -3,13 +3,13 @@
 Linears of one stage share an input, hence one Gram. The block runs once over each stream: at the first linear of a
 stage it gathers and halts, and when all have come there the stage is fitted and they go on with its new weights, so
 that what comes later in the block already sees the trimmed model. Where so much cannot be held the block is replayed up
-to each stage instead, and the Grams are merged in order.
+to each stage instead. A Gram takes the streams in order.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import torch
 from greenlet import getcurrent, greenlet
@@ -25,10 +25,17 @@ from trimtab.core.weight import Dense
 
 Stage = Sequence[Linear]
 Settle = Callable[[Stage, Gram], None]
+Make = Callable[[str, int], Gram]
+"""An empty Gram for the input of the linear of that name, so many numbers wide."""
 
 
 class _Reached(Exception):
     """Ends a replay at the stage for which it was made."""
+
+
+def plain(name: str, width: int) -> Gram:
+    """A Gram to which all rows count alike."""
+    return Gram(width)
 
 
 def add(gram: Gram, x: Tensor, stream: Stream, name: str) -> None:
@@ -45,13 +52,6 @@ def add(gram: Gram, x: Tensor, stream: Stream, name: str) -> None:
             raise Anomaly(f"{name}: saw {len(rows)} rows of a stream of {kinds.numel()} tokens of kinds {found}")
         kinds = torch.full((len(rows),), found[0])
     gram.add(rows, kinds.flatten())
-
-
-def gram_of(x: Tensor, stream: Stream, name: str) -> Gram:
-    """The Gram of one input alone; see ``add``."""
-    gram = Gram(x.shape[-1])
-    add(gram, x, stream, name)
-    return gram
 
 
 @contextmanager
@@ -85,13 +85,15 @@ class _Pass(greenlet):
         self.waits = None
 
 
-def together(block: Block, streams: Sequence[Stream], stages: Sequence[Stage], settle: Settle) -> list[Stream]:
+def together(
+    block: Block, streams: Sequence[Stream], stages: Sequence[Stage], settle: Settle, make: Make = plain
+) -> list[Stream]:
     """Every stream once through the block, all of them halting at each stage until it is settled: one forward, and what
     is held is one block's activations. Streams that never come to a stage wait for nobody."""
     settled: set[int] = set()
     grams: dict[int, Gram] = {}
 
-    def make(stage: Stage) -> Tap:
+    def tap_of(stage: Stage) -> Tap:
         index = next(i for i, one in enumerate(stages) if one is stage)
 
         def tap(host: Linear, x: Tensor) -> None:
@@ -102,15 +104,16 @@ def together(block: Block, streams: Sequence[Stream], stages: Sequence[Stage], s
             here.called.add(host.name)
             if index in settled:
                 return
-            gram = grams.setdefault(index, Gram(x.shape[-1]))
-            add(gram, x, block.rows(here.stream, host.name), host.name)
+            if index not in grams:
+                grams[index] = make(host.name, x.shape[-1])
+            add(grams[index], x, block.rows(here.stream, host.name), host.name)
             here.waits = index
             halt()
 
         return tap
 
     halt, passes = getcurrent().switch, [_Pass(block, stream) for stream in streams]
-    with tapped(stages, make):
+    with tapped(stages, tap_of):
         for one in passes:
             one.switch()
         while waiting := [one.waits for one in passes if one.waits is not None]:
@@ -123,34 +126,27 @@ def together(block: Block, streams: Sequence[Stream], stages: Sequence[Stage], s
     return [one.behind for one in passes if one.behind is not None]
 
 
-def up_to(block: Block, stream: Stream, stage: Stage) -> Gram | None:
-    """Run the block as far as ``stage``; None where the stream never comes there (a batch without pictures)."""
-    found: list[Gram] = []
+def up_to(block: Block, stream: Stream, stage: Stage, gram: Gram) -> None:
+    """Run the block as far as ``stage``, whose input goes into ``gram``; without pictures a batch may not get there."""
 
     def tap(host: Linear, x: Tensor) -> None:
-        found.append(gram_of(x, block.rows(stream, host.name), host.name))
+        add(gram, x, block.rows(stream, host.name), host.name)
         raise _Reached
 
-    with tapped([stage], lambda _: tap):
-        try:
-            block(stream)
-        except _Reached:
-            return found[0]
-    return None
+    with tapped([stage], lambda _: tap), suppress(_Reached):
+        block(stream)
 
 
-def replayed(block: Block, streams: Sequence[Stream], stages: Sequence[Stage], settle: Settle) -> list[Stream]:
-    """For each stage the block's prefix per stream, Grams merged in order; then the whole block per stream."""
+def replayed(
+    block: Block, streams: Sequence[Stream], stages: Sequence[Stage], settle: Settle, make: Make
+) -> list[Stream]:
+    """For each stage the block's prefix per stream, in order; then the whole block per stream."""
     for stage in stages:
-        total: Gram | None = None
+        gram = make(stage[0].name, stage[0].in_features)
         for stream in streams:
-            gram = up_to(block, stream, stage)
-            if total is None:
-                total = gram
-            elif gram is not None:
-                total.merge(gram)
-        if total is not None:
-            settle(stage, total)
+            up_to(block, stream, stage, gram)
+        if gram.seen.any():
+            settle(stage, gram)
     return [block(stream) for stream in streams]
 
 
@@ -174,9 +170,11 @@ def unpacked(hosts: Sequence[Linear]) -> Iterator[Callable[[Stage], None]]:
             host.kernel = None
 
 
-def run(block: Block, streams: Sequence[Stream], stages: Sequence[Stage], settle: Settle, held: int) -> list[Stream]:
+def run(
+    block: Block, streams: Sequence[Stream], stages: Sequence[Stage], settle: Settle, make: Make, held: int
+) -> list[Stream]:
     """The block over all streams, its stages settled on the way; replayed where they have more than ``held`` tokens."""
     if not stages:
         return [block(stream) for stream in streams]
     few = sum(stream.kinds.numel() for stream in streams) <= held
-    return (together if few else replayed)(block, streams, stages, settle)
+    return (together if few else replayed)(block, streams, stages, settle, make)

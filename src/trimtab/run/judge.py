@@ -9,7 +9,7 @@ from typing import Any
 from trimtab.core.errors import Anomaly
 from trimtab.core.files import write_atomic
 from trimtab.evaluate.ratio import Ratio, more_repeats
-from trimtab.run import steps
+from trimtab.run import sensitivity, steps
 from trimtab.run.amounts import Amount
 from trimtab.run.context import Context
 from trimtab.run.deliver import REFUSED
@@ -41,7 +41,8 @@ def judge(context: Context) -> dict[str, Any]:
         raise Anomaly(f"budget: {', '.join(budget)} were asked for, but only these were measured: {judged or 'none'}")
     broken = [row for step in _steps(context) for row in step["invariants"] if not row["holds"]]
     ineffective, notes = _ineffective(context, budget, axes)
-    verdict = overall(axes, bool(ineffective), bool(broken) or not gate["passed"])
+    ablation = context.recipe.calibrate.ablation
+    verdict = overall(axes, bool(ineffective), bool(broken) or not gate["passed"], ablation)
     if not gate["passed"]:
         notes.append(f"gate: the artifact does not reload as it was: {'; '.join(gate['reasons'])}. What was written is "
                      f"in {REFUSED}; nothing was timed.")  # fmt: skip
@@ -196,9 +197,19 @@ def result(context: Context, name: str) -> dict[str, Any]:
         "robust": ended("after")["robust"],
         "machine": ended("begin")["conditions"] | ended("timing")["machine"], "model": ended("before")["model"],
         "artifact": ended("seal") | ({} if ended("gate")["passed"] else {"path": REFUSED}) | {"gate": ended("gate")},
+        "arms": ended("arms")["arms"] if "arms" in context.journal.ended else [], "weighing": _weighing(context),
         "plan": [],
         "seconds": context.journal.seconds(), "check": ended("check"),
     }  # fmt: skip
+
+
+def _weighing(context: Context) -> list[dict[str, Any]]:
+    """What an image token counted in each decoder block beside one of text, where some arm was balanced."""
+    given = context.recipe.calibrate
+    found = sensitivity.take(context) if given.ablation or given.weigh == "balanced" else None
+    if found is None:
+        return []
+    return [{"block": path, "ratio": found.ratio(path)} for path in found.blocks]
 
 
 def write(context: Context) -> None:

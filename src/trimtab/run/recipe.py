@@ -14,8 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_serial
 
 from trimtab import methods
 from trimtab.core.errors import BadInput, nearest, unknown
+from trimtab.data.builtin import BUILTIN
 from trimtab.data.task import SPLITS, Task
+from trimtab.run import arms
 from trimtab.run.amounts import Amount, amount
+from trimtab.run.arms import Weigh
 
 MEASURED = ("vqa", "classify", "text")
 """Types of tasks that a run can measure."""
@@ -30,7 +33,7 @@ FOREIGN = {
     "random_seed": "seed", "data": "task", "missing_image": "robust.missing_image", "robustness": "robust",
     "corruptions": "robust.corruptions", "severities": "robust.severities", "severity": "severities",
     "gaussian_noise": "noise", "gaussian_blur": "blur", "jpeg_compression": "jpeg", "cutout": "occlusion",
-    "random_erasing": "occlusion",
+    "random_erasing": "occlusion", "weighting": "weigh", "reweight": "weigh", "modality": "weigh", "balance": "weigh",
 }  # fmt: skip
 
 
@@ -41,7 +44,11 @@ class Strict(BaseModel):
 
 
 class Calibrate(Strict):
-    """What calibration sees. ``dataset`` and ``split`` default to the task's own, training side."""
+    """What calibration sees. ``dataset`` and ``split`` default to the task's own, training side.
+
+    ``weigh``: what image tokens count beside text in the decoder (see ``trimtab.run.arms``). ``audit: ablation`` fits
+    the steps once for each way to weigh, and accepts none.
+    """
 
     dataset: str | None = None
     split: str = "train"
@@ -50,6 +57,12 @@ class Calibrate(Strict):
     seed: int = 0
     allow: Literal["text_only"] | None = None
     batch_size: int = Field(default=32, ge=1)
+    weigh: Weigh = "pooled"
+    audit: Literal["check", "ablation"] = "check"
+
+    @property
+    def ablation(self) -> bool:
+        return self.audit == "ablation"
 
 
 class Step(Strict):
@@ -180,6 +193,10 @@ class Recipe(Strict):
         coherent(recipe)
         for step in recipe.steps:
             methods.step(step.method, step.knobs)
+        given = recipe.calibrate
+        source = BUILTIN[given.dataset].type if given.dataset in BUILTIN else recipe.task.type
+        arms.check(given.weigh, given.ablation, [step.method for step in recipe.steps], source == "text",
+                   recipe.evaluate.after_step)  # fmt: skip
         return recipe
 
     @classmethod

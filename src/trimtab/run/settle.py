@@ -14,6 +14,7 @@ from trimtab.anatomy import Anatomy
 from trimtab.core.errors import BadInput, Refused
 from trimtab.core.fit import Fit, Site
 from trimtab.core.linear import Host, Linear
+from trimtab.core.sensitivity import Sensitivity
 from trimtab.core.stats import KINDS, Gram
 from trimtab.core.weight import Dense, Weight, bits, rows
 
@@ -42,13 +43,14 @@ class Bench:
     """Where ``fit`` works on the hosts of ``anatomy``.
 
     ``allow_unseen``: linears that no sample reached get the data-free form instead of a refusal. ``source`` reads an
-    original matrix by name; None takes the matrix as it is.
+    original matrix by name; None takes the matrix as it is. ``sensitivity``: for methods that need gradients.
     """
 
     anatomy: Anatomy
     fit: Fit
     allow_unseen: bool = False
     source: Callable[[str], Tensor] | None = None
+    sensitivity: Sensitivity | None = None
 
     @cached_property
     def hosts(self) -> dict[str, Host]:
@@ -66,8 +68,9 @@ class Bench:
 
     def check(self, names: Sequence[str]) -> None:
         """Raises BadInput where the knobs do not fit a target, or the method needs what a walk does not give."""
-        if self.fit.CARD.needs == "gradients":
-            raise BadInput(f"{self.fit.CARD.name}: needs gradients; a walk over the blocks gathers inputs only")
+        if self.fit.CARD.needs == "gradients" and self.sensitivity is None:
+            raise BadInput(f"{self.fit.CARD.name}: needs gradients, and a walk over the blocks gathers inputs only; "
+                           "accepted: a sensitivity that was measured before (trimtab.run.sensitivity)")  # fmt: skip
         wrong = []
         for name in names:
             try:
@@ -107,7 +110,7 @@ class Bench:
     ) -> LayerReport:
         old, read = self.hosts[name].w, self.source
         aim = old if read is None else Dense(read(name).detach())
-        new = fit(old, Site(name, aim.dense, gram, group))
+        new = fit(old, Site(name, aim.dense, gram, group, sensitivity=self.sensitivity))
         self.put(name, new)
         error = relative_error(aim, new, None if gram is None else gram.read())
         return LayerReport(name, self.anatomy.part_of(name), error, bits(new) / (new.shape[0] * new.shape[1]), seen)

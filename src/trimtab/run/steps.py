@@ -8,13 +8,14 @@ from typing import Any
 from trimtab import methods
 from trimtab.core.card import Card
 from trimtab.core.linear import Host
-from trimtab.run import adapt, invariants
+from trimtab.run import adapt, invariants, sensitivity
 from trimtab.run.context import Context
 from trimtab.run.invariants import Invariant, State
 from trimtab.run.layers import Layers
 from trimtab.run.originals import Originals
 from trimtab.run.recipe import Step
 from trimtab.run.walk import LayerReport, walk
+from trimtab.run.weigh import maker
 
 Rows = list[dict[str, Any]]
 
@@ -31,11 +32,15 @@ def hosts(context: Context) -> dict[str, Host]:
 
 
 def fit(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tuple[Rows, list[Invariant]]:
-    """A layer-wise method over the blocks, each stored as it ends; a stored block is put in place, not fitted again."""
-    method = methods.make(step.method, step.knobs)
-    stored = Layers(context.folder.state / f"step-{index}")
+    """A layer-wise method over the blocks, each stored as it ends; a stored block is put in place, not fitted again.
+
+    In another arm of an ablation everything before the decoder's blocks is what the run's own way has made.
+    """
+    method, anatomy = methods.make(step.method, step.knobs), context.loaded.anatomy
+    own = Layers(context.folder.state / f"step-{index}")
+    stored = own if context.arm is None else Layers(context.folder.state / f"arm-{context.arm}" / f"step-{index}")
     label = key(index, step)
-    total = len(context.loaded.anatomy.blocks()) + 1
+    total = len(anatomy.blocks()) + 1
     rows: Rows = []
 
     def ended(at: int, reports: Sequence[LayerReport], changed: dict[str, Host]) -> None:
@@ -46,13 +51,15 @@ def fit(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tup
         context.progress(label, min(at + 1, total), total)
 
     def done(at: int) -> Any:
-        found = stored.get(at)
+        found = (own if at <= anatomy.layers().start else stored).get(at)
         return None if found is None else found[0]
 
+    given, known = context.recipe.calibrate, sensitivity.take(context)
     targets = step.targets if step.targets is not None else ("all-linear",)
-    walk(context.loaded.anatomy, batches, method, targets, ignore=step.ignore, on_layer=ended, done=done,
-         allow_unseen=context.recipe.calibrate.allow == "text_only",
-         source=Originals(context.recipe) if method.CARD.wants_source else None)  # fmt: skip
+    source = Originals(context.recipe) if method.CARD.wants_source else None
+    walk(anatomy, batches, method, targets, ignore=step.ignore, on_layer=ended, done=done, source=source,
+         allow_unseen=given.allow == "text_only", sensitivity=known,
+         make=maker(anatomy, method, context.arm or given.weigh, known))  # fmt: skip
     touched = {row["name"] for row in rows}
     changed = {path: host for path, host in hosts(context).items() if path in touched}
     return rows, [one for name in method.CARD.establishes for one in invariants.LAYERS[name](changed, label)]

@@ -14,9 +14,10 @@ from typing import Any, Literal
 
 AxisName = Literal["quality", "size", "speed", "memory"]
 Status = Literal["ACCEPTED", "REGRESSION", "INCONCLUSIVE", "INEFFECTIVE", "ANOMALOUS", "better", "same", "worse"]
-EXIT = {"ACCEPTED": 0, "ANOMALOUS": 3, "REGRESSION": 3, "INCONCLUSIVE": 4, "INEFFECTIVE": 4, "INFEASIBLE": 5}
+EXIT = {"ACCEPTED": 0, "ANOMALOUS": 3, "REGRESSION": 3, "INCONCLUSIVE": 4, "INEFFECTIVE": 4, "ABLATION": 4,
+        "INFEASIBLE": 5}  # fmt: skip
 # The worst of these among the axes with a budget is the run's verdict.
-RANK = ("ANOMALOUS", "REGRESSION", "INCONCLUSIVE", "INEFFECTIVE", "ACCEPTED")
+RANK = ("ANOMALOUS", "REGRESSION", "INCONCLUSIVE", "INEFFECTIVE", "ABLATION", "ACCEPTED")
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,16 @@ def status(figure: Figure, limit: float | None) -> Status:
     return "ACCEPTED" if figure.high <= limit else "REGRESSION" if figure.low > limit else "INCONCLUSIVE"
 
 
-def overall(axes: Iterable[Axis], ineffective: bool = False, anomalous: bool = False) -> str:
+def overall(axes: Iterable[Axis], ineffective: bool = False, anomalous: bool = False, ablation: bool = False) -> str:
     """The run's verdict: the worst status among axes with a budget, ANOMALOUS wherever it stands.
 
     ``ineffective``: a step claims to save on an axis that the budget names, and nothing was saved there.
-    ``anomalous``: a standing invariant is broken or the gate failed.
+    ``anomalous``: a standing invariant is broken or the gate failed. ``ablation``: the run compares ways to calibrate,
+    and accepts nothing.
     """
     rows = list(axes)
-    found = {row.status for row in rows if row.budget is not None or row.status == "ANOMALOUS"}
+    found: set[str] = {row.status for row in rows if row.budget is not None or row.status == "ANOMALOUS"}
     found |= {"INEFFECTIVE"} if ineffective else set()
     found |= {"ANOMALOUS"} if anomalous else set()
+    found |= {"ABLATION"} if ablation else set()
     return next((name for name in RANK if name in found), "ACCEPTED")

@@ -18,6 +18,7 @@ from trimtab.core.errors import BadInput
 from trimtab.core.fit import Fit
 from trimtab.core.keep import Stream
 from trimtab.core.linear import Host, Linear
+from trimtab.core.sensitivity import Sensitivity
 from trimtab.core.stats import Gram
 from trimtab.core.weight import Weight
 from trimtab.run import gather
@@ -50,16 +51,19 @@ def walk(
     held: int = HELD,
     allow_unseen: bool = False,
     source: Callable[[str], Tensor] | None = None,
+    sensitivity: Sensitivity | None = None,
+    make: gather.Make = gather.plain,
 ) -> list[LayerReport]:
     """Fit every target in place and say how well; the reports of this call's units, in order.
 
     ``on_layer(index, reports, changed hosts)`` follows every unit. Where ``done(index)`` gives weights by host name
     they are put in place, nothing is fitted, and its reports are empty. Batches are joined up to ``max_tokens``; where
     all have more than ``held``, blocks are replayed per stage. A tied weight is named once, by its first host.
-    ``allow_unseen``, ``source``: see ``Bench``. A method that needs no data runs no block. Raises BadInput before any
-    work where targets or knobs do not fit, Refused for a linear that no sample reaches.
+    ``allow_unseen``, ``source``, ``sensitivity``: see ``Bench``. ``make``: the empty Gram of a linear. A method that
+    needs no data runs no block. Raises BadInput before any work where targets or knobs do not fit, Refused for a linear
+    that no sample reaches.
     """
-    bench = Bench(anatomy, fit, allow_unseen, source)
+    bench = Bench(anatomy, fit, allow_unseen, source, sensitivity)
     plan = units(anatomy, bench, select(anatomy, targets, ignore))
     bench.check([name for names in plan for name in names])
     sets = joined(batches, max_tokens) if bench.fed else []
@@ -76,7 +80,7 @@ def walk(
             for name, w in (stored or {}).items():
                 bench.put(name, w)
             todo = names if stored is None else []
-            made, streams = _unit(bench, index, todo, sets, streams if index <= last else [], held)
+            made, streams = _unit(bench, index, todo, sets, streams if index <= last else [], (make, held))
             reports += made
             on_layer(index, made, {name: bench.hosts[name] for name in (names if stored is None else stored)})
     return reports
@@ -93,13 +97,18 @@ def units(anatomy: Anatomy, bench: Bench, chosen: Sequence[str]) -> list[list[st
 
 
 def _unit(
-    bench: Bench, index: int, names: Sequence[str], sets: Sequence[Batch], streams: Sequence[Stream], held: int
+    bench: Bench,
+    index: int,
+    names: Sequence[str],
+    sets: Sequence[Batch],
+    streams: Sequence[Stream],
+    how: tuple[gather.Make, int],
 ) -> tuple[list[LayerReport], list[Stream]]:
     """Settle ``names`` in unit ``index``; the reports, and the streams behind it."""
     if index == 0:
-        return _tables(bench, names, sets), []
+        return _tables(bench, names, sets, how[0]), []
     if index > len(bench.anatomy.blocks()):
-        return _rest(bench, names, streams), []
+        return _rest(bench, names, streams, how[0]), []
     if not sets:
         return [bench.without(name) for name in names], []
     block, reports = bench.anatomy.blocks()[index - 1], list[LayerReport]()
@@ -113,25 +122,25 @@ def _unit(
             reports.extend(bench.settle(name, gram, group) for name in group)
             unpack(stage)
 
-        behind = gather.run(block, streams, [stage for stage in stages if stage], settle, held)
+        behind = gather.run(block, streams, [stage for stage in stages if stage], settle, *how)
     seen = {report.name for report in reports}
     reports += [bench.unseen(name) for name in names if name not in seen]
     return reports, behind
 
 
-def _tables(bench: Bench, names: Sequence[str], sets: Sequence[Batch]) -> list[LayerReport]:
+def _tables(bench: Bench, names: Sequence[str], sets: Sequence[Batch], make: gather.Make) -> list[LayerReport]:
     """Embeddings; one that is tied to the head on the head's input."""
     tied = {owner for owner, second in bench.aliases if bench.anatomy.part_of(second) == "head"}
     gram = None
     if sets and tied & set(names):
-        gram = _head_gram(bench.anatomy, (_through(bench.anatomy, batch) for batch in sets))
+        gram = _head_gram(bench.anatomy, (_through(bench.anatomy, batch) for batch in sets), make)
     return [bench.settle(name, gram if name in tied else None) for name in names]
 
 
-def _rest(bench: Bench, names: Sequence[str], streams: Sequence[Stream]) -> list[LayerReport]:
+def _rest(bench: Bench, names: Sequence[str], streams: Sequence[Stream], make: gather.Make) -> list[LayerReport]:
     """The head on its own input; without data what no block runs, which changes no output."""
     heads = {name for name in names if bench.anatomy.part_of(name) == "head"}
-    gram = _head_gram(bench.anatomy, streams) if heads and streams else None
+    gram = _head_gram(bench.anatomy, streams, make) if heads and streams else None
     return [bench.settle(name, gram if name in heads else None) for name in names]
 
 
@@ -142,8 +151,11 @@ def _through(anatomy: Anatomy, batch: Batch) -> Stream:
     return stream
 
 
-def _head_gram(anatomy: Anatomy, streams: Iterable[Stream]) -> Gram:
-    total, *others = (gather.gram_of(anatomy.head_input(stream), stream, "head") for stream in streams)
-    for gram in others:
-        total.merge(gram)
-    return total
+def _head_gram(anatomy: Anatomy, streams: Iterable[Stream], make: gather.Make) -> Gram:
+    inputs = ((anatomy.head_input(stream), stream) for stream in streams)
+    x, stream = next(inputs)
+    gram = make("head", x.shape[-1])
+    gather.add(gram, x, stream, "head")
+    for x, stream in inputs:
+        gather.add(gram, x, stream, "head")
+    return gram
