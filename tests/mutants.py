@@ -230,7 +230,7 @@ MUTANTS = (
            (ANATOMY,)),
     Mutant("core/linear.py", "forget the factor of an embedding", "return found if self.factor == 1.0 else",
            "return found if True else", (ANATOMY,)),
-    Mutant("core/stats.py", "count padding", "here = kinds != PADDING", "kept = x[kinds >= 0]", (STAT,)),
+    Mutant("core/stats.py", "count padding", "here = kinds != PADDING", "here = kinds >= 0", (STAT,)),
     Mutant("core/stats.py", "merge forgets the sum", "self.total += other.total",
            "self.total += 0 * other.total", (STAT,)),
     Mutant("core/stats.py", "merge forgets what was seen", "self.seen += other.seen", "self.seen += 0", (STAT,)),
