@@ -133,8 +133,9 @@ def plan(given: argparse.Namespace) -> list[str]:
         "# Measured: what image tokens count in calibration", "",
         f"Written by `make bench-modality` on {datetime.now(UTC):%Y-%m-%d} on {machine.processor}, {machine.threads} "
         f"threads, torch {torch.__version__}: {MODEL}, the decoder's linears on grids of {GROUP}, tower and projector "
-        f"untouched, {given.samples} training samples of each task for calibration and sensitivity, {given.questions:,} "
-        "test questions, each arm asked once, differences in points with two-sided 95 % intervals by pairs.", "",
+        f"untouched, {given.samples} training samples of each task for calibration and sensitivity, "
+        f"{given.questions:,} test questions, each arm asked once, differences in points with two-sided 95 % intervals "
+        "by pairs.", "",
         f"Primary comparison, fixed before the test side was read: {arm} against {other} at {bits} bits on {task}.", "",
     ]  # fmt: skip
 
@@ -142,16 +143,18 @@ def plan(given: argparse.Namespace) -> list[str]:
 def page(rows: Sequence[dict[str, Any]], primary: dict[str, float] | None, grounds: Sequence[Ground],
          given: argparse.Namespace) -> str:  # fmt: skip
     """The kept file."""
-    word = "not asked for" if primary is None else shown(primary) + (
-        ": better" if primary["low"] > 0 else ": worse" if primary["high"] < 0 else ": no difference is shown")  # fmt: skip
+    word = "not asked for"
+    if primary is not None:
+        word = "better" if primary["low"] > 0 else "worse" if primary["high"] < 0 else "no difference is shown"
+        word = f"{shown(primary)}: {word}"
     head = ["task", "bits", "arm", "right", "against 16 bits", f"against {PLAIN}"]
     table = [[one["task"], str(one["bits"] or 16), one["arm"], f"{one['right']:.1f} %", shown(one["against_whole"]),
               shown(one["against_plain"])] for one in rows]  # fmt: skip
     lines = ["| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *table)]
     ratios = [f"- {one.task}: " + ", ".join(f"{one.known.ratio(path):.3f}" for path in one.known.blocks)
               for one in grounds]  # fmt: skip
-    return "\n".join([*plan(given), f"Its result: {word}.", "", *lines, "",
-                      "What an image token counted beside one of text (r), block by block:", "", *ratios, ""])  # fmt: skip
+    said = "What an image token counted beside one of text (r), block by block:"
+    return "\n".join([*plan(given), f"Its result: {word}.", "", *lines, "", said, "", *ratios, ""])
 
 
 def main() -> None:

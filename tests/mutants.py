@@ -31,6 +31,9 @@ GPTQ = "tests/quantize/test_gptq.py"
 NATIVE = "tests/quantize/test_native.py"
 WALK = "tests/run/test_walk.py"
 AWQ = "tests/quantize/test_awq.py"
+MBQ = "tests/quantize/test_mbq.py"
+SENSITIVITY = "tests/run/test_sensitivity.py"
+WEIGHED = "tests/run/test_weigh.py"
 SPARSEGPT = "tests/prune/test_sparsegpt.py"
 EORA = "tests/factorize/test_eora.py"
 FIT = "tests/laws/test_fit.py"
@@ -167,16 +170,48 @@ MUTANTS = (
            "w[b:].addmm_(u[a:b, b:].T, errors, alpha=0)", (FIT,)),
     Mutant("quantize/gptq.py", "forget the pivot", "decode(code, scale, zero, dtype)) / u[i, i]",
            "decode(code, scale, zero, dtype))", (FIT,)),
-    Mutant("quantize/awq.py", "scale down what matters", "1 / scales(size, i / POINTS)", "scales(size, i / POINTS)",
+    Mutant("quantize/scaled.py", "scale down what matters", "1 / scales(given.size, i / POINTS)",
+           "scales(given.size, i / POINTS)", (AWQ,)),
+    Mutant("quantize/scaled.py", "forget to scale back", "loss(wide - q * back[:, None])", "loss(wide - q)", (AWQ,)),
+    Mutant("quantize/scaled.py", "take the worst exponent", ".sum(0).argmin())", ".sum(0).argmax())", (AWQ,)),
+    Mutant("quantize/scaled.py", "clip where more is lost", "losses[-1] < losses[0]", "losses[-1] > losses[0]",
+           (f"{FIT}::test_a_slow_reference_gives_the_same_codes",)),
+    Mutant("quantize/scaled.py", "never let rounding to nearest stay", "gained.sum() <= 0", "gained.sum() <= -1e30",
            (AWQ,)),
-    Mutant("quantize/awq.py", "forget to scale back", "lost(wide - q * back[:, None], h)", "lost(wide - q, h)", (AWQ,)),
-    Mutant("quantize/awq.py", "take the worst exponent", ".sum(0).argmin())", ".sum(0).argmax())", (AWQ,)),
-    Mutant("quantize/awq.py", "clip where more is lost", "losses[-1] < losses[0]", "losses[-1] > losses[0]", (FIT,)),
-    Mutant("quantize/awq.py", "never let rounding to nearest stay", "gained.sum() <= 0", "gained.sum() <= -1e30",
-           (AWQ,)),
-    Mutant("quantize/awq.py", "clip as if nothing were scaled", "h.diagonal() * back**2", "h.diagonal()", (FIT,)),
-    Mutant("quantize/awq.py", "the root of the mean square", "size = site.gram.mean_abs()",
-           "size = site.gram.read().diagonal().sqrt()", (AWQ,)),
+    Mutant("quantize/scaled.py", "clip as if nothing were scaled", "given.counts * back**2", "given.counts",
+           (f"{FIT}::test_a_slow_reference_gives_the_same_codes",)),
+    Mutant("quantize/awq.py", "the root of the mean square", "Input(site.gram.mean_abs(),",
+           "Input(site.gram.read().diagonal().sqrt(),", (AWQ,)),
+    Mutant("quantize/mbq.py", "squares in place of sizes", "(x @ d).abs_()", "(x @ d).square_()",
+           (f"{MBQ}::test_the_loss_is_what_an_error_costs_at_each_token",)),
+    Mutant("quantize/mbq.py", "image tokens count as text does", "share * self.weights(site)[kinds]", "share * 1.0",
+           (f"{MBQ}::test_at_one_the_scales_are_those_of_the_unweighted_search",)),
+    Mutant("quantize/mbq.py", "rows that stayed count for themselves alone", "seen / (count * total)", "1 / total",
+           (f"{MBQ}::test_more_rows_than_are_kept_count_for_all",)),
+    Mutant("quantize/mbq.py", "r is for text", "== TEXT, 1.0, self.ratio)", "== TEXT, self.ratio, 1.0)",
+           (f"{MBQ}::test_at_one_the_scales_are_those_of_the_unweighted_search",)),
+    # kinds of tokens
+    Mutant("core/stats.py", "weigh twice", "kept, weight)", "kept, weight**2)", (STAT,)),
+    Mutant("core/stats.py", "a mean over all rows alike", "(self._counts().double() * self.seen)",
+           "(self.seen.double())", (STAT,)),
+    Mutant("core/reservoir.py", "the first rows stay", "stay = keys.argsort", "stay = index.argsort", (STAT,)),
+    Mutant("core/reservoir.py", "number rows anew in each call", "first + torch.arange(", "0 * first + torch.arange(",
+           (STAT,)),
+    Mutant("core/sensitivity.py", "text over image", "sizes[kind] / sizes[TEXT]", "sizes[TEXT] / sizes[kind]",
+           (SENSITIVITY,)),
+    Mutant("core/sensitivity.py", "the last block where nothing is read", "min(index + 1, len(self.blocks) - 1)",
+           "index + 1", (SENSITIVITY,)),
+    Mutant("run/sensitivity.py", "means with their signs", "rows.abs().mean(1)", "rows.mean(1)", (SENSITIVITY,)),
+    Mutant("run/sensitivity.py", "the gradient of a sum", "torch.autograd.grad(out, x, gradient)",
+           "torch.autograd.grad(out.sum(), x)", (SENSITIVITY,)),
+    Mutant("run/sensitivity.py", "answers a place late", "labels[:, -answers.shape[1] - 1 : -1]",
+           "labels[:, -answers.shape[1] :]", (SENSITIVITY,)),
+    Mutant("run/sensitivity.py", "padding among the words", "torch.where(stream.valid, stream.kinds, PADDING)",
+           "stream.kinds.clamp(max=1)", (SENSITIVITY,)),
+    Mutant("run/weigh.py", "weigh the tower too", "if name.startswith(blocks) else None", "", (WEIGHED,)),
+    Mutant("run/weigh.py", "the other kind alone", "== ALONE[how]", "!= ALONE[how]", (WEIGHED,)),
+    Mutant("run/verdict.py", "accept an ablation", 'found |= {"ABLATION"} if ablation',
+           'found |= {"ABLATION"} if False', ("tests/run/test_verdict.py",)),
     # core
     Mutant("core/pack.py", "shift by a byte too few", "(word >> (8 * i)) & 255", "(word >> (7 * i)) & 255", (WEIGHT,)),
     Mutant("core/pack.py", "swap the halves of a byte", "(wide << 4).bitwise_or_(wide)",

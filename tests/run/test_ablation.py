@@ -10,8 +10,7 @@ import torch
 from safetensors.torch import load_file
 from small import SMALL
 
-from trimtab.core.errors import BadInput
-from trimtab.run import ablation, quality, weigh
+from trimtab.run import ablation, quality
 from trimtab.run.arms import ARMS
 from trimtab.run.folder import Folder
 from trimtab.run.result import Result
@@ -108,11 +107,3 @@ def test_the_weights_are_those_of_the_one_estimate(ended: Result) -> None:
         assert row["ratio"] > 0
     order = [row["stage"] for row in stages]
     assert order.index("audit") < order.index("sensitivity") < order.index("step 1 wanda") < order.index("arms")
-
-
-def test_balanced_needs_an_estimate() -> None:
-    with pytest.raises(BadInput, match=r"balanced.*sensitivity"):
-        weigh.weights("balanced", "layer", None)
-    assert weigh.weights("pooled", "layer", None) is None
-    assert weigh.weights("text", "layer", None).tolist() == [1, 0, 0, 0, 0]
-    assert weigh.weights("image", "layer", None).tolist() == [0, 1, 0, 0, 0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,13 +12,20 @@ from transformers import PreTrainedModel
 
 from trimtab import anatomy
 from trimtab.anatomy import tiny
+from trimtab.anatomy.loop import prefill
 from trimtab.anatomy.vlm import owned
 from trimtab.core.errors import Anomaly, Refused
 from trimtab.core.sensitivity import Sensitivity
 from trimtab.core.stats import IMAGE, KINDS, TEXT
-from trimtab.run import sensitivity
+from trimtab.data.tasks import samples
+from trimtab.load.sources import open_source
+from trimtab.run import calibration, sensitivity, teach
+from trimtab.run.context import Context
+from trimtab.run.folder import Folder
+from trimtab.run.journal import Journal
+from trimtab.run.recipe import Recipe
 
-STEP = 1e-4
+STEP = 2e-5
 
 
 class Norm(nn.Module):
@@ -84,7 +93,7 @@ def test_gradients_are_those_of_finite_differences(block: int) -> None:
     chosen = torch.zeros_like(expected, dtype=torch.bool)
     chosen[..., ::11] = batch["attention_mask"].bool()[..., None]
     got = found[block + 1]
-    torch.testing.assert_close(got[chosen], expected[chosen], rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(got[chosen], expected[chosen], rtol=1e-5, atol=1e-7)
     assert expected[chosen].abs().max() > 1e-2
 
 
@@ -134,6 +143,40 @@ def test_no_weight_has_a_gradient_and_nothing_is_changed() -> None:
     first, second = (sensitivity.measure(body, [(batch, labelled(batch))]) for _ in range(2))
     assert torch.equal(first.absolute, second.absolute)
     assert all(value.grad is None and torch.equal(value, before[name]) for name, value in model.named_parameters())
+
+
+@pytest.mark.parametrize("dataset", ["easyvqa-grid", "text"])
+def test_what_is_asked_of_calibration_are_its_answers(dataset: str, model_folder: Path, tmp_path: Path) -> None:
+    """The labels are the tokens of the answers and the end, each at the place before it; of a text every next word. The
+    loss over them is that of training."""
+    recipe = Recipe.parse({
+        "model": str(model_folder), "task": {"dataset": "easyvqa"}, "steps": ["rtn"], "dtype": "float32",
+        "calibrate": {"dataset": dataset, "num_samples": 10, "max_seq_length": 48 if dataset == "text" else 512},
+    })  # fmt: skip
+    context = Context(recipe, "a", Folder(tmp_path), Journal(tmp_path), loaded=open_source(str(model_folder)))
+    found = list(sensitivity.taught(context))
+    assert [len(labels) for _, labels in found] == [8, 2]
+    words = context.loaded.tokenizer
+    for batch, labels in found:
+        here = labels >= 0
+        ids, place = batch["input_ids"], here.nonzero()
+        assert torch.equal(labels[here], ids[place[:, 0], place[:, 1] + 1]), "each label is the word behind its place"
+        if dataset == "text":
+            assert here[:, :-1].all()
+            assert not here[:, -1].any()
+    if dataset == "text":
+        return
+    chosen = samples(calibration.source(context), "train", 10, 0)
+    said = [words.decode(row[row >= 0]).replace(" ", "") for _, labels in found for row in labels]
+    assert said == [f"{one.answer}{words.eos_token}".replace(" ", "") for one in chosen]
+    lessons = [teach.lesson(one, words) for one in chosen]
+    school = teach.Class(context, calibration.source(context), lessons, [], frozen=False)
+    batch, labels = found[1]
+    logits = prefill(context.loaded.anatomy, batch).logits
+    ours = F.cross_entropy(logits[labels >= 0].float(), labels[labels >= 0], reduction="sum")
+    total, count = school.loss(lessons[8:])
+    assert count == (labels >= 0).sum()
+    torch.testing.assert_close(ours, total, rtol=1e-3, atol=0)
 
 
 def made() -> Sensitivity:
