@@ -1,4 +1,5 @@
-"""Methods that put weights on a grid. ``METHODS`` says where each is; nothing is imported before it is asked for."""
+"""Methods that put weights on a grid, even or not. ``METHODS`` says where each is; nothing is imported before it is
+asked for."""
 
 from __future__ import annotations
 
@@ -8,15 +9,21 @@ from trimtab.core.room import fetch
 
 if TYPE_CHECKING:
     from trimtab.quantize.awq import AWQ
+    from trimtab.quantize.fp4 import FP4
     from trimtab.quantize.gptq import GPTQ
+    from trimtab.quantize.mr_gptq import MRGPTQ
+    from trimtab.quantize.nf4 import NF4
     from trimtab.quantize.rtn import RTN
 
-__all__ = ["AWQ", "GPTQ", "METHODS", "RTN"]
+__all__ = ["AWQ", "FP4", "GPTQ", "METHODS", "MRGPTQ", "NF4", "RTN"]
 
 METHODS = {
     "rtn": "trimtab.quantize.rtn:RTN",
     "gptq": "trimtab.quantize.gptq:GPTQ",
     "awq": "trimtab.quantize.awq:AWQ",
+    "nf4": "trimtab.quantize.nf4:NF4",
+    "fp4": "trimtab.quantize.fp4:FP4",
+    "mr_gptq": "trimtab.quantize.mr_gptq:MRGPTQ",
 }
 
 
