@@ -4,7 +4,8 @@
 
 A 16-bit W becomes the sum; a pruned one takes it where its mask is (the correction of ``lora`` has no other part). On a
 grid the sum does not lie: it is refused, or with ``requantize`` rounded to the nearest points of a grid of the same
-bits and group (or the nearest levels, on NF4 or 4-bit floats), and the error of that is in the layer's row of the report. What training gained may be lost in it.
+bits and group (or the nearest levels, on NF4 or 4-bit floats), and the error of that is in the layer's row of the
+report. What training gained may be lost in it.
 
 Source: Hu et al. 2021, arXiv 2106.09685, section 4.1.
 """

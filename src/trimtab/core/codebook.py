@@ -1,4 +1,4 @@
-"""A matrix whose weights lie on a few levels that are not evenly spaced: NF4, and the 4-bit float of MXFP4 and NVFP4."""
+"""A matrix whose weights lie on a few uneven levels: NF4, and the 4-bit float of MXFP4 and NVFP4."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LEVELS: Mapping[str, tuple[float, ...]] = {
 al. 2023, arXiv 2305.14314, appendix E). ``e2m1``: sign, 2 bits of exponent, 1 of mantissa (OCP Microscaling 1.0)."""
 
 
-def table(levels: str) -> Float[Tensor, "16"]:
+def table(levels: str) -> Float[Tensor, " levels"]:
     """The levels by code, float32. Raises ValueError for a name that is not in ``LEVELS``."""
     if levels not in LEVELS:
         raise ValueError(f"levels: got {levels!r}; accepted: {', '.join(LEVELS)}")

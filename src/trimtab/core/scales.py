@@ -1,13 +1,11 @@
 """The scale of each group of weights, stored in 32 bits, or in 8 bits with coarser numbers beside them.
 
-    scale = value(byte) * coarse + mean
+scale = value(byte) * coarse + mean
 
-| form | value(byte) | coarse | mean | used by |
-|---|---|---|---|---|
-| float32 | the number itself | none | none | NF4 (Dettmers et al. 2023, arXiv 2305.14314) |
-| e4m3 | an 8-bit float: 4 bits of exponent, 3 of mantissa | one for ``block`` scales | where it is given | NF4 with double
-  quantization (blocks of 256, mean), NVFP4 (one for the whole matrix, no mean) |
-| e8m0 | 2^(byte - 127) | none | none | MXFP4 (OCP Microscaling Formats 1.0, 2023) |
+float32   the number itself                                      NF4 (Dettmers et al. 2023, arXiv 2305.14314)
+e4m3      an 8-bit float, 4 bits of exponent and 3 of mantissa   NF4 with double quantization: coarse for 256 scales,
+                                                                 and mean; NVFP4: one coarse for the matrix, no mean
+e8m0      2^(byte - 127)                                         MXFP4 (OCP Microscaling Formats 1.0, 2023)
 """
 
 from __future__ import annotations

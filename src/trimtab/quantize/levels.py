@@ -115,9 +115,7 @@ def fp4_scales(read: Read, parts: list[Tensor], how: Format, search: bool, dtype
     return Scales(stored, how.form, coarse, None, 0 if coarse is None else stored.numel())
 
 
-def searched(
-    w: Float[Tensor, "n in"], scales: Scales, how: Format, dtype: torch.dtype
-) -> UInt8[Tensor, "n groups"]:
+def searched(w: Float[Tensor, "n in"], scales: Scales, how: Format, dtype: torch.dtype) -> UInt8[Tensor, "n groups"]:
     """For each group the byte of least squared error, ``how.steps`` from that in ``scales``; on a tie the first."""
     grouped, start = w.unflatten(1, (-1, how.group)), scales.stored.int()
     best, found = torch.full(start.shape, torch.inf), start

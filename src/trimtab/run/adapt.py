@@ -14,8 +14,8 @@ from trimtab.adapt import peft
 from trimtab.adapt.load import LoadAdapter
 from trimtab.adapt.lora import LoRA, attached, settled
 from trimtab.adapt.merge import Merge, added
-from trimtab.core.errors import BadInput, nearest
 from trimtab.core.codebook import Codebook
+from trimtab.core.errors import BadInput, nearest
 from trimtab.core.factors import LowRank
 from trimtab.core.fit import Site
 from trimtab.core.joins import Sum, leaves

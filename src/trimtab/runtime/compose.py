@@ -1,7 +1,7 @@
 """Kernels of expressions, made of those of their leaves: a packed matrix with what is added to it or stands before it.
 
-Thin leaves (two thin factors, a diagonal, small blocks along one) cost next to nothing beside a matrix and run as they are: their own forward
-is their kernel.
+Thin leaves (two thin factors, a diagonal, small blocks along one) cost next to nothing beside a matrix and run as they
+are: their own forward is their kernel.
 """
 
 from __future__ import annotations
