@@ -9,6 +9,7 @@ from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from trimtab import anatomy
+from trimtab.anatomy import tiny
 from trimtab.core.blocks import Blocks
 from trimtab.core.codebook import Codebook
 from trimtab.core.errors import Anomaly, BadInput
@@ -17,6 +18,7 @@ from trimtab.core.joins import leaves
 from trimtab.core.pack import unpack
 from trimtab.core.stats import Gram
 from trimtab.core.weight import Dense, Weight
+from trimtab.load.dense import dense_state
 from trimtab.quantize import FP4, MRGPTQ
 from trimtab.quantize import mr_gptq as module
 from trimtab.run.walk import walk
@@ -83,6 +85,25 @@ def test_bad_statistics_name_the_layer() -> None:
         MRGPTQ()(Dense(w), Site("layer", lambda: w))
     with pytest.raises(Anomaly, match="layer: the second moment of the input is not finite"):
         fitted(w, torch.full((4, 32), torch.nan))
+
+
+@torch.no_grad()
+def test_a_whole_model_through_a_walk_is_the_one_of_its_dense_matrices() -> None:
+    """Embedding (of which no input is seen, so it is rounded to nearest), layers and head."""
+    model, batch = tiny.make("llama")
+    other, _ = tiny.make("llama", seed=1)
+    reports = walk(anatomy.of(model), [batch], MRGPTQ(), ("language", "embedding", "head"))
+    hosts = [*anatomy.of(model).linears(), *anatomy.of(model).embeddings()]
+    assert len(reports) == len(hosts) == 4 * 7 + 2
+    for name, host in hosts:
+        leaf, behind = leaves(host.w)
+        assert isinstance(leaf, Codebook), name
+        assert isinstance(behind, Blocks), name
+    assert all(0 < report.error < 0.2 for report in reports)
+    assert all(report.bits == 4.5 + 32 / (dict(hosts)[report.name].w.shape[0] * dict(hosts)[report.name].w.shape[1])
+               for report in reports)  # fmt: skip
+    other.load_state_dict(dense_state(model))
+    torch.testing.assert_close(model(**batch).logits, other(**batch).logits, rtol=1e-4, atol=1e-4)
 
 
 def language() -> LlamaForCausalLM:
