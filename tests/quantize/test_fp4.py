@@ -13,6 +13,7 @@ from trimtab.core.blocks import Blocks
 from trimtab.core.codebook import Codebook, table
 from trimtab.core.fit import Site
 from trimtab.core.joins import Chain
+from trimtab.core.pack import unpack
 from trimtab.core.scales import VALUES
 from trimtab.core.weight import Dense, Weight
 from trimtab.quantize import FP4
@@ -127,6 +128,18 @@ def test_what_is_rotated_is_rotated_back() -> None:
     assert lost(w, made) < 0.02
     x = torch.randn(5, 96)
     torch.testing.assert_close(made(x), (x @ h) @ inside.dense().T, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("format", ["mxfp4", "nvfp4"])
+def test_the_values_that_a_sweep_sees_are_those_that_are_served(format: str) -> None:
+    """In bfloat16: the product of a level and a scale is rounded in both."""
+    made = leaf(fitted(torch.randn(8, 64).bfloat16(), format=format))
+    scale = made.scales.read(slice(None)).repeat_interleave(made.group_size, 1)
+    seen = decode(unpack(made.codes, 4), scale, "e2m1", torch.bfloat16)
+    assert made.dense().dtype == torch.bfloat16
+    assert torch.equal(seen, made.dense().float())
+    exact = decode(unpack(made.codes, 4), scale, "e2m1", torch.float32)
+    assert torch.equal(seen, exact) == (format == "mxfp4"), "a power of two rounds nothing"
 
 
 def test_the_bytes_of_both_formats() -> None:
