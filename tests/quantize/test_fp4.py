@@ -102,6 +102,18 @@ def test_nothing_and_next_to_nothing_are_numbers(format: str, clip: bool) -> Non
     assert not fitted(torch.zeros(2, 32), format=format, clip=clip).dense().any()
 
 
+@pytest.mark.parametrize("clip", [True, False])
+@pytest.mark.parametrize("format", ["mxfp4", "nvfp4"])
+@pytest.mark.parametrize("bad", [torch.nan, torch.inf])
+def test_what_is_no_number_stays_none(bad: float, format: str, clip: bool) -> None:
+    """So that the invariant of finite scales finds it."""
+    w = torch.randn(4, 64)
+    w[1, 40] = bad
+    made = leaf(fitted(w, format=format, clip=clip))
+    assert made.scales.read(slice(None))[1].isnan().any()
+    assert made.dense()[1].isnan().any()
+
+
 def test_what_rotation_does_to_long_tails() -> None:
     """The catalogue's figures on Laplace weights: MXFP4 0.0161 to 0.0133, NVFP4 0.0086 to 0.0091. Under the searched
     scale both gain, NVFP4 little."""

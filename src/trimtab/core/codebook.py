@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trimtab.core.pack import pack
-from trimtab.core.scales import VALUES, Scales, blocks
+from trimtab.core.scales import VALUES, Scales, coarse_count
 from trimtab.core.weight import ROWS, Weight, dtype_of, name_of, rows
 
 LEVELS: Mapping[str, tuple[float, ...]] = {
@@ -67,7 +67,7 @@ class Codebook(Weight):
             raise ValueError(f"scale: got {form!r}; accepted: {', '.join(VALUES)}")
         groups = width // spec["group_size"]
         stored = torch.empty(high, groups, dtype=torch.float32 if form == "float32" else torch.uint8)
-        coarse = torch.empty(blocks(high * groups, block), dtype=torch.float32) if block else None
+        coarse = torch.empty(coarse_count(high * groups, block), dtype=torch.float32) if block else None
         scales = Scales(stored, form, coarse, torch.empty(1, dtype=torch.float32) if spec["mean"] else None, block)
         codes = torch.empty(high, width // 2, dtype=torch.uint8)
         return cls(codes, scales, spec["levels"], dtype_of(spec["dtype"]))

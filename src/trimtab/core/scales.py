@@ -45,6 +45,6 @@ class Scales(NamedTuple):
         return found if self.mean is None else found + self.mean
 
 
-def blocks(count: int, block: int) -> int:
+def coarse_count(count: int, block: int) -> int:
     """How many coarse numbers ``count`` scales have."""
     return -(-count // block)

@@ -102,6 +102,7 @@ def fp4_scales(read: Read, parts: list[Tensor], how: Format, search: bool, dtype
     coarse = None
     if how.form == "e8m0":
         stored = (torch.frexp(top)[1] + (127 - 1 - 2)).clamp(*how.bytes).to(torch.uint8)
+        stored[~top.isfinite()] = 255  # NaN, where a power of two would hide one
     else:
         most = top.max() / (LARGEST * LARGEST_E4M3)
         coarse = torch.where(most == 0, 1.0, most)[None]

@@ -19,7 +19,7 @@ import torch
 
 from trimtab.core.card import Card
 from trimtab.core.fit import Site
-from trimtab.core.scales import Scales, blocks
+from trimtab.core.scales import Scales, coarse_count
 from trimtab.core.threads import each
 from trimtab.core.weight import Weight
 from trimtab.quantize.grid import check, span
@@ -55,7 +55,7 @@ class NF4:
     def stored(self, rows: int, width: int, before: int) -> int:
         """Bits of a matrix of that shape: codes and scales."""
         count = rows * (width // span(self.group_size, width))
-        scales = 8 * count + 32 * blocks(count, BLOCK) + 32 if self.double_quant else 32 * count
+        scales = 8 * count + 32 * coarse_count(count, BLOCK) + 32 if self.double_quant else 32 * count
         return 4 * rows * width + scales
 
     def without_data(self) -> NF4:
