@@ -34,6 +34,9 @@ AWQ = "tests/quantize/test_awq.py"
 MBQ = "tests/quantize/test_mbq.py"
 SENSITIVITY = "tests/run/test_sensitivity.py"
 WEIGHED = "tests/run/test_weigh.py"
+NF4 = "tests/quantize/test_nf4.py"
+FP4 = "tests/quantize/test_fp4.py"
+MRGPTQ = "tests/quantize/test_mr_gptq.py"
 SPARSEGPT = "tests/prune/test_sparsegpt.py"
 EORA = "tests/factorize/test_eora.py"
 FIT = "tests/laws/test_fit.py"
@@ -213,6 +216,42 @@ MUTANTS = (
     Mutant("run/verdict.py", "accept an ablation", 'found |= {"ABLATION"} if ablation',
            'found |= {"ABLATION"} if False', ("tests/run/test_verdict.py",)),
     # core
+    Mutant("quantize/nf4.py", "one scale for the whole row", "span(self.group_size, w.shape[1])", "w.shape[1]", (FIT,)),
+    Mutant("quantize/levels.py", "ties always up", "torch.where(low % 2 == 0, low, high)", "high", (FP4,)),
+    Mutant("quantize/levels.py", "forget the sign", " + 8 * x.signbit()).to(torch.uint8)", ").to(torch.uint8)", (FP4,)),
+    Mutant("quantize/levels.py", "leave the mean in", "left = scale.flatten() - mean", "left = scale.flatten()",
+           (NF4,)),
+    Mutant("quantize/levels.py", "the next octave for a scale", "(127 - 1 - 2)", "(127 - 1 - 1)", (FP4,)),
+    Mutant("quantize/levels.py", "a scale as if the matrix had none", "e4m3(top / LARGEST / coarse)",
+           "e4m3(top / LARGEST)", (FP4,)),
+    Mutant("quantize/levels.py", "search for the scale of most error", "torch.where(lost < best, tried, found)",
+           "torch.where(lost > best, tried, found)", (FIT,)),
+    Mutant("quantize/levels.py", "decode unrounded", "* scale).to(dtype).float()", "* scale)", (FP4,)),
+    Mutant("quantize/fp4.py", "leave it rotated", "Chain([w, Blocks(w.shape[1], rotate)]) if rotate else w", "w",
+           (FP4,)),
+    Mutant("quantize/fp4.py", "never search", "FORMATS[self.format], self.clip, w.dtype",
+           "FORMATS[self.format], False, w.dtype", (FP4,)),
+    Mutant("quantize/mr_gptq.py", "push errors the wrong way", "u[a:i, i], alpha=-1)", "u[a:i, i], alpha=1)", (FIT,)),
+    Mutant("quantize/mr_gptq.py", "push no errors past a block", "w[b:].addmm_(u[a:b, b:].T, errors, alpha=-1)", "pass",
+           (MRGPTQ,)),
+    Mutant("quantize/mr_gptq.py", "forget the pivot", '"e2m1", dtype)) / u[i, i]', '"e2m1", dtype))', (FIT,)),
+    Mutant("quantize/mr_gptq.py", "statistics of inputs that are not rotated",
+           "h = rotated(rotated(h, rotate).T, rotate)", "h = h.clone()", (FIT,)),
+    Mutant("quantize/mr_gptq.py", "the least input first", "argsort(descending=True", "argsort(descending=False",
+           (MRGPTQ,)),
+    Mutant("quantize/mr_gptq.py", "leave columns in their order", "codes[back].T", "codes.T", (FIT,)),
+    Mutant("quantize/mr_gptq.py", "scales in the order of before", "scale[:, order].T", "scale.T", (FIT,)),
+    Mutant("core/codebook.py", "drop the scale", "values * scale[..., None]", "values", (WEIGHT,)),
+    Mutant("core/codebook.py", "swap the halves of a byte", "[level.repeat(16), level.repeat_interleave(16)]",
+           "[level.repeat_interleave(16), level.repeat(16)]", (WEIGHT,)),
+    Mutant("core/scales.py", "forget the mean", "found if self.mean is None else found + self.mean", "found",
+           (WEIGHT,)),
+    Mutant("core/scales.py", "the first coarse number for all", "// self.block]", "// self.block * 0]", (WEIGHT,)),
+    Mutant("core/blocks.py", "a sign too few", "torch.cat([made, -made], 1)", "torch.cat([made, made], 1)", (WEIGHT,)),
+    Mutant("core/blocks.py", "longer by the root of a block", "mixed * size**-0.5", "mixed", (WEIGHT,)),
+    Mutant("core/blocks.py", "drop the bias", "return y if bias is None else y + bias", "return y", (WEIGHT,)),
+    Mutant("core/weight.py", "carry through the transpose", "wide(x) @ wide(w.dense())", "wide(x) @ wide(w.dense()).T",
+           (WEIGHT,)),
     Mutant("core/pack.py", "shift by a byte too few", "(word >> (8 * i)) & 255", "(word >> (7 * i)) & 255", (WEIGHT,)),
     Mutant("core/pack.py", "swap the halves of a byte", "(wide << 4).bitwise_or_(wide)",
            "(wide << 8).bitwise_or_(wide >> 4)", (WEIGHT,)),
@@ -401,6 +440,8 @@ MUTANTS = (
            "next(leaves(w)).dense().detach(), list(leaves(w))", (ADAPT,)),
     Mutant("adapt/merge.py", "see no adapter within a chain", "any(isinstance(leaf, LowRank) for leaf in leaves(w))",
            'w.spec()["kind"] == "sum"', (LORA,)),
+    Mutant("adapt/merge.py", "see no levels", "isinstance(leaf, Quantized | Codebook)", "isinstance(leaf, Quantized)",
+           (ADAPT,)),
     Mutant("adapt/merge.py", "round without being allowed to", "if grids and not self.requantize:", "if False:",
            (ADAPT,)),
     Mutant("adapt/load.py", "load nothing", "return read(Path(self.path).expanduser())", "return {}", (ADAPT,)),
@@ -467,6 +508,8 @@ MUTANTS = (
     Mutant("runtime/compose.py", "forget what is added", "y = y + part(x)", "y = y + 0 * part(x)", (COMPOSE,)),
     Mutant("runtime/compose.py", "forget what stands before", "x = part(x)", "x = x + 0 * part(x)", (COMPOSE,)),
     Mutant("runtime/compose.py", "drop the bias", "y = first(x, bias)", "y = first(x)", (COMPOSE,)),
+    Mutant("runtime/lower.py", "call nothing simulated", "if any(_simulated(leaf) for leaf in leaves(host.w))",
+           "if False", (COMPOSE,)),
     Mutant("runtime/kernels.py", "flip the sign of the offset", "(8 - w.zero.float()) * scale",
            "(w.zero.float() - 8) * scale", (KERNELS,)),
     Mutant("runtime/kernels.py", "the first part of a matrix in place of each", "dense(slice(start, start + step))",
@@ -478,7 +521,8 @@ MUTANTS = (
     Mutant("runtime/kernels.py", "drop the scale of int8", ".mul_(self.scale.to(dtype))", "", (KERNELS,)),
     Mutant("runtime/kernels.py", "forget the sign of int8", "(w.codes ^ 128)", "w.codes", (KERNELS,)),
 )  # fmt: skip
-COVERED = ("core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",
+COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/levels.py",
+           "core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",
            "core/joins.py", "core/factors.py", "core/firstcalls.py", "core/look.py", "core/evict.py", "core/slot.py",
            "cache/codes.py", "anatomy/masks.py", "anatomy/loop.py", "anatomy/slots.py", "adapt/peft.py", "run/tune.py",
            "core/products.py", "native/sweep.cpp", "run/gather.py",

@@ -23,6 +23,9 @@ FOREIGN = {
     **dict.fromkeys(("groupsize", "q_group_size", "block_size", "w_group_size"), "group_size"),
     **dict.fromkeys(("percdamp", "dampening_frac", "damp"), "damp_percent"),
     **dict.fromkeys(("sym", "is_symmetric"), "symmetric"),
+    **dict.fromkeys(("use_double_quant", "bnb_4bit_use_double_quant", "compress_statistics"), "double_quant"),
+    **dict.fromkeys(("hadamard_group_size", "hadamard_size", "transform_block_size"), "rotate"),
+    **dict.fromkeys(("forward_dtype", "fp_format", "quant_format"), "format"),
     **dict.fromkeys(("keep_ratio", "retain_ratio", "subset_ratio", "keep_rate"), "keep"),
     **dict.fromkeys(
         ("structure", "mask_structure", "sparsity_type", "prune_pattern", "n_m", "prunen", "prunem"), "pattern"

@@ -16,7 +16,10 @@ from trimtab.core.factors import Diagonal, LowRank
 from trimtab.core.fit import Site
 from trimtab.core.joins import Chain, Sum
 from trimtab.core.sparse import Masked
+from trimtab.core.stats import Gram
 from trimtab.core.weight import Dense, Quantized, Weight, bits
+from trimtab.quantize.mr_gptq import MRGPTQ
+from trimtab.quantize.nf4 import NF4
 from trimtab.quantize.rtn import RTN
 
 OUT, IN = 12, 16
@@ -35,7 +38,20 @@ def masked() -> Masked:
     return Masked.of(torch.randn(OUT, IN), keep.flatten(1))
 
 
-BASES = {"dense": lambda: Dense(torch.randn(OUT, IN)), "int4": quantized, "2:4": masked}
+def levels() -> Weight:
+    w = Dense(torch.randn(OUT, IN))
+    return NF4(group_size=8)(w, Site("layer", w.dense))
+
+
+def rotated() -> Weight:
+    w = torch.randn(OUT, IN)
+    gram = Gram(IN)
+    gram.add(torch.randn(64, IN), torch.zeros(64, dtype=torch.int64))
+    return MRGPTQ()(Dense(w), Site("layer", lambda: w, gram))
+
+
+BASES = {"dense": lambda: Dense(torch.randn(OUT, IN)), "int4": quantized, "2:4": masked, "nf4": levels,
+         "nvfp4": rotated}  # fmt: skip
 
 
 def trained(w: Weight, method: LoRA, target: Tensor, steps: int = 800, rate: float = 0.02) -> Sum:
@@ -89,17 +105,22 @@ def test_the_base_is_bit_identical_after_training_and_the_adapter_is_not(base: s
     assert not torch.allclose(both(x), w(x), atol=1e-2)
 
 
-def test_gradients_are_those_of_an_explicit_dense_base() -> None:
-    w, method = quantized(), LoRA(r=3, lora_alpha=6.0)
+@pytest.mark.parametrize("base", ["int4", "nf4", "nvfp4"])
+def test_gradients_are_those_of_an_explicit_dense_base(base: str) -> None:
+    """Those of the factors, and of the input, which a layer before it sees."""
+    w, method = BASES[base](), LoRA(r=3, lora_alpha=6.0)
     low = method.start(w.shape, torch.Generator().manual_seed(1))
     nn.init.normal_(low.left)
-    x, cotangent = torch.randn(7, IN), torch.randn(7, OUT)
+    x, cotangent = torch.randn(7, IN, requires_grad=True), torch.randn(7, OUT)
     (attached(w, low)(x) * cotangent).sum().backward()
+    assert x.grad is not None
+    seen, x.grad = x.grad, None
     left, right = (value.detach().clone().requires_grad_(True) for value in (low.left, low.right))
     y = x @ (w.dense() + 2.0 * left @ right).T
     (y * cotangent).sum().backward()
     torch.testing.assert_close(low.left.grad, left.grad, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(low.right.grad, right.grad, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(seen, x.grad, rtol=1e-4, atol=1e-4)
 
 
 def test_full_rank_reaches_a_linear_teacher_and_too_small_a_rank_stops_at_the_best() -> None:
@@ -212,9 +233,10 @@ def learnt(base: str, steps: int = 80) -> tuple[float, float]:
     hosts = [host for name, host in anatomy.of(model.bfloat16()).linears() if name != "lm_head"]
     model.requires_grad_(False)
     generator, lows = torch.Generator().manual_seed(0), []
-    if base == "int4":
+    grids = {"int4": RTN(bits=4, group_size=16, symmetric=True), "nf4": NF4(group_size=-1)}
+    if base in grids:
         for host in hosts:
-            host.w = RTN(bits=4, group_size=16, symmetric=True)(host.w, Site("layer", host.w.dense))
+            host.w = grids[base](host.w, Site("layer", host.w.dense))
     share = sum(bits(host.w) for host in hosts) / sum(16 * host.w.shape[0] * host.w.shape[1] for host in hosts)
     for host in hosts:
         lows.append(LoRA(r=8, lora_alpha=16.0).start(host.w.shape, generator))
@@ -239,10 +261,13 @@ def learnt(base: str, steps: int = 80) -> tuple[float, float]:
 
 def test_on_four_bits_a_language_model_learns_as_well_as_on_sixteen() -> None:
     """QLoRA's claim (Dettmers et al. 2023) on a toy: a final loss within 2 % on about a quarter of the bytes (with a
-    scale for every 16 weights 5 bits of 16)."""
+    scale for every 16 weights 5 bits of 16; NF4 with 8 bits for a row of 32 or 48, and twice 32 for each matrix)."""
     start, _ = learnt("dense", steps=0)
     dense, whole = learnt("dense")
     quantized, share = learnt("int4")
+    levels, less = learnt("nf4")
     assert dense < 0.8 * start, "it learns"
     assert abs(quantized / dense - 1) < 0.02
+    assert abs(levels / dense - 1) < 0.02
     assert (whole, share) == (1.0, 5 / 16)
+    assert 4.2 / 16 < less < 4.4 / 16

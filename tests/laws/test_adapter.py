@@ -16,17 +16,20 @@ from trimtab import methods
 from trimtab.adapt import peft
 from trimtab.adapt.lora import attached, settled
 from trimtab.core.build import build
+from trimtab.core.codebook import Codebook
 from trimtab.core.factors import LowRank
-from trimtab.core.fit import Site
-from trimtab.core.joins import Sum
+from trimtab.core.fit import Fit, Site
+from trimtab.core.joins import Sum, leaves
 from trimtab.core.linear import Linear
 from trimtab.core.sparse import Masked
 from trimtab.core.weight import Dense, Quantized, Weight, bits
+from trimtab.quantize.fp4 import FP4
+from trimtab.quantize.nf4 import NF4
 from trimtab.quantize.rtn import RTN
 from trimtab.run.adapt import rounded
 from trimtab.run.invariants import PREDICATES, State, adapters, masked, on_grid
 
-OUT, IN, RANK = 16, 24, 3
+OUT, IN, RANK = 16, 32, 3
 KNOBS = {
     "lora": [{"r": RANK, "lora_alpha": 6.0}, {"r": RANK, "lora_alpha": 6.0, "use_rslora": True}],
     "load_adapter": [{"use_rslora": False}, {"use_rslora": True}],
@@ -34,17 +37,21 @@ KNOBS = {
 }
 
 
-def quantized() -> Weight:
+def quantized(method: Fit) -> Weight:
     w = Dense(torch.randn(OUT, IN))
-    return RTN(bits=4, group_size=8)(w, Site("layer", w.dense))
+    return method(w, Site("layer", w.dense))
 
 
 BASES: dict[str, Callable[[], Weight]] = {
     "dense": lambda: Dense(torch.randn(OUT, IN)),
     "bfloat16": lambda: Dense(torch.randn(OUT, IN).bfloat16()),
-    "on_grid": quantized,
+    "on_grid": lambda: quantized(RTN(bits=4, group_size=8)),
+    "nf4": lambda: quantized(NF4(group_size=8)),
+    "mxfp4": lambda: quantized(FP4("mxfp4", rotate=16)),
+    "nvfp4": lambda: quantized(FP4("nvfp4")),
     "masked": lambda: Masked.of(torch.randn(OUT, IN), torch.rand(OUT, IN) < 0.5),
 }
+ON_GRID = ("on_grid", "nf4", "mxfp4", "nvfp4")
 CASES = [pytest.param(name, knobs, base, id=f"{name}-{i}-{base}") for name in KNOBS
          for i, knobs in enumerate(KNOBS[name]) for base in BASES]  # fmt: skip
 every = pytest.mark.parametrize(("name", "knobs", "base"), CASES)
@@ -83,7 +90,7 @@ def test_every_method_of_the_family_is_here() -> None:
 @every
 def test_it_is_the_base_plus_the_scaled_product(name: str, knobs: dict[str, Any], base: str, tmp_path: Path) -> None:
     w = BASES[base]()
-    if name == "merge" and base == "on_grid" and not knobs:
+    if name == "merge" and base in ON_GRID and not knobs:
         with pytest.raises(ValueError, match="requantize"):
             made(name, knobs, w, tmp_path)
         return
@@ -91,15 +98,17 @@ def test_it_is_the_base_plus_the_scaled_product(name: str, knobs: dict[str, Any]
     x = torch.randn(5, IN)
     wanted = x.double() @ ideal.T
     share = 1e-5 if w.dtype == torch.float32 else 2e-2
-    if name == "merge" and base == "on_grid":
-        assert isinstance(left, Quantized)
+    if name == "merge" and base in ON_GRID:
+        before = next(leaves(w))
+        assert isinstance(left, Quantized | Codebook)
+        assert left.spec() == before.spec()
         share = 0.2  # rounded to 4 bits again
     assert (left(x).double() - wanted).abs().max() <= share * wanted.abs().max()
 
 
 @every
 def test_what_it_leaves_can_be_stored_and_counted(name: str, knobs: dict[str, Any], base: str, tmp_path: Path) -> None:
-    if name == "merge" and base == "on_grid":
+    if name == "merge" and base in ON_GRID:
         knobs = {"requantize": True}
     left, _ = made(name, knobs, BASES[base](), tmp_path)
     blob = save({key: value.contiguous() for key, value in left.state_dict().items()})
@@ -113,7 +122,7 @@ def test_what_it_leaves_can_be_stored_and_counted(name: str, knobs: dict[str, An
 @every
 def test_the_invariants_of_its_card_hold(name: str, knobs: dict[str, Any], base: str, tmp_path: Path) -> None:
     w, card = BASES[base](), methods.get(name).CARD
-    if name == "merge" and base == "on_grid":
+    if name == "merge" and base in ON_GRID:
         knobs = {"requantize": True}
     host = Linear(w, None, "layer")
     before = [*on_grid({"layer": host}, "before"), *masked({"layer": host}, "before")]

@@ -7,6 +7,7 @@ import pkgutil
 from collections.abc import Callable
 from importlib import import_module
 
+import ml_dtypes
 import numpy as np
 import pytest
 import torch
@@ -15,9 +16,12 @@ from torch import Tensor
 import trimtab.factorize
 import trimtab.prune
 import trimtab.quantize
+from trimtab.core.blocks import Blocks
+from trimtab.core.codebook import LEVELS, Codebook
 from trimtab.core.factors import Diagonal, LowRank
 from trimtab.core.fit import Fit, Site
 from trimtab.core.joins import leaves
+from trimtab.core.pack import pack
 from trimtab.core.reservoir import Reservoir
 from trimtab.core.sensitivity import Sensitivity
 from trimtab.core.sparse import Masked
@@ -41,6 +45,13 @@ GRIDS = [
     {"bits": 8, "group_size": -1, "clip": False},
     {"bits": 3, "group_size": -1},
 ]
+NF4S = [{"group_size": 8}, {"group_size": 16, "double_quant": False}, {"group_size": -1}]
+FP4S = [
+    {"format": "mxfp4"},
+    {"format": "nvfp4"},
+    {"format": "mxfp4", "rotate": 32},
+    {"format": "nvfp4", "rotate": 16},
+]
 MASKS = [{"keep": 0.5}, {"keep": 0.3}, {"keep": 0.5, "pattern": "2:4"}, {"keep": 0.25, "pattern": "2:8"}]
 RANKS = [{"r": 1}, {"r": 3}, {"r": 5}]
 KNOBS = {
@@ -48,6 +59,9 @@ KNOBS = {
     "gptq": GRIDS,
     "awq": GRIDS,
     "mbq": GRIDS,
+    "nf4": NF4S,
+    "fp4": [*FP4S, {"format": "nvfp4", "clip": False}, {"format": "mxfp4", "clip": False}],
+    "mr_gptq": FP4S,
     "magnitude": MASKS,
     "wanda": MASKS,
     "sparsegpt": MASKS,
@@ -91,6 +105,11 @@ def site(w: Tensor, x: Tensor, kinds: Tensor | None = None, weights: Tensor | No
     gram.add(x, kinds_of(x) if kinds is None else kinds)
     sizes = torch.tensor([[1.0, RATIO, 0.0, 0.0, 0.0]] * 2)
     return Site("layer", lambda: w, gram, sensitivity=Sensitivity(("layer",), sizes, sizes, (1, 1, 0, 0, 0)))
+
+
+def fitting(name: str, width: int) -> int:
+    """A width near ``width`` that the groups of a format of 4-bit floats divide."""
+    return -(-width // 32) * 32 if name in ("fp4", "mr_gptq") else width
 
 
 def start(name: str, w: Tensor) -> Weight:
@@ -197,6 +216,76 @@ def slow_scaled(w: np.ndarray, x: np.ndarray, knobs: dict, cost: Lost, counts: n
     return plain if lost(rounded).sum() <= lost(values * back).sum() else codes
 
 
+def slow_nf4(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
+    """Level by level; 8-bit scales by the floats of ml_dtypes."""
+    size, levels = knobs["group_size"] if knobs["group_size"] > 0 else w.shape[1], np.array(LEVELS["nf4"])
+    scales = np.array([[np.abs(row[a : a + size]).max() for a in range(0, w.shape[1], size)] for row in w])
+    if knobs.get("double_quant", True):
+        mean, flat = np.float32(scales.mean()), scales.flatten()
+        for a in range(0, len(flat), 256):
+            left = flat[a : a + 256] - mean
+            coarse = np.abs(left).max() / 448 or 1.0
+            flat[a : a + 256] = (left / coarse).astype(ml_dtypes.float8_e4m3fn).astype(float) * coarse + mean
+        scales = flat.reshape(scales.shape)
+    return np.abs(w[..., None] / scales.repeat(size, 1)[..., None] - levels).argmin(2)
+
+
+def slow_e2m1(v: np.ndarray) -> np.ndarray:
+    """The codes that ml_dtypes gives."""
+    return v.astype(ml_dtypes.float4_e2m1fn).view(np.uint8)
+
+
+def slow_turn(v: np.ndarray, size: int) -> np.ndarray:
+    """Every ``size`` columns times the Hadamard matrix, an entry at a time."""
+    h = (
+        np.array([[(-1) ** (i & j).bit_count() for j in range(size or 1)] for i in range(size or 1)])
+        / (size or 1) ** 0.5
+    )
+    return np.concatenate([part @ h for part in np.split(v, v.shape[1] // (size or 1), 1)], 1)
+
+
+def slow_scales(w: np.ndarray, knobs: dict) -> np.ndarray:
+    """A scale for each weight: that of its group, of all that its form has within reach the best."""
+    micro = knobs["format"] == "mxfp4"
+    size, coarse = (32, 1.0) if micro else (16, np.float32(np.abs(w).max() / 2688))
+    kind = ml_dtypes.float8_e8m0fnu if micro else ml_dtypes.float8_e4m3fn
+    steps = (0, 1, -1) if micro else (0, *range(-8, 0), *range(1, 6))
+    found = np.zeros(w.shape)
+    for r, a in np.ndindex(len(w), w.shape[1] // size):
+        group = w[r, a * size : (a + 1) * size]
+        top = 2.0 ** np.floor(np.log2(np.abs(group).max()) - 2) if micro else np.abs(group).max() / 6 / coarse
+        byte, best = int(np.array(top).astype(kind).view(np.uint8)), (np.inf, 0.0)
+        for step in steps if knobs.get("clip", True) else (0,):
+            scale = float(np.array(min(byte + step, 254 if micro else 126), dtype=np.uint8).view(kind)) * coarse
+            values = (group / scale).astype(ml_dtypes.float4_e2m1fn).astype(float) * scale
+            best = min(best, (np.square(values - group).sum(), scale), key=lambda one: one[0])
+        found[r, a * size : (a + 1) * size] = best[1]
+    return found
+
+
+def slow_fp4(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
+    turned = slow_turn(w, knobs.get("rotate", 0))
+    return slow_e2m1(turned / slow_scales(turned, knobs))
+
+
+def slow_mr_gptq(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
+    """Optimal brain surgeon from the input of largest second moment to that of the least, the inverse of what is left
+    taken anew for each."""
+    rotate = knobs.get("rotate", 16)
+    w, x = slow_turn(w, rotate), slow_turn(x, rotate)
+    scales, codes, n = slow_scales(w, knobs), np.zeros(w.shape, dtype=np.uint8), w.shape[1]
+    h = x.T @ x
+    left = list(np.argsort(-np.diag(h), kind="stable"))
+    h = h + 0.01 * np.mean(np.diag(h)) * np.eye(n)
+    while left:
+        i, inverse = left[0], np.linalg.inv(h[np.ix_(left, left)])[0]
+        codes[:, i] = slow_e2m1(w[:, i] / scales[:, i])
+        error = w[:, i] - codes[:, i].view(ml_dtypes.float4_e2m1fn).astype(float) * scales[:, i]
+        w[:, left] -= np.outer(error, inverse / inverse[0])
+        left.pop(0)
+    return codes
+
+
 def slow_mask(score: np.ndarray, knobs: dict) -> np.ndarray:
     """Entry by entry: True where fewer than so many of the row, or of the neighbours, are worth more."""
     mask, width = np.zeros(score.shape, dtype=bool), score.shape[1]
@@ -254,7 +343,8 @@ def slow_eora(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
 
 REFERENCES: dict[str, Callable[[np.ndarray, np.ndarray, dict], np.ndarray]] = {
     "rtn": slow_rtn, "gptq": slow_gptq, "awq": slow_awq, "mbq": slow_mbq, "magnitude": slow_magnitude,
-    "wanda": slow_wanda, "sparsegpt": slow_sparsegpt, "eora": slow_eora, "svd": slow_svd,
+    "wanda": slow_wanda, "sparsegpt": slow_sparsegpt, "eora": slow_eora, "svd": slow_svd, "nf4": slow_nf4,
+    "fp4": slow_fp4, "mr_gptq": slow_mr_gptq,
 }  # fmt: skip
 
 
@@ -313,13 +403,35 @@ def test_the_result_lies_on_the_declared_grid(name: str, knobs: dict, dtype: tor
     assert steps.round().max() <= 2**q.bits - 1
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("name", "knobs"), [*cases(NF4S), *cases(KNOBS["fp4"]), *cases(FP4S)])
+def test_the_result_lies_on_the_declared_levels(name: str, knobs: dict, dtype: torch.dtype) -> None:
+    """Every weight is a level times its group's scale, and a rotation stands behind it where one was asked for."""
+    w, x, _ = layer(8, 64, 128, 4)
+    fitted = method(name)(**knobs)(Dense(w.to(dtype)), site(w, x))
+    q, *behind = leaves(fitted)
+    assert isinstance(q, Codebook)
+    assert (fitted.shape, fitted.dtype, q.dtype) == ((8, 64), dtype, dtype)
+    size = {"mxfp4": 32, "nvfp4": 16}.get(knobs.get("format", ""), knobs.get("group_size"))
+    assert (q.levels, q.group_size) == ("nf4" if name == "nf4" else "e2m1", size if size > 0 else 64)
+    rotate = knobs.get("rotate", 16 if name == "mr_gptq" else 0)
+    assert [(type(one), one.shape, one.size) for one in behind] == ([(Blocks, (64, 64), rotate)] if rotate else [])
+    levels, scale = torch.tensor(LEVELS[q.levels]), q.scales.read(slice(None))
+    nearest = (q.dense().float().unflatten(1, (scale.shape[1], -1)) / scale[..., None])[..., None] - levels
+    assert nearest.abs().min(-1).values.max() < {torch.float32: 1e-5, torch.bfloat16: 0.03}[dtype]
+
+
 @pytest.mark.parametrize(("out", "width"), [(8, 16), (5, 48), (32, 64), (40, 32)])
 @pytest.mark.parametrize(("name", "knobs"), CASES)
 def test_a_slow_reference_gives_the_same_codes(name: str, knobs: dict, out: int, width: int) -> None:
     """The same codes, masks and values."""
+    width = fitting(name, width)
     w, x, _ = layer(out, width, 3 * width, out)
     fitted = method(name)(**knobs)(start(name, w), site(w, x))
     expected = torch.tensor(REFERENCES[name](w.double().numpy(), x.double().numpy(), knobs))
+    if isinstance(q := next(leaves(fitted)), Codebook):
+        assert torch.equal(pack(expected.to(torch.uint8), 4), q.codes)
+        return
     if name in trimtab.quantize.METHODS:
         q = leaf(fitted, Quantized)
         assert isinstance(q, Quantized)
@@ -362,16 +474,17 @@ def test_what_is_added_has_the_rank_and_the_bytes_that_were_said(name: str, knob
 
 @pytest.mark.parametrize(("name", "knobs"), CASES)
 def test_a_plan_foretells_its_bytes(name: str, knobs: dict) -> None:
-    w, x, _ = layer(24, 48, 128, 5)
+    width = fitting(name, 48)
+    w, x, _ = layer(24, width, 128, 5)
     given = start(name, w.bfloat16())
     fit: Fit = method(name)(**knobs)
-    assert fit.stored(24, 48, bits(given)) == bits(fit(given, site(w, x)))
+    assert fit.stored(24, width, bits(given)) == bits(fit(given, site(w, x)))
 
 
 def rivals(name: str, knobs: dict, w: Tensor, where: Site, most: int) -> list[Weight]:
     """The baseline with the same knobs, and with every finer grid that takes no more than ``most`` bits."""
     group = knobs.get("group_size", 0)
-    finer = [knobs | {"group_size": size} for size in (8, 16, 24) if group == -1 or size < group]
+    finer = [knobs | {"group_size": size} for size in (8, 16, 24) if group == -1 or size < group]  # 4-bit floats: none
     made = [method(method(name).CARD.baseline)(**one)(start(name, w), where) for one in (knobs, *finer)]
     return [made[0], *(one for one in made[1:] if bits(one) <= most)]
 
@@ -380,7 +493,7 @@ def rivals(name: str, knobs: dict, w: Tensor, where: Site, most: int) -> list[We
 def test_it_beats_its_baseline_at_equal_bytes(name: str, knobs: dict) -> None:
     card, seen, held_out = method(name).CARD, [], []
     for seed in SEEDS:
-        w, x, held = layer(64, 48, 384, seed)
+        w, x, held = layer(64, fitting(name, 48), 384, seed)
         where = site(w, x)
         ours = method(name)(**knobs)(start(name, w), where)
         theirs = rivals(name, knobs, w, where, bits(ours))
@@ -458,6 +571,33 @@ def test_masks_that_do_not_fit_are_refused_before_work(name: str, knobs: dict, w
     ],
 )
 def test_knobs_that_do_not_fit_are_refused_before_work(name: str, knobs: dict, width: int, says: str) -> None:
+    fit = method(name)(**knobs)
+    with pytest.raises(ValueError, match=says):
+        fit.check(width)
+    with pytest.raises(ValueError, match=says):
+        fit(Dense(torch.randn(4, width)), site(torch.randn(4, width), torch.randn(8, width)))
+
+
+@pytest.mark.parametrize("name", ["fp4", "mr_gptq"])
+@pytest.mark.parametrize(
+    ("knobs", "width", "says"),
+    [
+        (
+            {"format": "mxfp4", "rotate": 0},
+            48,
+            "format: got mxfp4 for a row of 48.* groups of 32 .*accepted there: nvfp4",
+        ),
+        ({"format": "nvfp4", "rotate": 0}, 40, "format: got nvfp4 for a row of 40.* put the layer under ignore"),
+        (
+            {"format": "nvfp4", "rotate": 64},
+            96,
+            r"rotate: got 64 for a row of 96; accepted: 0 .*, 16, 32 \(nearest: 32\)",
+        ),
+        ({"format": "nvfp4", "rotate": 8}, 64, r"rotate: got 8 .* 16, 32, 64 \(nearest: 16\)"),
+        ({"format": "mxfp4", "rotate": 256}, 512, r"rotate: got 256 .* 16, 32, 64, 128 \(nearest: 128\)"),
+    ],
+)
+def test_formats_that_do_not_fit_are_refused_before_work(name: str, knobs: dict, width: int, says: str) -> None:
     fit = method(name)(**knobs)
     with pytest.raises(ValueError, match=says):
         fit.check(width)

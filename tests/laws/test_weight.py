@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 from safetensors.torch import load, save
 from torch import Tensor
 
+from trimtab.core.blocks import Blocks, signs
 from trimtab.core.build import build
+from trimtab.core.codebook import LEVELS, Codebook
 from trimtab.core.factors import Diagonal, LowRank
 from trimtab.core.joins import Chain, Hadamard, Join, Sum, leaves
 from trimtab.core.pack import BITS, pack, period, unpack
+from trimtab.core.scales import Scales
 from trimtab.core.sparse import Masked
-from trimtab.core.weight import Dense, Quantized, Weight, bits, check_grid, rows
+from trimtab.core.weight import Dense, Quantized, Weight, bits, check_grid, rows, times
 
 OUT, IN, GROUP = 6, 48, 24
 
@@ -31,8 +34,26 @@ def thin(dtype: torch.dtype) -> LowRank:
     return LowRank(torch.randn(OUT, 3).to(dtype), torch.randn(3, IN).to(dtype), 0.5)
 
 
+def codebook(form: str, dtype: torch.dtype) -> Codebook:
+    """Random codes and scales of one of the stored forms: NF4's two, MXFP4's, NVFP4's."""
+    codes, groups, levels = torch.randint(0, 16, (OUT, IN), dtype=torch.uint8), IN // GROUP, "nf4"
+    if form == "plain":
+        scales = Scales(torch.rand(OUT, groups) + 0.1, "float32")
+    elif form == "double":
+        stored = torch.randint(0, 120, (OUT, groups), dtype=torch.uint8) + 128 * torch.randint(0, 2, (OUT, groups))
+        scales = Scales(stored.to(torch.uint8), "e4m3", torch.rand(3) / 100, torch.tensor([5.0]), 5)
+    elif form == "mxfp4":
+        levels, scales = "e2m1", Scales(torch.randint(120, 132, (OUT, groups), dtype=torch.uint8), "e8m0")
+    else:
+        stored, levels = torch.randint(1, 120, (OUT, groups), dtype=torch.uint8), "e2m1"
+        scales = Scales(stored, "e4m3", torch.rand(1) + 0.1, block=OUT * groups)
+    return Codebook.of(codes, scales, levels, dtype)
+
+
+FORMS = ("plain", "double", "mxfp4", "nvfp4")
 CASES: dict[str, Callable[[], Weight]] = {
     "dense-float32": lambda: Dense(torch.randn(OUT, IN)),
+    **{f"blocks-{size}": (lambda size=size: Blocks(IN, size)) for size in (1, 2, 16)},
     **{
         f"masked-{share}-{str(dtype)[6:]}": (
             lambda share=share, dtype=dtype: Masked.of(torch.randn(OUT, IN).to(dtype), torch.rand(OUT, IN) < share)
@@ -46,6 +67,8 @@ CASES: dict[str, Callable[[], Weight]] = {
         for kind, make in {
             "low-rank": lambda dtype: thin(dtype),
             "diagonal": lambda dtype: Diagonal(torch.randn(OUT).to(dtype)),
+            **{f"codebook-{form}": (lambda dtype, form=form: codebook(form, dtype)) for form in FORMS},
+            "chain-rotated": lambda dtype: Chain([codebook("mxfp4", dtype), Blocks(IN, 16)]),
             "sum": lambda dtype: Sum([quantized(4, False, dtype), thin(dtype), Dense(torch.randn(OUT, IN).to(dtype))]),
             "hadamard": lambda dtype: Hadamard(
                 [Masked.of(torch.ones(OUT, IN).to(dtype), torch.rand(OUT, IN) < 0.5), thin(dtype)]
@@ -127,6 +150,14 @@ def test_rows_are_rows_of_dense(w: Weight) -> None:
         assert same_bits(found, wanted)
 
 
+def test_what_stands_before_is_carried_through(w: Weight) -> None:
+    """``times`` is the product with ``dense``, in float32 whatever the dtypes."""
+    x = torch.randn(3, 2, w.shape[0])
+    found, wanted = times(w, x.bfloat16()), x.bfloat16().double() @ w.dense().double()
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=1e-5 * wanted.abs().max().item())
+
+
 def test_leaves_come_from_the_left() -> None:
     a, b, c = Dense(torch.randn(4, 4)), Diagonal(torch.randn(4)), thin(torch.float32)
     assert list(leaves(Chain([Diagonal(torch.ones(4)), Sum([a, c])])))[1:] == [a, c]
@@ -166,6 +197,52 @@ def test_quantized_is_code_minus_zero_times_scale(width: int, symmetric: bool) -
             assert w.dense()[r, c] == torch.tensor(value).bfloat16()
 
 
+@pytest.mark.parametrize("form", FORMS)
+def test_a_codebook_is_level_times_scale(form: str) -> None:
+    """Scales are read from their bytes by hand: sign, exponent and mantissa of E4M3, the exponent of E8M0."""
+    w = codebook(form, torch.bfloat16)
+    codes = unpack(w.codes, 4)
+    for r in range(OUT):
+        for c in range(IN):
+            g = c // GROUP
+            stored = w.scale[r, g].item()
+            if form == "mxfp4":
+                scale = 2.0 ** (stored - 127)
+            elif form == "plain":
+                scale = stored
+            else:
+                low, high = stored & 7, stored >> 3 & 15
+                scale = (1 + low / 8) * 2.0 ** (high - 7) if high else low / 8 * 2.0**-6
+                scale *= (-1 if stored >= 128 else 1) * w.coarse[(r * (IN // GROUP) + g) // w.block].item()
+                scale += w.mean.item() if form == "double" else 0
+            value = torch.tensor(LEVELS[w.levels][codes[r, c]] * scale)
+            torch.testing.assert_close(w.dense()[r, c], value.bfloat16(), rtol=2**-8, atol=0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 8, 64])
+def test_blocks_are_the_hadamard_matrix_which_is_its_own_inverse(size: int) -> None:
+    """Entry (i, j) of a block is (-1)^(ones that i and j share) / sqrt(k)."""
+    w = Blocks(128, size)
+    for i in range(0, 128, 7):
+        for j in range(128):
+            sign = (-1) ** ((i % size) & (j % size)).bit_count() if i // size == j // size else 0
+            assert w.dense()[i, j].item() == pytest.approx(sign / size**0.5, abs=1e-7)
+    x = torch.randn(5, 128)
+    torch.testing.assert_close(w(w(x)), x, rtol=1e-5, atol=1e-5)
+    assert (w(x.bfloat16()).dtype, list(w.state_dict())) == (torch.bfloat16, [])
+    torch.testing.assert_close(w(x.bfloat16()), (x.bfloat16().float() @ w.dense()).bfloat16(), rtol=2**-7, atol=1e-6)
+
+
+def test_gradients_pass_a_rotation_that_was_first_called_without_any() -> None:
+    signs.cache_clear()
+    w, x = Blocks(64, 32), torch.randn(2, 64, requires_grad=True)
+    with torch.inference_mode():
+        w(torch.randn(2, 64))
+    w(x)[0, 5].backward()
+    assert x.grad is not None
+    torch.testing.assert_close(x.grad[0], w.dense()[5])
+
+
 @settings(max_examples=60, deadline=None)
 @given(width=st.sampled_from(BITS), high=st.integers(1, 5), count=st.integers(1, 6), seed=st.integers(0, 2**16))
 def test_pack_and_unpack_are_inverse(width: int, high: int, count: int, seed: int) -> None:
@@ -201,5 +278,13 @@ def test_a_grid_that_does_not_fit_is_refused(width: int, group: int, row: int) -
 def test_an_unknown_spec_is_refused() -> None:
     with pytest.raises(ValueError, match="wavelet"):
         build({"kind": "wavelet", "version": 1})
+    with pytest.raises(ValueError, match="levels: got 'nf5'; accepted: nf4, e2m1"):
+        build(codebook("plain", torch.float32).spec() | {"levels": "nf5"})
+    with pytest.raises(ValueError, match="scale: got 'e5m2'; accepted: float32, e4m3, e8m0"):
+        build(codebook("plain", torch.float32).spec() | {"scale": "e5m2"})
+    with pytest.raises(ValueError, match="of: got 'haar'; accepted: 'hadamard'"):
+        build(Blocks(8, 4).spec() | {"of": "haar"})
+    with pytest.raises(ValueError, match="size: got 12; accepted: a power of two"):
+        Blocks(24, 12).dense()
     with pytest.raises(ValueError, match="version 2"):
         build({"kind": "dense", "version": 2, "shape": [1, 1], "dtype": "float32"})

@@ -11,10 +11,12 @@ import torch
 from trimtab import anatomy as anatomies
 from trimtab import methods
 from trimtab.anatomy import tiny
+from trimtab.core.codebook import Codebook
 from trimtab.core.errors import BadInput
 from trimtab.core.factors import Diagonal, LowRank
 from trimtab.core.joins import Chain, Sum
 from trimtab.core.linear import Host, Linear
+from trimtab.core.scales import Scales
 from trimtab.core.sparse import Masked
 from trimtab.core.weight import Dense, Quantized, Weight, bits
 from trimtab.run.calibration import LAYERWISE
@@ -45,6 +47,8 @@ def told(steps: list[Any], name: str = "llava") -> list[str]:
         [{"rtn": RTN | {"targets": ["q_proj"]}}, {"gptq": RTN | {"ignore": ["q_proj"]}}],
         [{"gptq": RTN}, {"eora": {"r": 2}}, {"lora": LORA}, {"snapkv": {"capacity": 64}}],
         [{"lora": LORA}, {"merge": {}}, {"gptq": RTN}],
+        [{"nf4": {"group_size": 8}}, {"lora": LORA}, {"merge": {"requantize": True}}],
+        [{"mr_gptq": {}}, {"eora": {"r": 2}}, {"lora": LORA}, {"snapkv": {"capacity": 64}}],
         [{"wanda": {"pattern": "2:4"}}, {"lora": LORA}],
     ],
 )  # fmt: skip
@@ -57,6 +61,8 @@ def test_what_leaves_the_rest_standing_may_follow(steps: list[Any]) -> None:
     [
         ([{"gptq": RTN}, {"rtn": RTN}],
          ["steps.1.rtn: model.", "more)", "steps.0.gptq established 'on_grid'", "rtn neither"]),
+        ([{"nf4": {"group_size": 8}}, {"gptq": RTN}], ["steps.1.gptq", "steps.0.nf4 established 'on_grid'"]),
+        ([{"fp4": {}}, {"mr_gptq": {}}], ["steps.1.mr_gptq", "steps.0.fp4 established 'on_grid'"]),
         ([{"gptq": RTN}, {"wanda": {"keep": 0.5}}], ["steps.1.wanda", "steps.0.gptq established 'on_grid'"]),
         ([{"sparsegpt": {}}, {"awq": RTN}], ["steps.1.awq", "steps.0.sparsegpt established 'masked'"]),
         ([{"gptq": RTN}, {"eora": {"r": 2}}, {"gptq": RTN}], ["steps.2.gptq", "steps.0.gptq established 'on_grid'"]),
@@ -123,6 +129,11 @@ def sparse() -> Masked:
     return Masked.of(torch.randn(8, 16), torch.tensor([True, False]).repeat(8, 8))
 
 
+def levels() -> Codebook:
+    codes = torch.randint(0, 16, (8, 16), dtype=torch.uint8)
+    return Codebook.of(codes, Scales(torch.full((8, 2), 127, dtype=torch.uint8), "e8m0"), "e2m1", torch.float32)
+
+
 def thin(r: int) -> LowRank:
     return LowRank(torch.randn(8, r), torch.randn(r, 16))
 
@@ -139,7 +150,7 @@ def holds(hosts: dict[str, Host], standing: list[Any]) -> str:
 
 def test_a_leaf_keeps_the_promise_of_its_layer() -> None:
     q, m = quantized(), sparse()
-    for established, leaf in ((on_grid, q), (masked, m)):
+    for established, leaf in ((on_grid, q), (masked, m), (on_grid, levels())):
         hosts = host(leaf)
         standing = established(hosts, "step 1")
         for w in (
@@ -162,6 +173,22 @@ def test_a_leaf_keeps_the_promise_of_its_layer() -> None:
     assert holds(host(Sum([wider, q])), grid) == "", "any leaf that meets it will do"
     filled = Masked.of(torch.randn(8, 16), torch.ones(8, 16, dtype=torch.bool))
     assert "keeps 128 weights" in holds(host(Sum([filled, thin(1)])), masked(host(m), "step 1"))
+
+
+def test_levels_are_watched_by_their_kind_group_bytes_and_scales() -> None:
+    w = levels()
+    (one,) = on_grid(host(w), "step 1 fp4")
+    assert one.expect == {"levels": "e2m1", "group_size": 8, "stored_bits": 8 * (8 * 8 + 8 * 2)}
+    assert holds(host(w), [one]) == ""
+    assert "stored as Quantized, not on levels" in holds(host(quantized()), [one])
+    other = Codebook(w.codes, w.scales, "nf4", torch.float32)
+    assert "on levels of nf4, group 8" in holds(host(other), [one])
+    single = Codebook(w.codes, Scales(torch.full((8, 1), 127, dtype=torch.uint8), "e8m0"), "e2m1", torch.float32)
+    assert "on levels of e2m1, group 16" in holds(host(single), [one])
+    wide = Codebook(w.codes, Scales(torch.ones(8, 2), "float32"), "e2m1", torch.float32)
+    assert f"takes {8 * (64 + 64)} bits where {one.expect['stored_bits']} were claimed" in holds(host(wide), [one])
+    w.scale[3, 1] = 255
+    assert "no numbers" in holds(host(w), [one])
 
 
 def test_what_is_added_is_watched_by_rank_bytes_and_numbers() -> None:

@@ -8,11 +8,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from trimtab.core.blocks import Blocks
 from trimtab.core.factors import Diagonal, LowRank
+from trimtab.core.fit import Site
 from trimtab.core.joins import Chain, Sum
 from trimtab.core.linear import Embedding, Linear
 from trimtab.core.sparse import Masked
 from trimtab.core.weight import Dense, Quantized, Weight, rows
+from trimtab.quantize import FP4, NF4
 from trimtab.runtime.compose import Added, Chained
 from trimtab.runtime.held import Held
 from trimtab.runtime.kernels import INT4_ROWS, INT8_ROWS, Packed4
@@ -20,6 +23,7 @@ from trimtab.runtime.lower import LowerReport
 from trimtab.runtime.lower import lower as lower_for
 
 OUT, WIDTH = 48, 128
+SITE = Site("layer", lambda: torch.empty(0, 0))  # not looked at
 TOLERANCE = {torch.float32: 3e-6, torch.bfloat16: 2.5e-2}  # three roundings to bfloat16, one after another
 
 
@@ -43,6 +47,7 @@ def diagonal(dtype: torch.dtype) -> Diagonal:
 
 Make = Callable[[torch.dtype], Weight]
 INT4: dict[str, Make] = {
+    "int4pack x blocks": lambda dtype: Chain([quantized(4, 32, False, dtype), Blocks(WIDTH, 16)]),
     "int4pack + low-rank": lambda dtype: Sum([quantized(4, 32, False, dtype), thin(dtype)]),
     "int4pack x diagonal": lambda dtype: Chain([quantized(4, 64, False, dtype), diagonal(dtype)]),
     "int4pack x diagonal + low-rank": lambda dtype: Sum(
@@ -109,6 +114,11 @@ def test_without_rows_there_are_none(name: str) -> None:
             "Masked",
         ),
         (lambda: Sum([Dense(torch.randn(OUT, WIDTH)), thin(torch.float32)]), "Dense weight"),
+        (lambda: Sum([NF4()(Dense(torch.randn(OUT, WIDTH)), SITE), thin(torch.float32)]), "nf4 levels: kernels take"),
+        (
+            lambda: FP4(rotate=32)(Dense(torch.randn(OUT, WIDTH)), SITE),
+            "simulated: this CPU has no arithmetic of 4-bit",
+        ),
         (lambda: Sum([thin(torch.float32), thin(torch.float32)]), "Sum weight"),
         (lambda: thin(torch.float32), "LowRank weight"),
     ],
@@ -159,6 +169,21 @@ def test_what_is_released_keeps_its_shape_and_its_thin_parts() -> None:
     assert isinstance(low, LowRank)
     assert isinstance(back, Diagonal)
     assert {id(low.left), id(low.right), id(back.value)} == stored, "no copies"
+
+
+@pytest.mark.parametrize("method", [FP4("mxfp4", rotate=64), FP4("nvfp4"), NF4()])
+def test_what_is_simulated_is_told_from_what_has_no_kernel_anywhere(method: FP4 | NF4) -> None:
+    """4-bit floats have arithmetic of their own on other hardware; NF4 is made dense wherever it is multiplied."""
+    w = Sum([method(Dense(torch.randn(OUT, WIDTH)), SITE), thin(torch.float32)])
+    host, plain = Linear(w, None, "layer"), Linear(quantized(4, 32, False, torch.float32), None, "plain")
+    for hold in (0, 1 << 20):
+        report = lower(nn.ModuleList([host, plain]), hold=hold)
+        assert report.simulated == (("layer",) if isinstance(method, FP4) else ())
+        assert report.kernels == {"plain": "int4pack"} | ({"layer": "dense copy"} if hold else {})
+        assert f"layer: {'dense copy' if hold else 'reference'} (" in str(report)
+        assert ("simulated" in report.reasons["layer"]) == isinstance(method, FP4)
+        x = torch.randn(3, WIDTH)
+        assert far(host(x), expected(w, x, torch.zeros(OUT))) < TOLERANCE[torch.float32]
 
 
 def test_an_embedding_that_shares_an_expression_keeps_its_codes() -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from trimtab.core.blocks import Blocks
+from trimtab.core.codebook import Codebook
 from trimtab.core.factors import Diagonal, LowRank
 from trimtab.core.joins import Chain, Hadamard, Sum
 from trimtab.core.sparse import Masked
@@ -14,8 +16,10 @@ KINDS: Mapping[str, type[Weight]] = {
     "dense": Dense,
     "quantized": Quantized,
     "masked": Masked,
+    "codebook": Codebook,
     "low_rank": LowRank,
     "diagonal": Diagonal,
+    "blocks": Blocks,
     "sum": Sum,
     "chain": Chain,
     "hadamard": Hadamard,

@@ -10,7 +10,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trimtab.core.weight import Weight, dtype_of, name_of, rows, wide
+from trimtab.core.weight import Weight, dtype_of, name_of, rows, times, wide
 
 
 def kept(value: Tensor) -> nn.Parameter:
@@ -105,3 +105,8 @@ def _(w: LowRank, index: Integer[Tensor, "*b"]) -> Float[Tensor, "*b in"]:
 def _(w: Diagonal, index: Integer[Tensor, "*b"]) -> Float[Tensor, "*b in"]:
     found = torch.zeros(*index.shape, len(w.value), dtype=w.dtype, device=w.value.device)
     return found.scatter_(-1, index[..., None], w.value.detach()[index][..., None])
+
+
+@times.register
+def _(w: Diagonal, x: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
+    return wide(x) * wide(w.value)

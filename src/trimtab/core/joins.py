@@ -10,7 +10,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
 from trimtab.core.factors import Diagonal
-from trimtab.core.weight import Weight, rows, wide
+from trimtab.core.weight import Weight, rows, times, wide
 
 Build = Callable[[Mapping[str, Any]], Weight]
 
@@ -87,7 +87,7 @@ class Chain(Join):
         found, *others = self
         product = wide(found.dense())
         for part in others:
-            product = product * wide(part.value) if isinstance(part, Diagonal) else product @ wide(part.dense())
+            product = times(part, product)
         return product.to(self.dtype)
 
     def forward(self, x: Float[Tensor, "*b in"], bias: Float[Tensor, " out"] | None = None) -> Float[Tensor, "*b out"]:
@@ -139,5 +139,5 @@ def _(w: Chain, index: Integer[Tensor, "*b"]) -> Float[Tensor, "*b in"]:
         return (wide(rows(rest, index)) * wide(first.value[index])[..., None]).to(w.dtype)
     found = wide(rows(first, index))
     for part in others:
-        found = found * wide(part.value) if isinstance(part, Diagonal) else found @ wide(part.dense())
+        found = times(part, found)
     return found.to(w.dtype)

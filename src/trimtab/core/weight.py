@@ -1,7 +1,7 @@
 """A linear map as an expression: leaves hold tensors, every node can be run, made dense, described and rebuilt.
 
 The nodes here are the readable reference; ``trimtab.runtime`` swaps in kernels that are compared with them. A node
-class is final; what varies over nodes without belonging to them is an open function (``bits``, ``rows``).
+class is final; what varies over nodes without belonging to them is an open function (``bits``, ``rows``, ``times``).
 """
 
 from __future__ import annotations
@@ -198,6 +198,12 @@ def _(w: Quantized, index: Tensor) -> Tensor:
     flat = index.flatten()
     zero = None if w.zero is None else w.zero[flat]
     return _values(w.codes[flat], w.scale[flat], zero, w.bits).view(*index.shape, -1)
+
+
+@singledispatch
+def times(w: Weight, x: Float[Tensor, "*b out"]) -> Float[Tensor, "*b in"]:
+    """x @ dense(), in float32 or more: what stands before a node in a product, carried through it."""
+    return wide(x) @ wide(w.dense())
 
 
 def bits(w: Weight) -> int:

@@ -8,17 +8,23 @@ from trimtab.core.room import fetch
 
 if TYPE_CHECKING:
     from trimtab.quantize.awq import AWQ
+    from trimtab.quantize.fp4 import FP4
     from trimtab.quantize.gptq import GPTQ
     from trimtab.quantize.mbq import MBQ
+    from trimtab.quantize.mr_gptq import MRGPTQ
+    from trimtab.quantize.nf4 import NF4
     from trimtab.quantize.rtn import RTN
 
-__all__ = ["AWQ", "GPTQ", "MBQ", "METHODS", "RTN"]
+__all__ = ["AWQ", "FP4", "GPTQ", "MBQ", "METHODS", "MRGPTQ", "NF4", "RTN"]
 
 METHODS = {
     "rtn": "trimtab.quantize.rtn:RTN",
     "gptq": "trimtab.quantize.gptq:GPTQ",
     "awq": "trimtab.quantize.awq:AWQ",
     "mbq": "trimtab.quantize.mbq:MBQ",
+    "nf4": "trimtab.quantize.nf4:NF4",
+    "fp4": "trimtab.quantize.fp4:FP4",
+    "mr_gptq": "trimtab.quantize.mr_gptq:MRGPTQ",
 }
 
 

@@ -14,6 +14,7 @@ from trimtab.adapt import peft
 from trimtab.adapt.load import LoadAdapter
 from trimtab.adapt.lora import LoRA, attached, settled
 from trimtab.adapt.merge import Merge, added
+from trimtab.core.codebook import Codebook
 from trimtab.core.errors import BadInput, nearest
 from trimtab.core.factors import LowRank
 from trimtab.core.fit import Site
@@ -178,9 +179,14 @@ def merge(context: Context, method: Merge, state: Path, label: str) -> Changed:
     return changed
 
 
-def rounded(dense: Tensor, like: Quantized) -> Weight:
-    """``dense`` rounded to nearest on a grid of the bits and group of ``like``."""
-    fit = methods.make("rtn", {"bits": like.bits, "group_size": like.group_size, "symmetric": like.zero is None})
+def rounded(dense: Tensor, like: Quantized | Codebook) -> Weight:
+    """``dense`` rounded to nearest on a grid of the bits and group of ``like``, or on its levels."""
+    if isinstance(like, Quantized):
+        fit = methods.make("rtn", {"bits": like.bits, "group_size": like.group_size, "symmetric": like.zero is None})
+    elif like.levels == "nf4":
+        fit = methods.make("nf4", {"group_size": like.group_size, "double_quant": like.form != "float32"})
+    else:
+        fit = methods.make("fp4", {"format": "mxfp4" if like.form == "e8m0" else "nvfp4"})
     made: Weight = fit(Dense(dense), Site("", lambda: dense))
     return made
 

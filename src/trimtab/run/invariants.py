@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from trimtab.core.codebook import Codebook
 from trimtab.core.factors import LowRank
 from trimtab.core.joins import leaves
 from trimtab.core.linear import Host
@@ -50,6 +51,8 @@ def _on_grid(state: State, one: Invariant) -> str | None:
     host = state.hosts.get(one.address)
     if host is None:
         return "the layer is gone"
+    if "levels" in one.expect:
+        return _any(host.w, Codebook, "not on levels", lambda w: _levels(w, one))
     return _any(host.w, Quantized, "not on a grid", lambda w: _grid(w, one))
 
 
@@ -69,6 +72,14 @@ def _grid(w: Quantized, one: Invariant) -> str | None:
     if int(unpack(w.codes, w.bits).max()) >= 2**w.bits or not bool(torch.isfinite(w.scale).all()):
         return "codes or scales outside the grid"
     return None
+
+
+def _levels(w: Codebook, one: Invariant) -> str | None:
+    if (w.levels, w.group_size) != (one.expect["levels"], one.expect["group_size"]):
+        return f"on levels of {w.levels}, group {w.group_size}"
+    if bits(w) > one.expect["stored_bits"]:
+        return f"takes {bits(w)} bits where {one.expect['stored_bits']} were claimed"
+    return None if bool(torch.isfinite(w.scales.read(slice(None))).all()) else "scales that are no numbers"
 
 
 def _kept(axis: str, state: State, one: Invariant) -> str | None:
@@ -155,8 +166,9 @@ def _of(
 
 
 def on_grid(hosts: Mapping[str, Host], step: str) -> list[Invariant]:
-    """The grid of every quantized host among ``hosts``."""
-    return _of(hosts, "on_grid", Quantized, step, lambda w: {"bits": w.bits, "group_size": w.group_size})
+    """The grid, or the levels, of every quantized host among ``hosts``."""
+    even = _of(hosts, "on_grid", Quantized, step, lambda w: {"bits": w.bits, "group_size": w.group_size})
+    return even + _of(hosts, "on_grid", Codebook, step, lambda w: {"levels": w.levels, "group_size": w.group_size})
 
 
 def masked(hosts: Mapping[str, Host], step: str) -> list[Invariant]:

@@ -168,12 +168,18 @@ def _steps(context: Context) -> list[dict[str, Any]]:
 
 def _kernels(found: dict[str, Any] | None) -> list[str]:
     """What the linears of the artifact ran on, where any ran on a kernel."""
-    if not found or not found["linears"]:
+    if not found:
         return []
+    count = found.get("simulated", 0)
+    notes = [f"Simulated: {count} linears are stored as 4-bit floats, for which this CPU has no arithmetic. They are "
+             "multiplied as dense matrices, so bytes and quality are real, and times say nothing of hardware that has "
+             "it."] if count else []  # fmt: skip
+    if not found["linears"]:
+        return notes
     parts = [f"{count} linears on {name}" for name, count in found["linears"].items()]
     parts += [f"{found['reference']} on the reference"] if found["reference"] else []
     held = f" Beside the codes, dense copies of {found['held'] / 1e6:.1f} MB are held in memory, for prompts."
-    return [f"Kernels: {', '.join(parts)}.{held if found['held'] else ''}"]
+    return [*notes, f"Kernels: {', '.join(parts)}.{held if found['held'] else ''}"]
 
 
 def _gain(found: dict[str, Any] | None) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -52,9 +53,10 @@ def measure(context: Context) -> dict[str, Any]:
     weights = {"before": recipe.model, "after": str(context.folder.artifact)}
     source = {"before": {"revision": recipe.revision, "dtype": recipe.dtype}, "after": {}}
     peaks = {when: peak_of(weights[when], samples, threads, **source[when]) for when in sides}
-    for when in sides:
+    for when, loaded in sides.items():
         memory = Reading("memory.peak", float(peaks[when]), "bytes", how="timed")
-        context.read(when, [memory, *(reading(name, values) for name, values in times[when].items())])
+        readings = [_said(reading(name, values), simulated(loaded)) for name, values in times[when].items()]
+        context.read(when, [memory, *readings])
     ratios = {name: of_repeats(times["before"][name], times["after"][name]) for name in times["before"]}
     rows = {name: {"value": one.value, "low": one.low, "high": one.high} for name, one in ratios.items()}
     return {"ratios": rows, "machine": facts().row(), "kernels": _kernels(sides["after"])}
@@ -64,9 +66,23 @@ def _kernels(loaded: Any) -> dict[str, Any]:
     """How many linears run on which kernel, and the bytes of dense copies that are held for it."""
     report = loaded.kernels
     if report is None:
-        return {"linears": {}, "reference": 0, "held": 0}
+        return {"linears": {}, "reference": 0, "held": 0, "simulated": 0}
     without = sum(name not in report.kernels for name in report.reasons)
-    return {"linears": dict(Counter(report.kernels.values())), "reference": without, "held": report.held}
+    return {"linears": dict(Counter(report.kernels.values())), "reference": without, "held": report.held,
+            "simulated": len(report.simulated)}  # fmt: skip
+
+
+def simulated(loaded: Any) -> set[str]:
+    """Of ``vision``, ``prefill`` and ``decode`` those in which a linear's arithmetic is simulated."""
+    if loaded.kernels is None:
+        return set()
+    towers = {loaded.anatomy.part_of(name) in ("vision", "projector") for name in loaded.kernels.simulated}
+    return ({"vision"} if True in towers else set()) | ({"prefill", "decode"} if False in towers else set())
+
+
+def _said(one: Reading, parts: set[str]) -> Reading:
+    """The reading of a latency, as simulated where its part is."""
+    return replace(one, how="simulated") if one.name.split(".")[1] in parts else one
 
 
 def _source(context: Context) -> Any:

@@ -1,7 +1,7 @@
 """Kernels of expressions, made of those of their leaves: a packed matrix with what is added to it or stands before it.
 
-Thin leaves (two thin factors, a diagonal) cost next to nothing beside a matrix and run as they are: their own forward
-is their kernel.
+Thin leaves (two thin factors, a diagonal, small blocks along one) cost next to nothing beside a matrix and run as they
+are: their own forward is their kernel.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from trimtab.core.blocks import Blocks
 from trimtab.core.factors import Diagonal, LowRank
 from trimtab.core.joins import Chain, Join, Sum
 from trimtab.core.linear import Kernel
 from trimtab.core.weight import Weight
 
-THIN: Mapping[type[Weight], str] = {LowRank: "low-rank", Diagonal: "diagonal"}
+THIN: Mapping[type[Weight], str] = {LowRank: "low-rank", Diagonal: "diagonal", Blocks: "blocks"}
 """Leaves that need no packing, by the name that reports give them."""
 
 Made = tuple[str, int, Kernel]

@@ -10,6 +10,8 @@ import torch
 from torch import nn
 
 from trimtab.core.build import build
+from trimtab.core.codebook import Codebook
+from trimtab.core.joins import leaves
 from trimtab.core.linear import Embedding, Kernel, Linear
 from trimtab.core.weight import Dense, Quantized, Weight
 from trimtab.runtime.compose import Made, compose, thick
@@ -24,17 +26,21 @@ KERNELS: Mapping[int, tuple[str, int, Callable[[Quantized, torch.dtype, bool], K
 """By bits: the kernel's name, up to how many rows it beats a dense product, and what makes one."""
 COPY = "dense copy"
 """The name of what runs where no kernel reads the stored form, in a model small enough for copies."""
+SIMULATED: Mapping[str, str] = {"e2m1": "simulated: this CPU has no arithmetic of 4-bit floats"}
+"""Levels for which other hardware has arithmetic of its own, and what is said of them here."""
 
 
 @dataclass(frozen=True)
 class LowerReport:
     """``kernels``: linear to kernel. ``reasons``: linear to why no kernel reads its stored form. ``kept``: linear to
-    why its codes were not released, where that was asked for. ``held``: bytes of dense copies beside the codes."""
+    why its codes were not released, where that was asked for. ``held``: bytes of dense copies beside the codes.
+    ``simulated``: linears in a format for which there is hardware, but not here: their times say nothing of it."""
 
     kernels: Mapping[str, str]
     reasons: Mapping[str, str]
     kept: Mapping[str, str]
     held: int = 0
+    simulated: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         rows = [f"{name}: {kernel}" for name, kernel in self.kernels.items()]
@@ -74,7 +80,8 @@ def lower(
     kept = {name: "an embedding reads the same codes" for name in _read(hosts, make.read, found) if release}
     if release:
         _drop([host for host in hosts if host.name in found and host.name not in kept])
-    return LowerReport(found, reasons, kept, make.held)
+    simulated = tuple(host.name for host in hosts if any(_simulated(leaf) for leaf in leaves(host.w)))
+    return LowerReport(found, reasons, kept, make.held, simulated)
 
 
 @dataclass(frozen=True)
@@ -90,6 +97,8 @@ class _Make:
     def unfit(self, w: Weight) -> str | None:
         """Why ``w`` has no kernel: of an expression, why one of its leaves has none."""
         for leaf in thick(w) or [w]:
+            if isinstance(leaf, Codebook):
+                return _simulated(leaf) or f"{leaf.levels} levels: kernels take grids of even steps"
             if not isinstance(leaf, Quantized):
                 return f"{type(leaf).__name__} weight: kernels take Quantized"
             if (why := unfit(leaf, self.capability)) is not None:
@@ -106,6 +115,10 @@ class _Make:
         assert isinstance(w, Quantized)
         name, rows, of = KERNELS[w.bits]
         return name, rows, of(w, self.dtype, release)
+
+
+def _simulated(w: Weight) -> str | None:
+    return SIMULATED.get(w.levels) if isinstance(w, Codebook) else None
 
 
 def _read(hosts: list[Linear], read: set[int], found: Mapping[str, str]) -> list[str]:
