@@ -33,7 +33,8 @@ class Fit(Protocol):
 
     ``check(width, rows)`` raises ValueError, with the nearest legal value, where the knobs do not fit a matrix of that
     shape (``rows`` is None where any number will do); it is asked for every target before any work begins. ``stored``
-    foretells the bits of a matrix of a 16-bit checkpoint afterwards, where it took ``before``.
+    foretells the bits of a matrix of a 16-bit checkpoint afterwards, where it took ``before``; the most that they may
+    be where the card is ``bounded``.
     """
 
     CARD: ClassVar[Card]
