@@ -171,7 +171,7 @@ def slow_quantease(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
 
 def slow_finequant(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
     """Ranges group by group; halved as the rule says, then rounded without a search."""
-    width, knobs = w.shape[1], {"symmetric": True, "alpha": 0.1} | knobs | {"clip": False}
+    width, knobs = w.shape[1], {"symmetric": True, "alpha": 0.12} | knobs | {"clip": False}
 
     def spread(size: int) -> float:
         found = []

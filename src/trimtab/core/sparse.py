@@ -74,7 +74,7 @@ class Masked(Weight):
     def of(cls, w: Float[Tensor, "out in"], mask: Bool[Tensor, "out in"]) -> Masked:
         """The entries of ``w`` where ``mask`` is True, in the form that takes fewer bytes."""
         values, ends = w[mask], mask.sum(1).cumsum(0)
-        if _by_mask(*w.shape, values.numel()):
+        if _by_mask(len(w), w.shape[1], values.numel()):
             return cls(values, pack(mask.to(torch.uint8), 1))
         columns = mask.nonzero()[:, 1].to(column_dtype(w.shape[1]))
         return cls(values, None, columns, torch.cat([ends.new_zeros(1), ends]).int(), w.shape[1])
@@ -175,5 +175,7 @@ def _(w: Masked, index: Integer[Tensor, "*b"]) -> Float[Tensor, "*b in"]:
         counts = w.pointer.diff()[flat]
         at = torch.arange(int(counts.sum()), device=flat.device)
         at = at + (first - counts.cumsum(0) + counts).repeat_interleave(counts)
-        found[torch.arange(len(flat), device=flat.device).repeat_interleave(counts), w.columns[at].long()] = w.values[at]
+        found[torch.arange(len(flat), device=flat.device).repeat_interleave(counts), w.columns[at].long()] = w.values[
+            at
+        ]
     return found.view(*index.shape, -1)

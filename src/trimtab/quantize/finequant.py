@@ -70,7 +70,7 @@ class FineQuant:
 
     bits: int = 4
     group_size: int = 64
-    alpha: float = 0.1
+    alpha: float = 0.12
     symmetric: bool = True
 
     CARD: ClassVar[Card] = Card(
@@ -95,7 +95,7 @@ class FineQuant:
             raise ValueError(f"group_size: got {self.group_size}; accepted: 1 or more, the least group (nearest: 1), "
                              "or -1 for whole rows")  # fmt: skip
         if not 0 <= self.alpha < 1:
-            raise ValueError(f"alpha: got {self.alpha}; accepted: 0 to below 1, a share of the range (0.1 is usual)")
+            raise ValueError(f"alpha: got {self.alpha}; accepted: 0 to below 1, a share of the range (0.12 is usual)")
 
     def stored(self, rows: int, width: int, before: int) -> int:
         """Bits of a matrix of that shape at most, with groups as small as they may become; weights decide."""

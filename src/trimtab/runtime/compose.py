@@ -23,7 +23,6 @@ THIN: Mapping[type[Weight], str] = {LowRank: "low-rank", Diagonal: "diagonal"}
 """Leaves that need no packing, by the name that reports give them."""
 
 
-
 def thin(w: Weight) -> str | None:
     """The name that reports give ``w`` where it needs no packing, else None: most of a mask's matrix may be stored."""
     return "sparse" if isinstance(w, Masked) and w.mask is None else THIN.get(type(w))
