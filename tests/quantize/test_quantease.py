@@ -236,7 +236,7 @@ def test_knobs_and_statistics_that_cannot_be_used_are_refused() -> None:
     bad = gram_of(inputs(100, 16))
     bad.total[3, 3] = torch.nan
     for start in ("gptq", "rtn"):
-        with pytest.raises(Anomaly, match="layer: .*calibration data"):
+        with pytest.raises(Anomaly, match=r"layer: .*calibration data"):
             QuantEase(4, 16, start=start)(Dense(w), Site("layer", lambda: w, bad))
 
 

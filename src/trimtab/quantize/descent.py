@@ -18,7 +18,7 @@ BLOCK = 128
 
 
 class Grid:
-    """Codes on a fixed grid: ``codes`` (n, rows) as floats, ``scale`` and ``zero`` (groups, rows); ``values`` follow."""
+    """Codes on a fixed grid: ``codes`` (n, rows) as floats, ``scale``, ``zero`` (groups, rows); ``values`` follow."""
 
     def __init__(self, codes: Tensor, scale: Tensor, zero: Tensor, bits: int, dtype: torch.dtype) -> None:
         self.codes, self.scale, self.zero, self.bits, self.dtype = codes, scale, zero, bits, dtype
@@ -59,7 +59,7 @@ def sweep(d: Float[Tensor, "n rows"], grid: Grid, h: Float[Tensor, "n n"], live:
 
 
 class Few(NamedTuple):
-    """Entries of S: ``at`` their places in the matrix row by row, ascending, ``values`` in the dtype they are stored in."""
+    """Entries of S: ``at`` their places in the matrix row by row, ascending, ``values`` in the dtype that is stored."""
 
     at: Tensor
     values: Tensor
