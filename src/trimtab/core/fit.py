@@ -19,13 +19,15 @@ class Site:
     """Where a method works: the linear's name, its original matrix, what was seen at its input, its stage's linears.
 
     ``source`` reads the matrix of the source checkpoint when called, for methods whose card ``wants_source``; others
-    get the matrix as it is. ``gram`` is None where the method needs no data.
+    get the matrix as it is. ``gram`` is None where the method needs no data. What the method found out and the report
+    should say of this layer goes into ``notes``: ``damp_percent``, the damping that was used.
     """
 
     name: str
     source: Callable[[], Float[Tensor, "out in"]]
     gram: Gram | None = None
     group: tuple[str, ...] = field(default=())
+    notes: dict[str, float] = field(default_factory=dict)
 
 
 class Fit(Protocol):

@@ -60,6 +60,8 @@ def audited(audit: dict[str, Any]) -> tuple[str, ...]:
         if shown is not None and task is not None else ""
     )  # fmt: skip
     count = f"{audit['samples']:,} samples." if audit.get("samples") else ""
+    if (audit.get("asked") or 0) > (audit.get("found") or 0):
+        count = f"{audit['found']:,} samples, all that there are of the {audit['asked']:,} that were asked for."
     lacks = [f"{lack}." for lack in audit.get("shortfalls") or ()]
     return tuple(part for part in (said, shares, count, *(str(lack) for lack in lacks[:6])) if part)
 

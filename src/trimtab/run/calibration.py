@@ -102,7 +102,9 @@ def audit(context: Context, made: Sequence[Batch]) -> dict[str, Any]:
         like = audits.count(anatomy, [sample_batch(context, TASK_SAMPLES, context.recipe.task.split)])
         layers = audits.expected(anatomy, counts, names)
         found = audits.audit(counts, like, layers, context.recipe.calibrate.allow)
-    return asdict(found) | {"hashes": _hashes(context)}
+    asked = context.recipe.calibrate.num_samples if names else None
+    there = sum(len(batch["input_ids"]) for batch in made) if names else None
+    return asdict(found) | {"hashes": _hashes(context), "asked": asked, "found": there}
 
 
 def needing(context: Context) -> list[str]:

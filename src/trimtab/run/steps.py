@@ -51,7 +51,7 @@ def fit(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tup
 
     targets = step.targets if step.targets is not None else ("all-linear",)
     walk(context.loaded.anatomy, batches, method, targets, ignore=step.ignore, on_layer=ended, done=done,
-         allow_unseen=context.recipe.calibrate.allow == "text_only",
+         unseen=context.recipe.calibrate.unreached,
          source=Originals(context.recipe) if method.CARD.wants_source else None)  # fmt: skip
     touched = {row["name"] for row in rows}
     changed = {path: host for path, host in hosts(context).items() if path in touched}
@@ -60,7 +60,8 @@ def fit(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tup
 
 def _row(report: LayerReport, label: str) -> dict[str, Any]:
     return {"name": report.name, "part": report.part, "step": label, "error": report.error,
-            "bits_per_weight": report.bits, "seen": dict(report.seen)}  # fmt: skip
+            "bits_per_weight": report.bits, "seen": dict(report.seen), "damp": report.damp,
+            "unreached": report.unreached}  # fmt: skip
 
 
 def join(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tuple[Rows, list[Invariant]]:

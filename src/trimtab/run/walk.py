@@ -22,7 +22,7 @@ from trimtab.core.stats import Gram
 from trimtab.core.weight import Weight
 from trimtab.run import gather
 from trimtab.run.batches import Batch, joined
-from trimtab.run.settle import Bench, LayerReport
+from trimtab.run.settle import Bench, LayerReport, Unseen
 from trimtab.run.targets import select
 
 __all__ = ["MAX_TOKENS", "LayerReport", "walk"]
@@ -44,7 +44,7 @@ def walk(
     on_layer: OnLayer = lambda index, reports, hosts: None,
     done: Done = lambda index: None,
     max_tokens: int = MAX_TOKENS,
-    allow_unseen: bool = False,
+    unseen: Unseen = "refuse",
     source: Callable[[str], Tensor] | None = None,
 ) -> list[LayerReport]:
     """Fit every target in place and say how well; the reports of this call's units, in order.
@@ -52,10 +52,10 @@ def walk(
     ``on_layer(index, reports, changed hosts)`` follows every unit. Where ``done(index)`` gives weights by host name
     they are put in place, nothing is fitted, and its reports are empty. Batches are joined up to ``max_tokens``; where
     one is not enough, blocks are replayed per batch. A tied weight is named once, by the host that comes first.
-    ``allow_unseen``, ``source``: see ``Bench``. A method that needs no data runs no block. Raises BadInput before any
-    work where targets or knobs do not fit, Refused for a linear that no sample reaches.
+    ``unseen``, ``source``: see ``Bench``. A method that needs no data runs no block. Raises BadInput before any
+    work where targets, knobs or weights cannot be used, Refused for a linear that no sample reaches.
     """
-    bench = Bench(anatomy, fit, allow_unseen, source)
+    bench = Bench(anatomy, fit, unseen, source)
     plan = units(anatomy, bench, select(anatomy, targets, ignore))
     bench.check([name for names in plan for name in names])
     sets = joined(batches, max_tokens) if bench.fed else []
@@ -107,7 +107,7 @@ def _unit(
 
     behind = gather.run(block, streams, [stage for stage in stages if stage], settle)
     seen = {report.name for report in reports}
-    reports += [bench.unseen(name) for name in names if name not in seen]
+    reports += [bench.unreached(name) for name in names if name not in seen]
     return reports, behind
 
 
