@@ -20,7 +20,7 @@ from torch import Tensor
 from trimtab.core.card import Card
 from trimtab.core.factors import Diagonal
 from trimtab.core.fit import Site
-from trimtab.core.hessian import seen
+from trimtab.core.hessian import live, seen
 from trimtab.core.joins import Chain
 from trimtab.core.pack import pack
 from trimtab.core.threads import each
@@ -37,10 +37,14 @@ NUMBERS = 2**18
 
 
 def scales(size: Float[Tensor, " n"], exponent: float) -> Float[Tensor, " n"]:
-    """s = m^a, over the geometric mean of its largest and its smallest; m is taken against its largest."""
-    largest = size.max().clamp(min=torch.finfo(torch.float32).tiny)
-    grown = (size / largest).pow(exponent).clamp(min=LEAST)
-    return grown / (grown.max() * grown.min()).sqrt()
+    """s = m^a, over the geometric mean of its largest and its smallest; m is taken against its largest.
+
+    1 where m is 0: an input that calibration never used tells nothing, and its weights would be lost."""
+    used = size > 0
+    if not used.any():
+        return torch.ones_like(size)
+    grown = (size / size.max()).pow(exponent).clamp(min=LEAST)
+    return torch.where(used, grown / (grown[used].max() * grown[used].min()).sqrt(), 1.0)
 
 
 class Rounded(NamedTuple):
@@ -91,7 +95,8 @@ def clipped(
     wide: Float[Tensor, "n rows"], back: Float[Tensor, " n"], h: Float[Tensor, "n n"], knobs: AWQ, dtype: torch.dtype
 ) -> tuple[Rounded, Float[Tensor, " rows"]]:
     """W^T with its inputs scaled by 1 / ``back``, rounded; ranges clipped in the rows that lose less so; each loss."""
-    found = [nearest(wide / back[:, None], h.diagonal() * back**2, knobs, clip, dtype)
+    counts = torch.where(live(h), h.diagonal(), 1.0)  # of inputs that were always 0 the mean of the others
+    found = [nearest(wide / back[:, None], counts * back**2, knobs, clip, dtype)
              for clip in ((False, True) if knobs.clip else (False,))]  # fmt: skip
     losses = [lost(wide - made.values(dtype) * back[:, None], h) for made in found]
     better = losses[-1] < losses[0]
@@ -125,7 +130,8 @@ class AWQ:
         "before, so that every linear can be scaled, each with an exponent of its own where the authors give one to "
         "linears that share an input; the loss is the linear's own, by its Gram matrix, not its block's; a range is "
         "clipped by each group's squared error weighted by the diagonal of H, the queries' and keys' too, and only in "
-        "rows whose output gains; where rounding to nearest with the same knobs loses less, it stays.",
+        "rows whose output gains; inputs that were always 0 are not scaled, and count as others do when a range is "
+        "clipped; where rounding to nearest with the same knobs loses less, it stays.",
     )
 
     def check(self, width: int, rows: int | None = None) -> None:

@@ -14,8 +14,9 @@ def broken_weights(w: Weight) -> str | None:
     channels = wrong.nonzero()[:, 0]
     if not len(channels):
         return None
-    return (f"{len(channels)} of {len(wrong)} output channels hold {int(wrong.sum())} weights that are NaN or "
-            f"infinite (the first: channel {int(channels[0])}); repair the checkpoint, or put the layer under ignore")  # fmt: skip
+    count, first = int(wrong.sum()), int(channels[0])
+    return (f"{len(channels)} of {len(wrong)} output channels hold {count} weights that are NaN or infinite (first: "
+            f"channel {first}); repair the checkpoint, or put the layer under ignore")  # fmt: skip
 
 
 def broken_inputs(gram: Gram) -> str | None:
