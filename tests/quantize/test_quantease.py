@@ -196,6 +196,19 @@ def test_outliers_are_as_many_as_was_said_beside_a_grid(out: int, outliers: floa
     assert lost(w, found, x).sum() < lost(w, QuantEase(3, 16)(Dense(w), site(w, x)), x).sum()
 
 
+def test_outliers_of_every_part_stand_in_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PART", 8)
+    w, x = torch.randn(20, 64), inputs(300, 64)
+    where = torch.arange(20), torch.randint(0, 64, (20,))
+    w[where] = 40.0
+    found = QuantEase(3, 16, outliers=1 / 64)(Dense(w), site(w, x))
+    assert isinstance(found, Sum)
+    _, few = found
+    assert isinstance(few, Masked)
+    assert [t.tolist() for t in few.places()] == [t.tolist() for t in where]
+    assert (few.values - 40).abs().max() < 3
+
+
 def test_outliers_stretch_no_grid() -> None:
     """One weight of 50 in a row of ones and minus ones: the grid beside it is that of the ones."""
     w = torch.ones(4, 64)

@@ -103,7 +103,8 @@ def test_the_best_runs_to_an_artifact_and_so_do_outliers_beside_its_grid(model_f
     assert result.data["artifact"]["gate"]["passed"]
     last = result.data["steps"][-1]["invariants"]
     assert [(row["name"], row["step"], row["holds"]) for row in last] == [
-        ("on_grid", "step 1 gptq", True), ("on_grid", "step 2 quantease", True), ("tokens_kept", "step 3 divprune", True),
+        ("on_grid", "step 1 gptq", True), ("on_grid", "step 2 quantease", True),
+        ("tokens_kept", "step 3 divprune", True),
     ]  # fmt: skip
     anatomy = read(result.artifact, lowered=False).anatomy
     hosts = dict(anatomy.linears()) | dict(anatomy.embeddings())
@@ -118,4 +119,4 @@ def test_the_best_runs_to_an_artifact_and_so_do_outliers_beside_its_grid(model_f
         assert row["bits_per_weight"] == bits(w) / (w.shape[0] * w.shape[1])
     weights = result.reading("after", "bytes.weights")
     assert weights is not None
-    assert plan(recipe).bytes <= weights < 1.02 * plan(recipe).bytes
+    assert plan(recipe).bytes <= weights < 1.04 * plan(recipe).bytes, "and the file's list of tensors"

@@ -23,7 +23,7 @@ PROSE = (".txt", ".md")
 
 
 def write(model: str, data: Path | None, out: Path, level: str = tiers.DEFAULT) -> tuple[Path, list[str]]:
-    """Write a recipe for ``model`` and ``data`` (None: a built-in data set) to ``out``, with the steps of tier ``level``.
+    """Write a recipe for ``model`` and ``data`` (None: a built-in data set) to ``out``, with the steps of a tier.
     Returns its path and the reasons for what was guessed.
 
     Raises BadInput where the model or the data cannot be read, they do not go together, or ``out`` exists.
