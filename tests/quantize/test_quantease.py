@@ -88,7 +88,7 @@ def test_where_it_ends_no_single_code_can_gain() -> None:
         for code in range(4):
             other = grid.codes.clone()
             other[column] = code
-            values = Grid(other, grid.scale, grid.zero, 2, torch.float32).values.T.double()
+            values = Grid.of(other, grid.scale, grid.zero, 2, torch.float32).values.T.double()
             d = w.double() - values
             assert ((d @ h * d).sum(1) >= lost(w, q, x) * (1 - 1e-5)).all()
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from trimtab.core.pack import pack, unpack
 from trimtab.core.weight import ROWS, Weight, dtype_of, name_of, rows, wide
 
-FEW = 16
+FEW = 8
 """Rows of input up to which the stored entries are multiplied one by one; more are multiplied by the dense matrix."""
 
 
@@ -175,7 +175,6 @@ def _(w: Masked, index: Integer[Tensor, "*b"]) -> Float[Tensor, "*b in"]:
         counts = w.pointer.diff()[flat]
         at = torch.arange(int(counts.sum()), device=flat.device)
         at = at + (first - counts.cumsum(0) + counts).repeat_interleave(counts)
-        found[torch.arange(len(flat), device=flat.device).repeat_interleave(counts), w.columns[at].long()] = w.values[
-            at
-        ]
+        row = torch.arange(len(flat), device=flat.device).repeat_interleave(counts)
+        found[row, w.columns[at].long()] = w.values[at]
     return found.view(*index.shape, -1)

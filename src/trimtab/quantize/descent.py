@@ -5,6 +5,7 @@ Every function leaves what it minimizes no larger than it was, but for the round
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -17,13 +18,31 @@ BLOCK = 128
 """Columns between two products with the whole of H: within a block only the block's own moves are made up for."""
 
 
+@dataclass(frozen=True)
 class Grid:
-    """Codes on a fixed grid: ``codes`` (n, rows) as floats, ``scale``, ``zero`` (groups, rows); ``values`` follow."""
+    """Codes on a fixed grid and what they stand for: ``codes`` (n, rows) as floats and ``values`` (n, rows) are written
+    to, ``scale`` and ``zero`` (groups, rows) stay. ``values`` are rounded to ``dtype`` as the stored weight's are."""
 
-    def __init__(self, codes: Tensor, scale: Tensor, zero: Tensor, bits: int, dtype: torch.dtype) -> None:
-        self.codes, self.scale, self.zero, self.bits, self.dtype = codes, scale, zero, bits, dtype
+    codes: Tensor
+    values: Tensor
+    scale: Tensor
+    zero: Tensor
+    bits: int
+    dtype: torch.dtype
+
+    @classmethod
+    def of(
+        cls,
+        codes: Float[Tensor, "n rows"],
+        scale: Float[Tensor, "groups rows"],
+        zero: Float[Tensor, "groups rows"],
+        bits: int,
+        dtype: torch.dtype,
+    ) -> Grid:
+        """From the codes."""
         grouped = codes.unflatten(0, (len(scale), -1))
-        self.values = decode(grouped, scale[:, None], zero[:, None], dtype).flatten(0, 1)
+        values = decode(grouped, scale[:, None], zero[:, None], dtype).flatten(0, 1)
+        return cls(codes, values, scale, zero, bits, dtype)
 
     def nearest(self, column: int, target: Float[Tensor, " rows"]) -> Float[Tensor, " rows"]:
         """Put a column at the points nearest to ``target``, where these are nearer than it is; by how much it moved."""

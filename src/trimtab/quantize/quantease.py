@@ -152,7 +152,7 @@ def grid_of(w: Quantized, index: Integer[Tensor, " rows"]) -> Grid:
     """The codes of some rows, and their grid."""
     scale = w.scale[index].float().T
     zero = torch.full_like(scale, 2 ** (w.bits - 1)) if w.zero is None else w.zero[index].float().T
-    return Grid(unpack(w.codes[index], w.bits).float().T.contiguous(), scale, zero, w.bits, w.dtype)
+    return Grid.of(unpack(w.codes[index], w.bits).float().T.contiguous(), scale, zero, w.bits, w.dtype)
 
 
 def gathered(kept: Sequence[Few], shape: tuple[int, int]) -> Masked:
