@@ -18,7 +18,7 @@ from trimtab.core.factors import Diagonal, LowRank
 from trimtab.core.joins import Chain, Hadamard, Join, Sum, leaves
 from trimtab.core.pack import BITS, pack, period, unpack
 from trimtab.core.scales import Scales
-from trimtab.core.sparse import Masked
+from trimtab.core.sparse import FEW, Masked, masked_bits
 from trimtab.core.weight import Dense, Quantized, Weight, bits, check_grid, rows, times
 
 OUT, IN, GROUP = 6, 48, 24
@@ -51,6 +51,15 @@ def codebook(form: str, dtype: torch.dtype) -> Codebook:
 
 
 FORMS = ("plain", "double", "mxfp4", "nvfp4")
+
+
+def sparse(dtype: torch.dtype, kept: int = 3) -> Masked:
+    """A few entries, some rows without any."""
+    where = torch.zeros(OUT * IN, dtype=torch.bool)
+    where[torch.randperm(OUT * IN)[:kept]] = True
+    return Masked.of(torch.randn(OUT, IN).to(dtype), where.view(OUT, IN))
+
+
 CASES: dict[str, Callable[[], Weight]] = {
     "dense-float32": lambda: Dense(torch.randn(OUT, IN)),
     **{f"blocks-{size}": (lambda size=size: Blocks(IN, size)) for size in (1, 2, 16)},
@@ -58,7 +67,7 @@ CASES: dict[str, Callable[[], Weight]] = {
         f"masked-{share}-{str(dtype)[6:]}": (
             lambda share=share, dtype=dtype: Masked.of(torch.randn(OUT, IN).to(dtype), torch.rand(OUT, IN) < share)
         )
-        for share in (0.0, 0.4, 1.0)
+        for share in (0.0, 0.02, 0.4, 1.0)
         for dtype in (torch.float32, torch.bfloat16)
     },
     **{
@@ -70,6 +79,7 @@ CASES: dict[str, Callable[[], Weight]] = {
             **{f"codebook-{form}": (lambda dtype, form=form: codebook(form, dtype)) for form in FORMS},
             "chain-rotated": lambda dtype: Chain([codebook("mxfp4", dtype), Blocks(IN, 16)]),
             "sum": lambda dtype: Sum([quantized(4, False, dtype), thin(dtype), Dense(torch.randn(OUT, IN).to(dtype))]),
+            "outliers": lambda dtype: Sum([quantized(3, False, dtype), sparse(dtype)]),
             "hadamard": lambda dtype: Hadamard(
                 [Masked.of(torch.ones(OUT, IN).to(dtype), torch.rand(OUT, IN) < 0.5), thin(dtype)]
             ),
@@ -253,6 +263,58 @@ def test_pack_and_unpack_are_inverse(width: int, high: int, count: int, seed: in
     assert torch.equal(unpack(packed, width), codes)
     stream = "".join(f"{byte:08b}"[::-1] for byte in packed[0].tolist())
     assert [int(stream[i * width : (i + 1) * width][::-1], 2) for i in range(codes.shape[1])] == codes[0].tolist()
+
+
+@pytest.mark.parametrize("kept", [0, 3, 11, 100, 288])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_sparse_entries_are_stored_in_the_form_that_takes_fewer_bytes(kept: int, dtype: torch.dtype) -> None:
+    w = sparse(dtype, kept)
+    other = Masked(w.values, pack(w.kept().byte(), 1))
+    if w.mask is not None:
+        row, column = w.places()
+        ends = torch.bincount(row, minlength=OUT).cumsum(0)
+        other = Masked(w.values, None, column.short(), torch.cat([torch.zeros(1), ends]).int(), IN)
+    assert (w.mask is None) == (kept <= 3)
+    assert bits(w) == masked_bits(OUT, IN, kept, 8 * dtype.itemsize) <= bits(other)
+    assert same_bits(w.dense(), other.dense())
+    assert torch.equal(w.kept(), other.kept())
+    assert w.smaller() is w
+    assert other.smaller().spec() == w.spec()
+    for name, tensor in w.state_dict().items():
+        assert same_bits(other.smaller().state_dict()[name], tensor), name
+    twice = w.like(2 * w.values)
+    assert same_bits(twice.dense(), 2 * w.dense())
+    assert twice.spec() == w.spec()
+
+
+@pytest.mark.parametrize("count", [0, 1, FEW, FEW + 1, 40])
+def test_few_and_many_rows_of_sparse_entries_agree(count: int) -> None:
+    w, x = sparse(torch.float32), torch.randn(count, IN)
+    torch.testing.assert_close(w(x), x @ w.dense().T)
+
+
+def test_a_mask_goes_on_being_written_and_read_as_version_one() -> None:
+    """What older versions wrote is read, and they read masks that are written now."""
+    w = Masked.of(torch.randn(OUT, IN), torch.rand(OUT, IN) < 0.5)
+    assert w.spec() == {"kind": "masked", "version": 1, "shape": [OUT, IN], "dtype": "float32",
+                        "kept": w.values.numel()}  # fmt: skip
+    assert set(w.state_dict()) == {"values", "mask"}
+    assert sparse(torch.float32).spec()["version"] == 2
+    assert set(sparse(torch.float32).state_dict()) == {"values", "columns", "pointer"}
+    with pytest.raises(ValueError, match="version 3"):
+        build(w.spec() | {"version": 3})
+
+
+def test_columns_beyond_two_bytes_take_four() -> None:
+    where = torch.zeros(2, 40_000, dtype=torch.bool)
+    where[1, [5, 39_999]] = True
+    w = Masked.of(torch.randn(2, 40_000), where)
+    assert w.columns is not None
+    assert (w.columns.dtype, w.columns.tolist()) == (torch.int32, [5, 39_999])
+    assert build(w.spec()).state_dict()["columns"].dtype == torch.int32
+    wide = Masked.of(torch.randn(2, 32_768), where[:, :32_768])
+    assert wide.columns is not None
+    assert wide.columns.dtype == torch.int16
 
 
 def test_gradients_of_dense_match_finite_differences() -> None:

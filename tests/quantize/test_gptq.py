@@ -56,7 +56,8 @@ def test_two_columns_by_hand() -> None:
 
 def test_the_root_is_that_of_the_inverse() -> None:
     h = gram_of(inputs(100, 24)).read()
-    u = inverse_root(h, 0.5)
+    u, damp = inverse_root(h, 0.5)
+    assert damp == 0.5
     assert torch.equal(u, u.triu())
     assert (u.diagonal() > 0).all()
     expected = torch.linalg.inv(h.double() + 0.5 * torch.eye(24))
@@ -139,6 +140,9 @@ def test_damping_grows_until_it_factorizes(caplog: pytest.LogCaptureFixture) -> 
     with caplog.at_level(logging.WARNING):
         q = fitted(w, x, bits=4, group_size=16, damp_percent=0.0)
     assert "damp_percent raised to 0.0001" in caplog.text
+    where = Site("layer", lambda: w, gram_of(x))
+    GPTQ(4, 16, damp_percent=0.0)(Dense(w), where)
+    assert where.notes["damp_percent"] >= 1e-4, "said, not only logged"
     assert q.dense().isfinite().all()
     assert lost(w, q, x) < lost(w, RTN(4, 16)(Dense(w), Site("", lambda: w)), x)  # type: ignore[arg-type]
 

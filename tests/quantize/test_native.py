@@ -35,7 +35,7 @@ def layer(n: int, rows: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor
     """W^T, H and its inverse root."""
     x = torch.randn(3 * n, n) @ (torch.randn(n, n) / n**0.5 + 0.3 * torch.eye(n))
     h = conditioned(x.T @ x)
-    return (0.02 * torch.randn(n, rows)).to(dtype).float(), h, inverse_root(h, 0.01)
+    return (0.02 * torch.randn(n, rows)).to(dtype).float(), h, inverse_root(h, 0.01)[0]
 
 
 def values(found: Swept, dtype: torch.dtype) -> Tensor:

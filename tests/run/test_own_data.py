@@ -58,13 +58,27 @@ def test_init_then_run(tmp_path: Path, model_folder: Path) -> None:
     assert again.returncode == 2, "a recipe that is there is not overwritten"
 
     settings = [one for one in SMALL if not one.startswith(("also", "calibrate"))]
-    sets = [part for one in settings for part in ("--set", one)]
+    sets = [part for one in (*settings, "calibrate.num_samples=200") for part in ("--set", one)]
     done = trimtab("run", "recipe.yaml", "--out", "run", "--json", *sets, cwd=tmp_path)
     result = json.loads(done.stdout.splitlines()[-1])
     assert done.returncode == result["exit_status"], done.stderr
     assert result["artifact"]["gate"]["passed"]
     assert result["artifact"]["gate"]["samples"] == 16
+    fewer(result, (tmp_path / "run" / "report.md").read_text())
     private(tmp_path / "run", data, str(model_folder.parent))
+
+
+def fewer(result: dict, report: str) -> None:
+    """Calibration found fewer samples than it was told to take: said in the journal, in the notes and in the report."""
+    found = result["audit"]["found"]
+    assert 0 < found < 48
+    assert result["audit"]["asked"] == 200
+    wanted = f"calibrate.num_samples asked for 200 samples; the data have {found}, and all were used."
+    assert wanted in result["notes"]
+    assert wanted in report
+    assert f"{found} samples, all that there are of the 200 that were asked for." in report
+    assert "H was damped by 0.01 of its mean diagonal on" in report
+    assert {row["damp"] for row in result["layers"] if row["part"] != "embedding"} == {0.01}
 
 
 def private(run: Path, data: Path, *more: str) -> None:

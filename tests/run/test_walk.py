@@ -296,7 +296,7 @@ def test_vision_that_no_sample_reaches_is_refused_unless_allowed() -> None:
     with pytest.raises(Refused, match=r"vision_tower.*text_only"):
         walk(anatomy, blind, GPTQ(4, 8), ["vision"])
     anatomy, _ = made("llava")
-    reports = {r.name: r for r in walk(anatomy, blind, GPTQ(4, 8), ["vision", "language"], allow_unseen=True)}
+    reports = {r.name: r for r in walk(anatomy, blind, GPTQ(4, 8), ["vision", "language"], unseen="round")}
     assert set(reports["model.vision_tower.encoder.layers.0.mlp.fc1"].seen.values()) == {0}
     assert reports["model.language_model.layers.0.mlp.down_proj"].seen["text"] == 48
     mixed = [batches[0], *blind]

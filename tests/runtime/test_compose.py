@@ -41,6 +41,10 @@ def thin(dtype: torch.dtype) -> LowRank:
     return LowRank(torch.randn(OUT, 4).to(dtype), torch.randn(4, WIDTH).to(dtype) * 0.1)
 
 
+def few(dtype: torch.dtype) -> Masked:
+    return Masked.of(torch.randn(OUT, WIDTH).to(dtype), torch.rand(OUT, WIDTH) < 0.01)
+
+
 def diagonal(dtype: torch.dtype) -> Diagonal:
     return Diagonal((torch.rand(WIDTH) + 0.5).to(dtype))
 
@@ -53,6 +57,7 @@ INT4: dict[str, Make] = {
     "int4pack x diagonal + low-rank": lambda dtype: Sum(
         [Chain([quantized(4, 128, True, dtype), diagonal(dtype)]), thin(dtype)]
     ),
+    "int4pack + sparse": lambda dtype: Sum([quantized(4, 64, False, dtype), few(dtype)]),
     "int4pack + low-rank + low-rank": lambda dtype: Sum(
         [Sum([quantized(4, 32, False, dtype), thin(dtype)]), thin(dtype)]
     ),

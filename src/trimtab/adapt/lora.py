@@ -98,7 +98,7 @@ class LoRA:
 def attached(w: Weight, low: LowRank) -> Sum:
     """``w`` and beside it ``low``, kept to the mask of a ``w`` that is pruned."""
     if isinstance(w, Masked):
-        ones = Masked(torch.ones_like(w.values, dtype=low.dtype), w.mask)
+        ones = w.like(torch.ones_like(w.values, dtype=low.dtype))
         return Sum([w, Hadamard([ones, low])])
     return Sum([*w, low] if isinstance(w, Sum) else [w, low])
 

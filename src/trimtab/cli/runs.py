@@ -8,7 +8,7 @@ import typer
 
 from trimtab.cli.app import full, note, say
 from trimtab.cli.progress import shown
-from trimtab.core.errors import Infeasible
+from trimtab.core.errors import BadInput, Infeasible
 
 OUT = typer.Option(None, "--out", help="The run's folder (default: runs/<recipe>-<time>).")
 SET = typer.Option([], "--set", help="Override a recipe key: --set calibrate.num_samples=64 (repeatable).")
@@ -68,15 +68,23 @@ def _finish(result: object, as_json: bool, with_samples: bool) -> None:
 
 
 def init(
-    data: Path = typer.Option(..., "--data", help="A CSV, JSONL or Parquet file, or a folder of pictures."),
-    model: str = typer.Option("builtin:easyvqa-llava", "--model", help="builtin:NAME, hub id, folder or .gguf file."),
+    named: str = typer.Argument(None, metavar="[MODEL]", help="builtin:NAME, hub id, folder or .gguf file."),
+    data: Path = typer.Option(
+        None, "--data", help="A CSV, JSONL or Parquet file, or a folder of pictures; without it a built-in data set."
+    ),
+    model: str = typer.Option(None, "--model", help="The same as MODEL (default: builtin:easyvqa-llava)."),
+    tier: str = typer.Option(
+        "balanced", "--tier", help="fast (8 bits, no calibration), balanced (GPTQ, 4 bits) or best (QuantEase, 4 bits)."
+    ),
     out: Path = typer.Option(Path("recipe.yaml"), "--out", help="Where to write the recipe."),
     as_json: bool = JSON,
 ) -> None:
-    """Look at your data and write a recipe for it."""
+    """Look at a model and your data and write a recipe for them."""
     from trimtab.run.init import write
 
-    path, reasons = write(model, data, out)
+    if named and model and named != model:
+        raise BadInput(f"--model: got {model!r} beside {named!r}; name one model")
+    path, reasons = write(named or model or "builtin:easyvqa-llava", data, out, tier)
     for reason in reasons:
         note(reason)
     note(f"Wrote {path}. Read it, then: trimtab run {path}")

@@ -33,7 +33,7 @@ def build(spec: Mapping[str, Any]) -> Weight:
     Raises ValueError on a kind or version that this Trimtab does not know.
     """
     kind = KINDS.get(str(spec.get("kind")))
-    if kind is None or spec.get("version") != kind.VERSION:
+    if kind is None or spec.get("version") not in (kind.VERSION, *kind.OLDER):
         known = ", ".join(f"{name!r} {node.VERSION}" for name, node in KINDS.items())
         raise ValueError(f"weight spec: got kind {spec.get('kind')!r} version {spec.get('version')!r}; known: {known}")
     return kind.empty(spec)

@@ -21,6 +21,7 @@ class Card:
 
     ``saves``: the axis on which INEFFECTIVE is judged. ``baseline``: what it must beat at equal
     bytes, ``guarantee`` how surely: ``always`` on each seed, ``usual`` on the mean of 20 seeds and on 18 of them.
+    ``bounded``: ``stored`` foretells the most that a matrix may take, since its values decide.
     ``establishes``, ``preserves``, ``consumes``: names of invariants (see ``trimtab.run.invariants``). ``departures``:
     where we differ from the paper, in words.
     """
@@ -39,5 +40,6 @@ class Card:
     establishes: tuple[str, ...] = ()
     preserves: tuple[str, ...] = ()
     consumes: tuple[str, ...] = ()
+    bounded: bool = False
     runs_on: tuple[str, ...] = ("cpu",)
     departures: str = ""

@@ -21,7 +21,8 @@ class Site:
 
     ``source`` reads the matrix of the source checkpoint when called, for methods whose card ``wants_source``; others
     get the matrix as it is. ``gram`` is None where the method needs no data, and holds a sample of rows for those whose
-    card ``wants_rows``; ``sensitivity`` is there for methods that need gradients.
+    card ``wants_rows``; ``sensitivity`` is there for methods that need gradients. What the method found out and the
+    report should say of this layer goes into ``notes``: ``damp_percent``, the damping that was used.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Site:
     gram: Gram | None = None
     group: tuple[str, ...] = field(default=())
     sensitivity: Sensitivity | None = None
+    notes: dict[str, float] = field(default_factory=dict)
 
 
 class Fit(Protocol):
@@ -36,7 +38,8 @@ class Fit(Protocol):
 
     ``check(width, rows)`` raises ValueError, with the nearest legal value, where the knobs do not fit a matrix of that
     shape (``rows`` is None where any number will do); it is asked for every target before any work begins. ``stored``
-    foretells the bits of a matrix of a 16-bit checkpoint afterwards, where it took ``before``.
+    foretells the bits of a matrix of a 16-bit checkpoint afterwards, where it took ``before``; the most that they may
+    be where the card is ``bounded``.
     """
 
     CARD: ClassVar[Card]

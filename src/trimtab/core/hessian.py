@@ -34,8 +34,8 @@ def conditioned(h: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
     return made
 
 
-def inverse_root(h: Float[Tensor, "n n"], damp: float) -> Float[Tensor, "n n"]:
-    """U, upper triangular, with (H + damp I)^-1 = U^T U: one Cholesky and one triangular inverse.
+def inverse_root(h: Float[Tensor, "n n"], damp: float) -> tuple[Float[Tensor, "n n"], float]:
+    """U, upper triangular, with (H + damp I)^-1 = U^T U, by one Cholesky and one triangular inverse; and damp.
 
     With J the reversal, J H J = L L^T makes J L J an upper root R of H = R R^T, and U = R^-1 = J L^-1 J. Where H is not
     positive definite in float32, damp grows tenfold, up to the mean of the diagonal; then ValueError.
@@ -45,7 +45,7 @@ def inverse_root(h: Float[Tensor, "n n"], damp: float) -> Float[Tensor, "n n"]:
         lower, failed = torch.linalg.cholesky_ex((h + damp * eye).flip(0, 1))
         if not failed:
             inverse: Tensor = torch.linalg.solve_triangular(lower, eye, upper=False)
-            return inverse.flip(0, 1)
+            return inverse.flip(0, 1), damp
         damp = max(10 * damp, 1e-4)
         log.warning("Cholesky failed; damp_percent raised to %g", damp)
     raise ValueError("the second moment of the input is not positive definite, whatever the damping")
@@ -61,16 +61,19 @@ def seen(site: Site, method: str) -> Float[Tensor, "n n"]:
 
 def rooted(site: Site, method: str, damp: float) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n n"]]:
     """``conditioned`` H of a site, for ``method``, and its ``inverse_root``: once for the linears that share an input.
-    Raises as ``seen`` does, and Anomaly where H cannot be factorized."""
+    How much was damped goes into the site's notes. Raises as ``seen`` does, and Anomaly where H cannot be factorized.
+    """
     moment, key = _moment(site, method), f"root {damp}"
     assert site.gram is not None
     done = site.gram.derived
     try:
         if key not in done:
             done["conditioned"] = conditioned(moment)
-            done[key] = inverse_root(done["conditioned"], damp)
+            done[key], used = inverse_root(done["conditioned"], damp)
+            done[f"{key}: used"] = torch.tensor(used, dtype=torch.float64)
     except ValueError as error:
         raise _blamed(site, error) from error
+    site.notes["damp_percent"] = float(done[f"{key}: used"])
     return done["conditioned"], done[key]
 
 

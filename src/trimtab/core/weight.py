@@ -23,9 +23,11 @@ ROWS = 4096
 
 
 class Weight(nn.Module, ABC):
-    """A map from ``in`` to ``out`` numbers: ``forward(x) == x @ dense().T``. ``VERSION`` of the form that is stored."""
+    """A map from ``in`` to ``out`` numbers: ``forward(x) == x @ dense().T``. ``VERSION`` of the form that is stored;
+    ``OLDER`` versions are read, too."""
 
     VERSION: ClassVar[int] = 1
+    OLDER: ClassVar[tuple[int, ...]] = ()
 
     @classmethod
     @abstractmethod

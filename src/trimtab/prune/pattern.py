@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from trimtab.core.sparse import masked_bits
+
 PATTERN = re.compile(r"([1-9]\d*):([1-9]\d*)")
 
 
@@ -54,5 +56,5 @@ def kept(score: Float[Tensor, "rows in"], keep: float, pattern: str | None) -> B
 
 
 def stored(rows: int, width: int, keep: float) -> int:
-    """Bits of a matrix of which so much stays: 16 for each entry that does, 1 for each place."""
-    return rows * (width + 16 * most(keep, width))
+    """Bits of a matrix of which so much stays: 16 for each entry that does, and where it is."""
+    return masked_bits(rows, width, rows * most(keep, width))

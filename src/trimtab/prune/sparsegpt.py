@@ -117,4 +117,5 @@ class SparseGPT:
             return wide.T[mask].to(w.dtype), pack(mask.byte(), 1)
 
         parts = torch.split(torch.arange(w.shape[0]), CHUNK)
-        return Masked(*map(torch.cat, zip(*each(part, parts), strict=True)))
+        values, mask = map(torch.cat, zip(*each(part, parts), strict=True))
+        return Masked(values, mask).smaller()

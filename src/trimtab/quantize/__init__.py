@@ -8,18 +8,22 @@ from trimtab.core.room import fetch
 
 if TYPE_CHECKING:
     from trimtab.quantize.awq import AWQ
+    from trimtab.quantize.finequant import FineQuant
     from trimtab.quantize.fp4 import FP4
     from trimtab.quantize.gptq import GPTQ
     from trimtab.quantize.mbq import MBQ
     from trimtab.quantize.mr_gptq import MRGPTQ
     from trimtab.quantize.nf4 import NF4
+    from trimtab.quantize.quantease import QuantEase
     from trimtab.quantize.rtn import RTN
 
-__all__ = ["AWQ", "FP4", "GPTQ", "MBQ", "METHODS", "MRGPTQ", "NF4", "RTN"]
+__all__ = ["AWQ", "FP4", "GPTQ", "MBQ", "METHODS", "MRGPTQ", "NF4", "RTN", "FineQuant", "QuantEase"]
 
 METHODS = {
     "rtn": "trimtab.quantize.rtn:RTN",
+    "finequant": "trimtab.quantize.finequant:FineQuant",
     "gptq": "trimtab.quantize.gptq:GPTQ",
+    "quantease": "trimtab.quantize.quantease:QuantEase",
     "awq": "trimtab.quantize.awq:AWQ",
     "mbq": "trimtab.quantize.mbq:MBQ",
     "nf4": "trimtab.quantize.nf4:NF4",

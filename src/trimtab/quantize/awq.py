@@ -13,12 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from trimtab.core.card import Card
 from trimtab.core.fit import Site
-from trimtab.core.hessian import seen
+from trimtab.core.hessian import live, seen
 from trimtab.core.weight import Weight
 from trimtab.quantize.grid import check, stored
 from trimtab.quantize.rtn import RTN
@@ -56,7 +57,8 @@ class AWQ:
         "before, so that every linear can be scaled, each with an exponent of its own where the authors give one to "
         "linears that share an input; the loss is the linear's own, by its Gram matrix, not its block's; a range is "
         "clipped by each group's squared error weighted by the diagonal of H, the queries' and keys' too, and only in "
-        "rows whose output gains; where rounding to nearest with the same knobs loses less, it stays.",
+        "rows whose output gains; inputs that were always 0 are not scaled, and count as others do when a range is "
+        "clipped; where rounding to nearest with the same knobs loses less, it stays.",
     )
 
     def check(self, width: int, rows: int | None = None) -> None:
@@ -76,5 +78,5 @@ class AWQ:
         self.check(w.shape[1])
         h = seen(site, "awq")
         assert site.gram is not None
-        given = Input(site.gram.mean_abs(), h.diagonal(), lambda d: lost(d, h))
+        given = Input(site.gram.mean_abs(), torch.where(live(h), h.diagonal(), 1.0), lambda d: lost(d, h))
         return fitted(w, self.without_data()(w, site), given, self)

@@ -112,5 +112,6 @@ class MBQ:
         if not x.isfinite().all():
             raise Anomaly(f"{site.name}: an input is not finite. Look at the calibration data of this layer")
         cost = share * self.weights(site)[kinds]
-        given = Input(share @ x.abs(), cost @ x.square(), lambda d: lost(d, x, cost))
+        square = cost @ x.square()
+        given = Input(share @ x.abs(), torch.where(square > 0, square, square.mean()), lambda d: lost(d, x, cost))
         return fitted(w, self.without_data()(w, site), given, self)

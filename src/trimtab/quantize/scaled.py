@@ -52,7 +52,7 @@ class Knobs(Protocol):
 @dataclass(frozen=True)
 class Input:
     """What is known of a layer's input: ``size`` m, ``counts`` what an error of each input costs, squared (the diagonal
-    of its second moment), and the ``loss``."""
+    of its second moment; 1 of those that were always 0), and the ``loss``."""
 
     size: Float[Tensor, " n"]
     counts: Float[Tensor, " n"]
@@ -60,10 +60,14 @@ class Input:
 
 
 def scales(size: Float[Tensor, " n"], exponent: float) -> Float[Tensor, " n"]:
-    """s = m^a, over the geometric mean of its largest and its smallest; m is taken against its largest."""
-    largest = size.max().clamp(min=torch.finfo(torch.float32).tiny)
-    grown = (size / largest).pow(exponent).clamp(min=LEAST)
-    return grown / (grown.max() * grown.min()).sqrt()
+    """s = m^a, over the geometric mean of its largest and its smallest; m is taken against its largest.
+
+    1 where m is 0: an input that calibration never used tells nothing, and its weights would be lost."""
+    used = size > 0
+    if not used.any():
+        return torch.ones_like(size)
+    grown = (size / size.max()).pow(exponent).clamp(min=LEAST)
+    return torch.where(used, grown / (grown[used].max() * grown[used].min()).sqrt(), 1.0)
 
 
 class Rounded(NamedTuple):

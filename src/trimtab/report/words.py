@@ -68,6 +68,8 @@ def audited(audit: dict[str, Any]) -> tuple[str, ...]:
     )  # fmt: skip
     count = f"{audit['samples']:,} samples." if audit.get("samples") else ""
     weighed = WEIGHED.get(str(audit.get("weigh")), "")
+    if (audit.get("asked") or 0) > (audit.get("found") or 0):
+        count = f"{audit['found']:,} samples, all that there are of the {audit['asked']:,} that were asked for."
     lacks = [f"{lack}." for lack in audit.get("shortfalls") or ()]
     return tuple(part for part in (said, shares, count, weighed, *(str(lack) for lack in lacks[:6])) if part)
 

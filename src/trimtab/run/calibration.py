@@ -104,7 +104,10 @@ def audit(context: Context, made: Sequence[Batch]) -> dict[str, Any]:
         layers = audits.expected(anatomy, counts, names)
         found = audits.audit(counts, like, layers, context.recipe.calibrate.allow)
     how = context.recipe.calibrate
-    return asdict(found) | {"hashes": _hashes(context), "weigh": how.weigh, "ablation": how.ablation}
+    asked = how.num_samples if names else None
+    there = sum(len(batch["input_ids"]) for batch in made) if names else None
+    said = {"asked": asked, "found": there, "weigh": how.weigh, "ablation": how.ablation}
+    return asdict(found) | {"hashes": _hashes(context)} | said
 
 
 def needing(context: Context) -> list[str]:

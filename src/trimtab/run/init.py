@@ -10,51 +10,68 @@ from trimtab.anatomy.base import Part
 from trimtab.core.errors import BadInput
 from trimtab.core.files import write_atomic
 from trimtab.data import text as texts
+from trimtab.data.builtin import BUILTIN
 from trimtab.data.inspect import inspect
 from trimtab.data.tables import PICTURES
 from trimtab.data.task import Task
 from trimtab.data.tasks import samples
 from trimtab.load.blank import blank
+from trimtab.run import tiers
 from trimtab.run.recipe import Recipe
 
-GROUPS = (64, 32, 128, 16)  # inputs that share a scale, the best first
 PROSE = (".txt", ".md")
 
 
-def write(model: str, data: Path, out: Path) -> tuple[Path, list[str]]:
-    """Write a recipe for ``model`` and ``data`` to ``out``. Returns its path and the reasons for what was guessed.
+def write(model: str, data: Path | None, out: Path, level: str = tiers.DEFAULT) -> tuple[Path, list[str]]:
+    """Write a recipe for ``model`` and ``data`` (None: a built-in data set) to ``out``, with the steps of a tier.
+    Returns its path and the reasons for what was guessed.
 
     Raises BadInput where the model or the data cannot be read, they do not go together, or ``out`` exists.
     """
+    chosen = tiers.tier(level)
     if out.exists():
         raise BadInput(f"--out: {out} exists; name another file")
-    made = steps(blank(model))
-    task, reasons = guessed(data)
+    anatomy = blank(model)
+    made, sees = steps(anatomy, level), _sees(anatomy)
+    task, reasons = _builtin(sees) if data is None else guessed(data)
     value, more = _text(task) if task.type == "text" else _questions(task)
-    if task.type != "text" and len(made) == 1:
+    value["budget"]["weights"] = {"max": chosen.weights}
+    if task.type != "text" and not sees:
         raise BadInput(f"--data: these are pictures or questions, and {model} takes no pictures; accepted: a text file")
     plain = task.model_dump(exclude_defaults=True) | {"type": task.type}
     recipe = Recipe.parse({"model": model, "task": plain, **value, "steps": made})
-    group = made[0]["gptq"]["group_size"]
-    why = "it divides" if group > 0 else "a whole row: no usual group divides"
-    reasons += [more, f"group_size: {group} ({why} every row of the model)"]
-    write_atomic(out, "# Written by trimtab init; every key is explained in docs/runs.md\n" + recipe.dump())
+    said = f"tier {level}: {chosen.reason}"
+    size = next(iter(made[0].values()))["group_size"]
+    why = "a whole row: no usual group divides" if size < 0 else "the least group" if level == "fast" else "it divides"
+    reasons += [more, said, f"group_size: {size} ({why}{'' if level == 'fast' else ' every row of the model'})"]
+    head = f"# Written by trimtab init; every key is explained in docs/runs.md\n# {said}\n"
+    write_atomic(out, head + recipe.dump())
     return out, reasons
 
 
-def steps(anatomy: Anatomy) -> list[dict[str, Any]]:
-    """4 bits for all parts that the model has, by the first of ``GROUPS`` that divides every row (a whole row where
-    none does); and half of the image tokens, where there are any. Raises BadInput for a model that does not generate.
+def steps(anatomy: Anatomy, level: str = tiers.DEFAULT) -> list[dict[str, Any]]:
+    """The steps of tier ``level`` for all parts that the model has; and half of the image tokens, where there are any.
+    Raises BadInput for a model that does not generate.
     """
     kind = anatomy.model.config.model_type
     if not anatomy.decodes:
         raise BadInput(f"--model: {kind!r} does not generate text in the loop; a run measures answers")
     hosts = dict(anatomy.embeddings()) | dict(anatomy.linears())
     parts = {anatomy.part_of(name) for name in hosts}
-    size = next((group for group in GROUPS if all(host.w.shape[1] % group == 0 for host in hosts.values())), -1)
-    targets = [part for part in get_args(Part) if part in parts]
-    found: list[dict[str, Any]] = [{"gptq": {"bits": 4, "group_size": size, "targets": targets}}]
-    return [*found, {"divprune": {"keep": 0.5}}] if "projector" in parts else found
+    targets, widths = [part for part in get_args(Part) if part in parts], [host.w.shape[1] for host in hosts.values()]
+    found = tiers.tier(level).steps(targets, widths)
+    return [*found, {"divprune": {"keep": 0.5}}] if _sees(anatomy) else found
+
+
+def _sees(anatomy: Anatomy) -> bool:
+    return any(anatomy.part_of(name) == "projector" for name, _ in anatomy.linears())
+
+
+def _builtin(sees: bool) -> tuple[Task, list[str]]:
+    """A built-in data set that the model can be measured on."""
+    name = "easyvqa" if sees else "text"
+    task = Task.parse({"type": BUILTIN[name].type, "dataset": name})
+    return task, [f"dataset: {name}, built in ({BUILTIN[name].title}); --data measures on your own"]
 
 
 def _prose(data: Path) -> bool:

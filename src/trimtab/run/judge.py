@@ -6,10 +6,11 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from trimtab import methods
 from trimtab.core.errors import Anomaly
 from trimtab.core.files import write_atomic
 from trimtab.evaluate.ratio import Ratio, more_repeats
-from trimtab.run import sensitivity, steps
+from trimtab.run import said, sensitivity, steps
 from trimtab.run.amounts import Amount
 from trimtab.run.context import Context
 from trimtab.run.deliver import REFUSED
@@ -48,6 +49,7 @@ def judge(context: Context) -> dict[str, Any]:
                      f"in {REFUSED}; nothing was timed.")  # fmt: skip
     notes += _kernels(context.journal.ended["timing"]["result"].get("kernels"))
     notes = ineffective + notes + [f"invariant {row['name']} of {row['step']}: {row['detail']}" for row in broken]
+    notes += said.unreached(_layers(context)) + said.samples(context.journal.ended["audit"]["result"])
     if context.journal.ended["before"]["result"]["reused"]:
         notes.append("Answers before were taken from an earlier run with the same model, data, versions and threads; "
                      "evaluate.reuse: false asks again.")  # fmt: skip
@@ -155,12 +157,21 @@ def _ineffective(context: Context, budget: dict[str, Amount], axes: list[Axis]) 
     return found, notes
 
 
+def _layers(context: Context) -> list[dict[str, Any]]:
+    """What was said of every layer of every step, in order."""
+    ended = context.journal.ended
+    return [row for index, step in enumerate(context.recipe.steps, 1)
+            for row in ended[steps.key(index, step)]["result"]["layers"]]  # fmt: skip
+
+
 def _steps(context: Context) -> list[dict[str, Any]]:
     rows = []
     for index, step in enumerate(context.recipe.steps, 1):
         key = steps.key(index, step)
         ended = context.journal.ended[key]
-        note = _gain(context.journal.ended[f"{key} figures"]["result"].get("gain"))
+        gain = _gain(context.journal.ended[f"{key} figures"]["result"].get("gain"))
+        asked = getattr(methods.make(step.method, step.knobs), "damp_percent", None)
+        note = " ".join(part for part in (gain, said.damping(ended["result"]["layers"], asked)) if part)
         rows.append({"index": index, "method": step.method, "knobs": step.model_dump()[step.method], "note": note,
                      "seconds": ended["result"]["seconds"], "invariants": ended["result"]["invariants"]})  # fmt: skip
     return rows
@@ -195,11 +206,9 @@ def _gain(found: dict[str, Any] | None) -> str:
 def result(context: Context, name: str) -> dict[str, Any]:
     """Everything the report shows beside the readings."""
     ended: Callable[[str], Any] = lambda key: context.journal.ended[key]["result"]  # noqa: E731
-    layers = [row for index, step in enumerate(context.recipe.steps, 1)
-              for row in ended(steps.key(index, step))["layers"]]  # fmt: skip
     return {
         "format": 1, "name": name, **ended("verdict"),
-        "steps": _steps(context), "audit": ended("audit"), "layers": layers, "flips": ended("after")["flips"],
+        "steps": _steps(context), "audit": ended("audit"), "layers": _layers(context), "flips": ended("after")["flips"],
         "robust": ended("after")["robust"],
         "machine": ended("begin")["conditions"] | ended("timing")["machine"], "model": ended("before")["model"],
         "artifact": ended("seal") | ({} if ended("gate")["passed"] else {"path": REFUSED}) | {"gate": ended("gate")},

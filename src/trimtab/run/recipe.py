@@ -46,8 +46,10 @@ class Strict(BaseModel):
 class Calibrate(Strict):
     """What calibration sees. ``dataset`` and ``split`` default to the task's own, training side.
 
-    ``weigh``: what image tokens count beside text in the decoder (see ``trimtab.run.arms``). ``audit: ablation`` fits
-    the steps once for each way to weigh, and accepts none.
+    ``unseen``: what becomes of a linear that no sample reached (an expert that was never chosen): an error that names
+    it, ``dense`` (left as it is) or ``round`` (the method's data-free form). ``allow: text_only`` rounds them unless it
+    is set. ``weigh``: what image tokens count beside text in the decoder (see ``trimtab.run.arms``). ``audit:
+    ablation`` fits the steps once for each way to weigh, and accepts none.
     """
 
     dataset: str | None = None
@@ -56,6 +58,7 @@ class Calibrate(Strict):
     max_seq_length: int = Field(default=512, ge=8)
     seed: int = 0
     allow: Literal["text_only"] | None = None
+    unseen: Literal["refuse", "dense", "round"] = "refuse"
     batch_size: int = Field(default=32, ge=1)
     weigh: Weigh = "pooled"
     audit: Literal["check", "ablation"] = "check"
@@ -63,6 +66,11 @@ class Calibrate(Strict):
     @property
     def ablation(self) -> bool:
         return self.audit == "ablation"
+
+    @property
+    def unreached(self) -> Literal["refuse", "dense", "round"]:
+        """What becomes of linears that no sample reached."""
+        return "round" if self.unseen == "refuse" and self.allow == "text_only" else self.unseen
 
 
 class Step(Strict):

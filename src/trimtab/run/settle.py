@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Protocol, cast
+from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from trimtab.anatomy import Anatomy
-from trimtab.core.errors import BadInput, Refused
+from trimtab.core.errors import Anomaly, BadInput, Refused
 from trimtab.core.fit import Fit, Site
 from trimtab.core.linear import Host, Linear
 from trimtab.core.sensitivity import Sensitivity
 from trimtab.core.stats import KINDS, Gram
 from trimtab.core.weight import Dense, Weight, bits, rows
+from trimtab.run.finite import broken_inputs, broken_weights
+
+Unseen = Literal["refuse", "dense", "round"]
+"""What becomes of a linear that no calibration sample reached: an error, left as it is, or the data-free form."""
 
 
 @dataclass(frozen=True)
 class LayerReport:
     """``error``: ||(W - W') X||_F / ||W X||_F over calibration, without data ||W - W'||_F / ||W||_F; W is the matrix
     before the step, or the original one where the method wants that. ``bits``: stored for each weight. ``seen``: rows
-    at the input by kind (all 0 without data)."""
+    at the input by kind (all 0 without data). ``damp``: what was added to the diagonal of H as a share of its mean,
+    None where no H was factorized. ``unreached``: what became of a layer that no sample reached, empty for others."""
 
     name: str
     part: str
     error: float
     bits: float
     seen: Mapping[str, int]
+    damp: float | None = None
+    unreached: str = ""
 
 
 class DataFree(Protocol):
@@ -42,13 +49,13 @@ class DataFree(Protocol):
 class Bench:
     """Where ``fit`` works on the hosts of ``anatomy``.
 
-    ``allow_unseen``: linears that no sample reached get the data-free form instead of a refusal. ``source`` reads an
-    original matrix by name; None takes the matrix as it is. ``sensitivity``: for methods that need gradients.
+    ``unseen``: what becomes of linears that no sample reached. ``source`` reads an original matrix by name; None takes
+    the matrix as it is. ``sensitivity``: for methods that need gradients.
     """
 
     anatomy: Anatomy
     fit: Fit
-    allow_unseen: bool = False
+    unseen: Unseen = "refuse"
     source: Callable[[str], Tensor] | None = None
     sensitivity: Sensitivity | None = None
 
@@ -67,7 +74,8 @@ class Bench:
         return self.fit.CARD.needs != "nothing"
 
     def check(self, names: Sequence[str]) -> None:
-        """Raises BadInput where the knobs do not fit a target, or the method needs what a walk does not give."""
+        """Raises BadInput where the knobs do not fit a target, a target holds weights that are no numbers, or the
+        method needs what a walk does not give."""
         if self.fit.CARD.needs == "gradients" and self.sensitivity is None:
             raise BadInput(f"{self.fit.CARD.name}: needs gradients, and a walk over the blocks gathers inputs only; "
                            "accepted: a sensitivity that was measured before (trimtab.run.sensitivity)")  # fmt: skip
@@ -77,13 +85,18 @@ class Bench:
                 self.fit.check(*reversed(self.hosts[name].w.shape))
             except ValueError as error:
                 wrong.append(f"{name}: {error}")
+        wrong = wrong or [f"{n}: {why}" for n in names if (why := broken_weights(self.hosts[n].w)) is not None]
         if wrong:
             raise BadInput("\n".join(wrong[:8]) + (f"\n... and {len(wrong) - 8} more" if len(wrong) > 8 else ""))
 
     def settle(self, name: str, gram: Gram | None, group: tuple[str, ...] = ()) -> LayerReport:
-        """Fit a matrix and put it in place. With no ``gram``, or an empty one, see ``without``."""
+        """Fit a matrix and put it in place. With no ``gram``, or an empty one, see ``without`` and ``unreached``.
+
+        Raises Anomaly, naming the layer, where its inputs were no numbers."""
         if gram is None or not gram.rows:
-            return self.without(name) if gram is None else self.unseen(name)
+            return self.without(name) if gram is None else self.unreached(name)
+        if (why := broken_inputs(gram)) is not None:
+            raise Anomaly(f"{name}: {why}")
         seen = dict(zip(KINDS, gram.seen.tolist(), strict=True))
         return self._fitted(name, self.fit, gram, group, seen)
 
@@ -96,24 +109,32 @@ class Bench:
             fit = cast(DataFree, fit).without_data()
         return self._fitted(name, fit, None, (), dict.fromkeys(KINDS, 0))
 
-    def unseen(self, name: str) -> LayerReport:
-        """A linear that no sample reached. Raises Refused unless that was allowed."""
-        if not self.allow_unseen:
+    def unreached(self, name: str) -> LayerReport:
+        """A linear that no sample reached (an expert that was never chosen). Raises Refused unless that was allowed."""
+        if self.unseen == "refuse":
             raise Refused(
-                f"{name}: no calibration sample reached it (samples without pictures?). Calibrate on samples like the "
-                "task's, or set calibrate.allow: text_only"
+                f"{name}: no calibration sample reached it (an expert that was never chosen, samples without "
+                "pictures?). Calibrate on more samples like the task's, or set calibrate.unseen: dense (left as it is) "
+                "or round (without data); calibrate.allow: text_only rounds what pictures pass through"
             )
-        return self.without(name)
+        if self.unseen == "round":
+            return replace(self.without(name), unreached="rounded without data")
+        w = self.hosts[name].w
+        stored = bits(w) / (w.shape[0] * w.shape[1])
+        kinds = dict.fromkeys(KINDS, 0)
+        return LayerReport(name, self.anatomy.part_of(name), 0.0, stored, kinds, unreached="left as it was")
 
     def _fitted(
         self, name: str, fit: Fit, gram: Gram | None, group: tuple[str, ...], seen: Mapping[str, int]
     ) -> LayerReport:
         old, read = self.hosts[name].w, self.source
         aim = old if read is None else Dense(read(name).detach())
-        new = fit(old, Site(name, aim.dense, gram, group, sensitivity=self.sensitivity))
+        site = Site(name, aim.dense, gram, group, self.sensitivity)
+        new = fit(old, site)
         self.put(name, new)
         error = relative_error(aim, new, None if gram is None else gram.read())
-        return LayerReport(name, self.anatomy.part_of(name), error, bits(new) / (new.shape[0] * new.shape[1]), seen)
+        stored, damp = bits(new) / (new.shape[0] * new.shape[1]), site.notes.get("damp_percent")
+        return LayerReport(name, self.anatomy.part_of(name), error, stored, seen, damp)
 
     def put(self, name: str, w: Weight) -> None:
         """``w`` as the weight of host ``name`` and of those tied to it; kernels of the old weight go."""

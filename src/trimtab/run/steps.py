@@ -58,7 +58,7 @@ def fit(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tup
     targets = step.targets if step.targets is not None else ("all-linear",)
     source = Originals(context.recipe) if method.CARD.wants_source else None
     walk(anatomy, batches, method, targets, ignore=step.ignore, on_layer=ended, done=done, source=source,
-         allow_unseen=given.allow == "text_only", sensitivity=known,
+         unseen=given.unreached, sensitivity=known,
          make=maker(anatomy, method, context.arm or given.weigh, known))  # fmt: skip
     touched = {row["name"] for row in rows}
     changed = {path: host for path, host in hosts(context).items() if path in touched}
@@ -67,7 +67,8 @@ def fit(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tup
 
 def _row(report: LayerReport, label: str) -> dict[str, Any]:
     return {"name": report.name, "part": report.part, "step": label, "error": report.error,
-            "bits_per_weight": report.bits, "seen": dict(report.seen)}  # fmt: skip
+            "bits_per_weight": report.bits, "seen": dict(report.seen), "damp": report.damp,
+            "unreached": report.unreached}  # fmt: skip
 
 
 def join(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tuple[Rows, list[Invariant]]:

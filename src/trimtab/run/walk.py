@@ -23,7 +23,7 @@ from trimtab.core.stats import Gram
 from trimtab.core.weight import Weight
 from trimtab.run import gather
 from trimtab.run.batches import Batch, joined
-from trimtab.run.settle import Bench, LayerReport
+from trimtab.run.settle import Bench, LayerReport, Unseen
 from trimtab.run.targets import select
 
 __all__ = ["MAX_TOKENS", "LayerReport", "walk"]
@@ -49,7 +49,7 @@ def walk(
     done: Done = lambda index: None,
     max_tokens: int = MAX_TOKENS,
     held: int = HELD,
-    allow_unseen: bool = False,
+    unseen: Unseen = "refuse",
     source: Callable[[str], Tensor] | None = None,
     sensitivity: Sensitivity | None = None,
     make: gather.Make = gather.plain,
@@ -59,11 +59,11 @@ def walk(
     ``on_layer(index, reports, changed hosts)`` follows every unit. Where ``done(index)`` gives weights by host name
     they are put in place, nothing is fitted, and its reports are empty. Batches are joined up to ``max_tokens``; where
     all have more than ``held``, blocks are replayed per stage. A tied weight is named once, by its first host.
-    ``allow_unseen``, ``source``, ``sensitivity``: see ``Bench``. ``make``: the empty Gram of a linear. A method that
-    needs no data runs no block. Raises BadInput before any work where targets or knobs do not fit, Refused for a linear
-    that no sample reaches.
+    ``unseen``, ``source``, ``sensitivity``: see ``Bench``. ``make``: the empty Gram of a linear. A method that needs no
+    data runs no block. Raises BadInput before any work where targets, knobs or weights cannot be used, Refused for a
+    linear that no sample reaches.
     """
-    bench = Bench(anatomy, fit, allow_unseen, source, sensitivity)
+    bench = Bench(anatomy, fit, unseen, source, sensitivity)
     plan = units(anatomy, bench, select(anatomy, targets, ignore))
     bench.check([name for names in plan for name in names])
     sets = joined(batches, max_tokens) if bench.fed else []
@@ -124,7 +124,7 @@ def _unit(
 
         behind = gather.run(block, streams, [stage for stage in stages if stage], settle, *how)
     seen = {report.name for report in reports}
-    reports += [bench.unseen(name) for name in names if name not in seen]
+    reports += [bench.unreached(name) for name in names if name not in seen]
     return reports, behind
 
 

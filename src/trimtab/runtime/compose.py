@@ -1,7 +1,7 @@
 """Kernels of expressions, made of those of their leaves: a packed matrix with what is added to it or stands before it.
 
-Thin leaves (two thin factors, a diagonal, small blocks along one) cost next to nothing beside a matrix and run as they
-are: their own forward is their kernel.
+Thin leaves (two thin factors, a diagonal, small blocks along one, a few entries) cost little beside a matrix and run as
+they are: their own forward is their kernel.
 """
 
 from __future__ import annotations
@@ -17,10 +17,17 @@ from trimtab.core.blocks import Blocks
 from trimtab.core.factors import Diagonal, LowRank
 from trimtab.core.joins import Chain, Join, Sum
 from trimtab.core.linear import Kernel
+from trimtab.core.sparse import Masked
 from trimtab.core.weight import Weight
 
 THIN: Mapping[type[Weight], str] = {LowRank: "low-rank", Diagonal: "diagonal", Blocks: "blocks"}
 """Leaves that need no packing, by the name that reports give them."""
+
+
+def thin(w: Weight) -> str | None:
+    """The name that reports give ``w`` where it needs no packing, else None: most of a mask's matrix may be stored."""
+    return "sparse" if isinstance(w, Masked) and w.mask is None else THIN.get(type(w))
+
 
 Made = tuple[str, int, Kernel]
 """A kernel's name, up to how many rows it beats a dense product, and itself."""
@@ -64,7 +71,7 @@ def thick(w: Weight) -> list[Weight]:
     """The nodes of ``w`` that need a kernel of their own: all leaves but thin ones, and joins not in ``JOINED``."""
     if isinstance(w, Join) and type(w) in JOINED:
         return [leaf for part in w for leaf in thick(part)]
-    return [] if type(w) in THIN else [w]
+    return [] if thin(w) else [w]
 
 
 def compose(w: Weight, pack: Callable[[Weight], Made]) -> Made:
@@ -73,4 +80,5 @@ def compose(w: Weight, pack: Callable[[Weight], Made]) -> Made:
         names, rows, parts = zip(*(compose(part, pack) for part in w), strict=True)
         sign, join = JOINED[type(w)]
         return sign.join(names), min(rows), join(parts)
-    return (THIN[type(w)], sys.maxsize, w) if type(w) in THIN else pack(w)
+    name = thin(w)
+    return pack(w) if name is None else (name, sys.maxsize, w)

@@ -1,0 +1,52 @@
+"""What a run says of its layers and of calibration in words: damping, layers that nothing reached, missing samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Row = Mapping[str, Any]
+SHOWN = 6
+"""Layers that are named; the rest are counted."""
+
+
+def damping(rows: Sequence[Row], asked: float | None) -> str:
+    """How much was added to the diagonal of H, as a share of its mean: ``asked`` where that sufficed, more where H was
+    singular. ``rows`` are those of a step's layers; empty where none was damped."""
+    damped = [row for row in rows if row.get("damp") is not None]
+    if not damped or asked is None:
+        return ""
+    raised = [row for row in damped if row["damp"] > asked]
+    plain = f"H was damped by {asked:g} of its mean diagonal on {_layers(len(damped) - len(raised))}"
+    if not raised:
+        return f"{plain}."
+    named = _named([f"{row['name']} {row['damp']:g}" for row in raised])
+    return (f"{plain}, and by more on {_layers(len(raised))} whose H was singular (calibration shows inputs there that "
+            f"depend on one another): {named}.")  # fmt: skip
+
+
+def unreached(rows: Sequence[Row]) -> list[str]:
+    """For each thing that became of layers which no calibration sample reached: how many, and which."""
+    groups: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("unreached"):
+            groups.setdefault(f"{row['step']}, {row['unreached']}", []).append(row["name"])
+    return [f"No calibration sample reached {_layers(len(names))} ({became}): {_named(names)}."
+            for became, names in groups.items()]  # fmt: skip
+
+
+def samples(audit: Row) -> list[str]:
+    """That calibration found fewer samples than were asked for, where it did."""
+    asked, found = audit.get("asked"), audit.get("found")
+    if asked is None or found is None or found >= asked:
+        return []
+    return [f"calibrate.num_samples asked for {asked} samples; the data have {found}, and all were used."]
+
+
+def _layers(count: int) -> str:
+    return f"{count} layer" if count == 1 else f"{count} layers"
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f", and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
