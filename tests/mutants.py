@@ -29,6 +29,10 @@ DIVPRUNE = "tests/tokens/test_divprune.py"
 FASTV = "tests/tokens/test_fastv.py"
 GPTQ = "tests/quantize/test_gptq.py"
 AWQ = "tests/quantize/test_awq.py"
+W8A8 = "tests/quantize/test_w8a8.py"
+SMOOTH = "tests/quantize/test_smoothquant.py"
+INT8 = "tests/runtime/test_int8.py"
+ROUNDED = "tests/load/test_rounded_inputs.py"
 SPARSEGPT = "tests/prune/test_sparsegpt.py"
 EORA = "tests/factorize/test_eora.py"
 FIT = "tests/laws/test_fit.py"
@@ -165,6 +169,40 @@ MUTANTS = (
            "w[b:].addmm_(u[a:b, b:].T, errors, alpha=0)", (FIT,)),
     Mutant("quantize/gptq.py", "forget the pivot", "decode(code, scale, zero, dtype)) / u[i, i]",
            "decode(code, scale, zero, dtype))", (FIT,)),
+    Mutant("core/acts.py", "forget the token's scale", "sums.float().mul_(t).mul_", "sums.float().mul_", (INT8,)),
+    Mutant("core/acts.py", "one scale for all tokens", "x.abs().amax(-1, keepdim=True)",
+           "x.abs().amax().expand(len(x), 1)", (INT8,)),
+    Mutant("core/acts.py", "codes beyond the grid", ".clamp_(-TOP, TOP)", "", (INT8,)),
+    Mutant("core/acts.py", "round what is not yet scaled", "flat = factor(flat)", "flat = flat + 0 * factor(flat)",
+           (SMOOTH,)),
+    Mutant("core/acts.py", "let a gradient of nothing through", "raise TypeError(f\"{ctx.name}: rounds",
+           "return None, None, None\n        raise TypeError(f\"{ctx.name}: rounds", (INT8,)),
+    Mutant("core/linear.py", "show the tap a rounded input", "if self.tap is not None:\n            self.tap(self, x)",
+           "if self.tap is not None:\n            self.tap(self, x if self.acts is None else x.round())", (INT8,)),
+    Mutant("core/stats.py", "the largest input of the last batch", "torch.maximum(self.largest, size.amax(0))",
+           "size.amax(0)", (SMOOTH,)),
+    Mutant("core/stats.py", "the largest input of the first part", "torch.maximum(self.largest, other.largest)",
+           "self.largest", (SMOOTH,)),
+    Mutant("runtime/int8.py", "trust every CPU's product", "return None if exact() else", "return None if True else",
+           (INT8,)),
+    Mutant("runtime/int8.py", "forget the factors", "before(self.factors, x)", "before((), x)", (INT8,)),
+    Mutant("runtime/lower.py", "hosts share a kernel though one rounds its input", "return id(host.w), host.acts",
+           "return id(host.w), None", (INT8,)),
+    Mutant("quantize/w8a8.py", "a grid that is not centred", "symmetric=True", "symmetric=False", (FIT,)),
+    Mutant("quantize/w8a8.py", "sums of any length", "if width > LONGEST:", "if width > 2 * LONGEST:", (W8A8,)),
+    Mutant("quantize/smoothquant.py", "move the range the other way", "alpha * inputs", "-alpha * inputs", (SMOOTH,)),
+    Mutant("quantize/smoothquant.py", "divide the weights", "back = (1 / factors(", "back = (factors(", (SMOOTH,)),
+    Mutant("quantize/smoothquant.py", "factors for each linear of its own", "site.peers or (w,)", "(w,)", (SMOOTH,)),
+    Mutant("run/settle.py", "leave the inputs as they are", "host.kernel, host.acts = None, self.acts",
+           "host.kernel, host.acts = None, None", (W8A8,)),
+    Mutant("run/settle.py", "an earlier step's rounding stays", "host.kernel, host.acts = None, self.acts",
+           "host.kernel, host.acts = None, self.acts or host.acts", (W8A8,)),
+    Mutant("run/invariants.py", "a rounding that is gone still stands", "if host.acts is None or host.acts.spec()",
+           "if host.acts is not None and host.acts.spec()", (W8A8,)),
+    Mutant("load/artifact.py", "an artifact forgets to round", "host.acts = activation(spec)", "activation(spec)",
+           (ROUNDED,)),
+    Mutant("load/dense.py", "write rounded inputs as if they were not", "if read_manifest(artifact).activations:",
+           "if False:", (ROUNDED,)),
     Mutant("quantize/awq.py", "scale down what matters", "1 / scales(size, i / POINTS)", "scales(size, i / POINTS)",
            (AWQ,)),
     Mutant("quantize/awq.py", "forget to scale back", "lost(wide - q * back[:, None], h)", "lost(wide - q, h)", (AWQ,)),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
+from trimtab.core.acts import DynamicInt8
 from trimtab.core.card import Card
 from trimtab.core.stats import Gram
 from trimtab.core.weight import Weight
@@ -19,13 +20,15 @@ class Site:
     """Where a method works: the linear's name, its original matrix, what was seen at its input, its stage's linears.
 
     ``source`` reads the matrix of the source checkpoint when called, for methods whose card ``wants_source``; others
-    get the matrix as it is. ``gram`` is None where the method needs no data.
+    get the matrix as it is. ``gram`` is None where the method needs no data. ``peers``: the weights of ``group`` as
+    they were before any of them was fitted, for methods that treat a shared input in one way.
     """
 
     name: str
     source: Callable[[], Float[Tensor, "out in"]]
     gram: Gram | None = None
     group: tuple[str, ...] = field(default=())
+    peers: tuple[Weight, ...] = field(default=())
 
 
 class Fit(Protocol):
@@ -41,3 +44,11 @@ class Fit(Protocol):
     def __call__(self, w: Weight, site: Site) -> Weight: ...
     def check(self, width: int, rows: int | None = None) -> None: ...
     def stored(self, rows: int, width: int, before: int) -> int: ...
+
+
+@runtime_checkable
+class RoundsInput(Protocol):
+    """A ``Fit`` after which a linear also does something to its input that is not linear in it; an embedding, which has
+    no input, does not."""
+
+    acts: ClassVar[DynamicInt8]

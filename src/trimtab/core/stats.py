@@ -22,18 +22,21 @@ class Stat(Protocol):
 
 
 class Gram:
-    """H = sum of x x^T over the rows that are not padding, float32, (in, in); beside it the sum of |x|, (in,), and how
-    many rows of each kind."""
+    """H = sum of x x^T over the rows that are not padding, float32, (in, in); beside it the sum of |x| and the
+    largest |x|, (in,) each, and how many rows of each kind."""
 
     def __init__(self, width: int) -> None:
         self.total = torch.zeros(width, width)
-        self.absolute = torch.zeros(width)
+        self.absolute, self.largest = torch.zeros(width), torch.zeros(width)
         self.seen = torch.zeros(len(KINDS), dtype=torch.int64)
 
     def add(self, x: Float[Tensor, "tokens in"], kinds: Integer[Tensor, " tokens"]) -> None:
         kept = x[kinds != PADDING].float()
         self.total.addmm_(kept.T, kept)
-        self.absolute += kept.abs().sum(0)
+        size = kept.abs()
+        self.absolute += size.sum(0)
+        if len(size):
+            self.largest = torch.maximum(self.largest, size.amax(0))
         self.seen += torch.bincount(kinds.flatten(), minlength=len(KINDS))
 
     @property
@@ -46,6 +49,7 @@ class Gram:
             raise TypeError(f"merge: got {type(other).__name__}, not a Gram")
         self.total += other.total
         self.absolute += other.absolute
+        self.largest = torch.maximum(self.largest, other.largest)
         self.seen += other.seen
 
     def read(self) -> Float[Tensor, "in in"]:

@@ -10,13 +10,17 @@ if TYPE_CHECKING:
     from trimtab.quantize.awq import AWQ
     from trimtab.quantize.gptq import GPTQ
     from trimtab.quantize.rtn import RTN
+    from trimtab.quantize.smoothquant import SmoothQuant
+    from trimtab.quantize.w8a8 import W8A8
 
-__all__ = ["AWQ", "GPTQ", "METHODS", "RTN"]
+__all__ = ["AWQ", "GPTQ", "METHODS", "RTN", "W8A8", "SmoothQuant"]
 
 METHODS = {
     "rtn": "trimtab.quantize.rtn:RTN",
     "gptq": "trimtab.quantize.gptq:GPTQ",
     "awq": "trimtab.quantize.awq:AWQ",
+    "w8a8": "trimtab.quantize.w8a8:W8A8",
+    "smoothquant": "trimtab.quantize.smoothquant:SmoothQuant",
 }
 
 

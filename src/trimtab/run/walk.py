@@ -102,7 +102,7 @@ def _unit(
     stages = [[cast(Linear, bench.hosts[n]) for n in stage if n in names] for stage in bench.anatomy.stages(block)]
 
     def settle(stage: gather.Stage, gram: Gram) -> None:
-        group = tuple(host.name for host in stage)
+        group = {host.name: host.w for host in stage}
         reports.extend(bench.settle(name, gram, group) for name in group)
 
     behind = gather.run(block, streams, [stage for stage in stages if stage], settle)
