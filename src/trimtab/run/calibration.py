@@ -45,7 +45,7 @@ def batches(context: Context) -> list[Batch]:
         words = context.loaded.tokenizer
         length = min(given.max_seq_length, _positions(context))
         rows = texts.windows(texts.text_of(task, given.split), words, given.num_samples, length)
-        return [_text(rows[at : at + given.batch_size]) for at in range(0, len(rows), given.batch_size)]
+        return [text_batch(rows[at : at + given.batch_size]) for at in range(0, len(rows), given.batch_size)]
     chosen = samples(task, given.split, given.num_samples, given.seed)
     return [_vqa(context, task, chosen[at : at + given.batch_size], given.max_seq_length)
             for at in range(0, len(chosen), given.batch_size)]  # fmt: skip
@@ -55,7 +55,8 @@ def _positions(context: Context) -> int:
     return int(getattr(context.loaded.library.config.get_text_config(), "max_position_embeddings", 1 << 30))
 
 
-def _text(ids: Tensor) -> Batch:
+def text_batch(ids: Tensor) -> Batch:
+    """Rows of words that are all as long."""
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
@@ -86,7 +87,7 @@ def task_batch(
     windows of ``length`` tokens for a text. ``again``: a set that has fewer is gone through once more."""
     if task.type == "text":
         rows = texts.windows(texts.text_of(task, part), context.loaded.tokenizer, first + count, length)[first:]
-        return _text(rows[torch.arange(count) % len(rows)] if again else rows)
+        return text_batch(rows[torch.arange(count) % len(rows)] if again else rows)
     chosen = samples(task, part, first + count, context.recipe.seed)[first:]
     chosen = [chosen[index % len(chosen)] for index in range(count)] if again and chosen else chosen
     return _vqa(context, task, chosen, 1 << 30) if chosen else {}

@@ -41,6 +41,34 @@ class Lesson:
     answer: tuple[int, ...]
 
 
+def lesson(sample: Sample, words: Any) -> Lesson:
+    """A sample with its answer's tokens by the tokenizer ``words``, and the end where it has one."""
+    end = () if words.eos_token_id is None else (int(words.eos_token_id),)
+    return Lesson(sample, (*words(sample.answer, add_special_tokens=False)["input_ids"], *end))
+
+
+def batch(
+    context: Context, task: Task, chosen: Sequence[Lesson]
+) -> tuple[dict[str, Tensor], Integer[Tensor, "b answers"]]:
+    """The model's inputs, and the token that each of the last columns is to be followed by (-1: none)."""
+    processor = context.loaded.processor
+    images = [one.sample.open() for one in chosen if one.sample.open is not None]
+    rendered = [render(processor, one.sample.question, int(one.sample.open is not None), task.prompt)
+                for one in chosen]  # fmt: skip
+    prompts = encode(processor, [text for text, _ in rendered], images, rendered[0][1])
+    shape, longest = prompts["input_ids"].shape, max(len(one.answer) for one in chosen)
+    targets = torch.full((len(chosen), longest), -1)
+    for row, one in enumerate(chosen):
+        targets[row, : len(one.answer)] = torch.tensor(one.answer)
+    made = {name: F.pad(value, (0, longest)) if value.shape == shape else value for name, value in prompts.items()}
+    made["input_ids"][:, shape[1] :] = targets.clamp(min=0)
+    made["attention_mask"][:, shape[1] :] = (targets >= 0).long()
+    for name, value in made.items():
+        if value.is_floating_point():
+            made[name] = value.to(context.loaded.library.dtype)
+    return made, targets
+
+
 @dataclass
 class Class:
     """The lessons of a run, and the loss of some of them."""
@@ -54,36 +82,17 @@ class Class:
 
     def loss(self, chosen: Sequence[Lesson]) -> tuple[Tensor, int]:
         """The summed loss of the answers, in float32, and how many tokens they have."""
-        batch, targets = self.batch(chosen)
+        inputs, targets = batch(self.context, self.task, chosen)
         given, anatomy = self.context.loaded, self.context.loaded.anatomy
-        features = self._features(chosen, batch)
-        body: Any = anatomy if features is None else Given(anatomy, batch, features)
+        features = self._features(chosen, inputs)
+        body: Any = anatomy if features is None else Given(anatomy, inputs, features)
         policies = [one.policy() for one in given.policies]
-        found = loop.prefill(body, batch, policies, logits_to_keep=targets.shape[1] + 1).logits[:, :-1]
+        found = loop.prefill(body, inputs, policies, logits_to_keep=targets.shape[1] + 1).logits[:, :-1]
         here = targets >= 0
         loss = F.cross_entropy(found[here].float(), targets[here], reduction="sum")
         return loss, int(here.sum())
 
-    def batch(self, chosen: Sequence[Lesson]) -> tuple[dict[str, Tensor], Integer[Tensor, "b answers"]]:
-        """The model's inputs, and the token that each of the last columns is to be followed by (-1: none)."""
-        processor = self.context.loaded.processor
-        images = [one.sample.open() for one in chosen if one.sample.open is not None]
-        rendered = [render(processor, one.sample.question, int(one.sample.open is not None), self.task.prompt)
-                    for one in chosen]  # fmt: skip
-        prompts = encode(processor, [text for text, _ in rendered], images, rendered[0][1])
-        shape, longest = prompts["input_ids"].shape, max(len(one.answer) for one in chosen)
-        targets = torch.full((len(chosen), longest), -1)
-        for row, one in enumerate(chosen):
-            targets[row, : len(one.answer)] = torch.tensor(one.answer)
-        batch = {name: F.pad(value, (0, longest)) if value.shape == shape else value for name, value in prompts.items()}
-        batch["input_ids"][:, shape[1] :] = targets.clamp(min=0)
-        batch["attention_mask"][:, shape[1] :] = (targets >= 0).long()
-        for name, value in batch.items():
-            if value.is_floating_point():
-                batch[name] = value.to(self.context.loaded.library.dtype)
-        return batch, targets
-
-    def _features(self, chosen: Sequence[Lesson], batch: dict[str, Tensor]) -> Tensor | None:
+    def _features(self, chosen: Sequence[Lesson], inputs: dict[str, Tensor]) -> Tensor | None:
         """The pictures' features, remembered by picture; None where they have to be computed within the graph."""
         anatomy = self.context.loaded.anatomy
         names = [one.sample.picture for one in chosen]
@@ -91,7 +100,7 @@ class Class:
             return None
         if any(name not in self.seen for name in names):
             with torch.no_grad():
-                each = anatomy.features(batch).chunk(len(names))
+                each = anatomy.features(inputs).chunk(len(names))
             held = sum(one.nbytes for one in self.seen.values())
             if held + sum(one.nbytes for one in each) > REMEMBERED:
                 self.seen.clear()
@@ -122,8 +131,7 @@ def lessons(context: Context, method: Any) -> Class:
     task = taught(context, method)
     chosen = samples(task, context.recipe.calibrate.split, method.num_samples, method.seed)
     words = tokenizer_of(context.loaded.processor)
-    end = () if words.eos_token_id is None else (int(words.eos_token_id),)
-    made = [Lesson(one, (*words(one.answer, add_special_tokens=False)["input_ids"], *end)) for one in chosen]
+    made = [lesson(one, words) for one in chosen]
     groups = sorted({one.group or one.id for one in chosen})
     count = round(method.validation * len(groups))
     if method.validation and not 0 < count < len(groups):
