@@ -39,6 +39,12 @@ GRIDS = [
     {"bits": 3, "group_size": -1},
 ]
 MASKS = [{"keep": 0.5}, {"keep": 0.3}, {"keep": 0.5, "pattern": "2:4"}, {"keep": 0.25, "pattern": "2:8"}]
+BUDGETS = [
+    {"bits": 4.5, "group_size": 16},
+    {"budget": "0.34375x", "method": "rtn", "group_size": 16},
+    {"bits": 5.0, "method": "gptq", "group_size": 16, "symmetric": True, "choices": (4, 2)},
+]
+"""What 3, 4 and 4 bits take, with scales of 16 bits."""
 SHARES = [{"alpha": 0.25}, {"alpha": 0.5}, {"alpha": 0.75}]
 RANKS = [{"r": 1}, {"r": 3}, {"r": 5}]
 KNOBS = {
@@ -47,6 +53,7 @@ KNOBS = {
     "awq": GRIDS,
     "w8a8": [{}],
     "smoothquant": SHARES,
+    "mixed": BUDGETS,
     "magnitude": MASKS,
     "wanda": MASKS,
     "sparsegpt": MASKS,
@@ -159,6 +166,14 @@ def slow_gptq(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
     return codes
 
 
+def slow_mixed(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
+    """One matrix alone: the most bits that are paid for, where its scales take 32."""
+    most = knobs["bits"] if "bits" in knobs else 16 * float(knobs["budget"].removesuffix("x"))
+    beside = (32 if knobs.get("symmetric") else 40) / knobs["group_size"]
+    how = knobs | {"bits": max(b for b in knobs.get("choices", (2, 3, 4, 8)) if b + beside <= most)}
+    return slow_rtn(w, x, how) if knobs.get("method") == "rtn" else slow_gptq(w, x, how)
+
+
 def slow_awq(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
     """Every exponent tried on the rows themselves; codes of the scaled weights."""
     size, (rows, n) = knobs["group_size"] if knobs["group_size"] > 0 else w.shape[1], w.shape
@@ -248,7 +263,7 @@ def slow_eora(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
 
 REFERENCES: dict[str, Callable[[np.ndarray, np.ndarray, dict], np.ndarray]] = {
     "rtn": slow_rtn, "gptq": slow_gptq, "awq": slow_awq, "w8a8": slow_w8a8, "smoothquant": slow_smoothquant,
-    "magnitude": slow_magnitude, "wanda": slow_wanda,
+    "mixed": slow_mixed, "magnitude": slow_magnitude, "wanda": slow_wanda,
     "sparsegpt": slow_sparsegpt, "eora": slow_eora, "svd": slow_svd,
 }  # fmt: skip
 

@@ -9,11 +9,12 @@ from trimtab.core.room import fetch
 if TYPE_CHECKING:
     from trimtab.quantize.awq import AWQ
     from trimtab.quantize.gptq import GPTQ
+    from trimtab.quantize.mixed import Mixed
     from trimtab.quantize.rtn import RTN
     from trimtab.quantize.smoothquant import SmoothQuant
     from trimtab.quantize.w8a8 import W8A8
 
-__all__ = ["AWQ", "GPTQ", "METHODS", "RTN", "W8A8", "SmoothQuant"]
+__all__ = ["AWQ", "GPTQ", "METHODS", "RTN", "W8A8", "Mixed", "SmoothQuant"]
 
 METHODS = {
     "rtn": "trimtab.quantize.rtn:RTN",
@@ -21,6 +22,7 @@ METHODS = {
     "awq": "trimtab.quantize.awq:AWQ",
     "w8a8": "trimtab.quantize.w8a8:W8A8",
     "smoothquant": "trimtab.quantize.smoothquant:SmoothQuant",
+    "mixed": "trimtab.quantize.mixed:Mixed",
 }
 
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any
 
 from trimtab.load.sources import open_source
-from trimtab.run import calibration, check, deliver, figures, invariants, judge, machine, steps, timing
+from trimtab.run import allocate, calibration, check, deliver, figures, invariants, judge, machine, steps, timing
 from trimtab.run.context import Context
 from trimtab.run.folder import check_space
 from trimtab.run.invariants import Invariant
@@ -63,6 +63,7 @@ def _shape(context: Context) -> None:
     stage = context.journal.stage
     batches = calibration.batches(context)
     stage("audit", lambda: calibration.audit(context, batches))
+    allocate.sense(context)
     stage("before", lambda: figures.before(context))
     standing: list[Invariant] = []
     earlier = "before"

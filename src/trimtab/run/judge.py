@@ -9,7 +9,7 @@ from typing import Any
 from trimtab.core.errors import Anomaly
 from trimtab.core.files import write_atomic
 from trimtab.evaluate.ratio import Ratio, more_repeats
-from trimtab.run import steps
+from trimtab.run import allocate, steps
 from trimtab.run.amounts import Amount
 from trimtab.run.context import Context
 from trimtab.run.deliver import REFUSED
@@ -159,7 +159,10 @@ def _steps(context: Context) -> list[dict[str, Any]]:
     for index, step in enumerate(context.recipe.steps, 1):
         key = steps.key(index, step)
         ended = context.journal.ended[key]
-        note = _gain(context.journal.ended[f"{key} figures"]["result"].get("gain"))
+        given = context.journal.ended.get(f"{key} allocation")
+        notes = (allocate.said(given["result"] if given else None),
+                 _gain(context.journal.ended[f"{key} figures"]["result"].get("gain")))  # fmt: skip
+        note = " ".join(one for one in notes if one)
         rows.append({"index": index, "method": step.method, "knobs": step.model_dump()[step.method], "note": note,
                      "seconds": ended["result"]["seconds"], "invariants": ended["result"]["invariants"]})  # fmt: skip
     return rows

@@ -8,7 +8,8 @@ from typing import Any
 from trimtab import methods
 from trimtab.core.card import Card
 from trimtab.core.linear import Host
-from trimtab.run import adapt, invariants
+from trimtab.quantize.mixed import Mixed
+from trimtab.run import adapt, allocate, invariants
 from trimtab.run.context import Context
 from trimtab.run.invariants import Invariant, State
 from trimtab.run.layers import Layers
@@ -32,9 +33,10 @@ def hosts(context: Context) -> dict[str, Host]:
 
 def fit(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tuple[Rows, list[Invariant]]:
     """A layer-wise method over the blocks, each stored as it ends; a stored block is put in place, not fitted again."""
-    method = methods.make(step.method, step.knobs)
+    label, method = key(index, step), methods.make(step.method, step.knobs)
+    if isinstance(method, Mixed):
+        method = allocate.allotted(context, label, step, method, batches)
     stored = Layers(context.folder.state / f"step-{index}")
-    label = key(index, step)
     total = len(context.loaded.anatomy.blocks()) + 1
     rows: Rows = []
 
