@@ -31,6 +31,8 @@ GPTQ = "tests/quantize/test_gptq.py"
 AWQ = "tests/quantize/test_awq.py"
 W8A8 = "tests/quantize/test_w8a8.py"
 SMOOTH = "tests/quantize/test_smoothquant.py"
+MIXED = "tests/quantize/test_mixed.py"
+ALLOCATE = "tests/run/test_allocate.py"
 INT8 = "tests/runtime/test_int8.py"
 ROUNDED = "tests/load/test_rounded_inputs.py"
 SPARSEGPT = "tests/prune/test_sparsegpt.py"
@@ -193,6 +195,27 @@ MUTANTS = (
     Mutant("quantize/smoothquant.py", "move the range the other way", "alpha * inputs", "-alpha * inputs", (SMOOTH,)),
     Mutant("quantize/smoothquant.py", "divide the weights", "back = (1 / factors(", "back = (factors(", (SMOOTH,)),
     Mutant("quantize/smoothquant.py", "factors for each linear of its own", "site.peers or (w,)", "(w,)", (SMOOTH,)),
+    Mutant("quantize/allocate.py", "lose the most", "cost * scale for row", "-cost * scale for row", (MIXED,)),
+    Mutant("quantize/allocate.py", "leave some of the budget", "left = (limit.most - ", "left = (0.95 * limit.most - ",
+           (MIXED,)),
+    Mutant("quantize/allocate.py", "take what the tolerance lets through",
+           "if all(limit.used(chosen) <= limit.most for limit in limits):", "if limits:", (MIXED,)),
+    Mutant("quantize/mixed.py", "the fewest bits that are paid for", "self.at(max(paid))", "self.at(min(paid))",
+           (MIXED,)),
+    Mutant("quantize/mixed.py", "forget what AWQ stores beside the codes", 'if self.method == "awq" else 0',
+           "if False else 0", (MIXED,)),
+    Mutant("quantize/mixed.py", "errors as if all inputs were alike", "((d @ h) * d)", "(d * d)", (MIXED,)),
+    Mutant("run/trial.py", "weigh a block by the gradient before it", "min(index + 1, len(sensed.blocks) - 1)",
+           "index", (ALLOCATE,)),
+    Mutant("run/trial.py", "count padding", "counts[PADDING] = 0", "pass", (ALLOCATE,)),
+    Mutant("run/trial.py", "trim in the pass that only looks", "        return w\n", "        return rounded\n",
+           (ALLOCATE,)),
+    Mutant("run/allocate.py", "time a shape for every layer", "for grid in grids if grid not in once",
+           "for grid in grids", (ALLOCATE,)),
+    Mutant("run/allocate.py", "ten times the time", "mixed.milliseconds / 1000", "mixed.milliseconds / 100",
+           (ALLOCATE,)),
+    Mutant("runtime/times.py", "one row whatever was asked", "torch.randn(rows, grid.width",
+           "torch.randn(1, grid.width", ("tests/runtime/test_times.py",)),
     Mutant("run/settle.py", "leave the inputs as they are", "host.kernel, host.acts = None, self.acts",
            "host.kernel, host.acts = None, None", (W8A8,)),
     Mutant("run/settle.py", "an earlier step's rounding stays", "host.kernel, host.acts = None, self.acts",

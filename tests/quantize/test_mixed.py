@@ -159,6 +159,8 @@ def test_the_error_of_a_matrix_is_that_of_its_output() -> None:
         ({"bits": 3.0, "budget": "0.2x"}, "accepted: one of the two"),
         ({"budget": "0.2"}, "budget: got '0.2'; accepted: a share of 16 bits, as '0.2x'"),
         ({"budget": "12MB"}, "budget: got '12MB'"),
+        ({"milliseconds": 0}, "milliseconds: got 0; accepted: above 0"),
+        ({"bits": 3.0, "rows": 0}, "rows: got 0; accepted: above 0"),
         ({"bits": 3.0, "choices": ()}, r"choices: got \[\]"),
         ({"bits": 3.0, "choices": (4, 4)}, "each once"),
         ({"bits": 3.0, "choices": (4, 5)}, "bits: got 5; accepted: 2, 3, 4, 8"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,9 +23,10 @@ from trimtab.core.weight import Quantized, bits
 from trimtab.quantize import RTN, Mixed
 from trimtab.quantize.allocate import Choice
 from trimtab.run import allocate
-from trimtab.run.allocate import Allotted, Trial, allotted, said, sense, solved, weight
+from trimtab.run.allocate import allotted, said, sense, solved
 from trimtab.run.journal import Journal
 from trimtab.run.recipe import Recipe
+from trimtab.run.trial import Allotted, Trial, weight
 from trimtab.run.walk import walk
 
 TARGETS = ["language", "vision", "projector"]
@@ -200,9 +202,50 @@ def test_a_budget_below_all_is_infeasible_with_the_least_possible(tmp_path: Path
 
 def test_it_is_said_in_a_sentence() -> None:
     row = {"bits": {"a": 2, "b": 4, "c": 4}, "weights": 1000, "stored_bits": 3190, "most_bits": 3200, "loss": 3.0,
-           "equal": {"bits": 3, "loss": 4.0, "stored_bits": 3000}}  # fmt: skip
+           "seconds": 0.0, "equal": {"bits": 3, "loss": 4.0, "stored_bits": 3000}}  # fmt: skip
     text = said(row)
     assert text == ("Bits by layer: 1 layers at 2, 2 layers at 4; 3.190 stored for each weight of 3.200 allowed. "
                     "Estimated loss 0.75x of 3 bits for every layer.")  # fmt: skip
     assert said(row | {"equal": None}).endswith("3.200 allowed.")
+    assert "allowed. Their products were timed at 2.5 ms." in said(row | {"seconds": 0.0025})
     assert said(None) == ""
+
+
+def test_every_shape_is_timed_once_and_the_sum_is_kept_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times are made up here: 3 bits cost twice what any other grid does, in proportion to the matrix."""
+    anatomy, batch = made()
+    hosts = {name: host.w for name, host in anatomy.linears() if anatomy.part_of(name) in TARGETS}
+    asked: list[Any] = []
+
+    def made_up(grid: Any, rows: int) -> float:
+        asked.append((grid, rows))
+        return grid.out * grid.width * (2e-9 if grid.bits == 3 else 1e-9)
+
+    monkeypatch.setattr(allocate, "seconds", made_up)
+    mixed = Mixed(bits=8.0, group_size=8, milliseconds=1.0, rows=7)
+    times = allocate.timed(mixed, hosts)
+    assert len(asked) == len(set(asked)) == 4 * len({tuple(w.shape) for w in hosts.values()})
+    assert {rows for _, rows in asked} == {7}
+    found = {name: [one._replace(seconds=s) for one, s in zip(row, times[name], strict=True)]
+             for name, row in tried(anatomy, batch, mixed).items()}  # fmt: skip
+    weights = sum(math.prod(w.shape) for w in hosts.values())
+    free = solved(replace(mixed, milliseconds=1e9), found, weights)
+    assert 3 in free["bits"].values()
+    tight = replace(mixed, milliseconds=weights * 1e-6 * 1.0001)
+    row = solved(tight, found, weights)
+    assert 3 not in row["bits"].values()
+    assert row["loss"] > free["loss"]
+    assert row["seconds"] <= tight.milliseconds / 1000 < free["seconds"]
+    with pytest.raises(Infeasible, match=r"seconds for .* matrices; the least possible is .* within the bits"):
+        solved(replace(mixed, milliseconds=weights * 1e-6 * 0.99), found, weights)
+    alone = solved(Mixed(group_size=8, milliseconds=1e9), found, weights)
+    assert set(alone["bits"].values()) == {8}, "where bytes are not short the best grid is taken"
+
+
+def test_a_plan_names_a_budget_that_pays_for_nothing() -> None:
+    anatomy, _ = made()
+    weights = [host.w for name, host in anatomy.linears() if anatomy.part_of(name) in TARGETS]
+    (text,) = allocate.unpaid("steps.0", Mixed(bits=2.5, group_size=8), weights)
+    assert text.startswith("steps.0.mixed: bits: ")
+    assert allocate.unpaid("steps.0", Mixed(bits=8.5, group_size=8), weights) == []
+    assert allocate.unpaid("steps.0", RTN(2, 8), weights) == []

@@ -37,7 +37,8 @@ AT_ONCE = 4096
 class Mixed:
     """``bits``: the most bits that are stored for each weight of the step's layers on average, scales and zeros
     included, or ``budget``, the same as a share of 16 bits (``0.2x``). ``choices``: the bits that a layer may get.
-    ``method`` fits each layer at its bits, with the other knobs."""
+    ``method`` fits each layer at its bits, with the other knobs. ``milliseconds``: the most that the products of all
+    the layers may take together, for ``rows`` tokens at once, as measured here; with or without a budget of bits."""
 
     bits: float | int | None = None
     budget: str | None = None
@@ -46,6 +47,8 @@ class Mixed:
     group_size: int = 64
     symmetric: bool = False
     clip: bool = True
+    milliseconds: float | int | None = None
+    rows: int = 1
 
     CARD: ClassVar[Card] = Card(
         name="mixed",
@@ -74,8 +77,10 @@ class Mixed:
         return self.at(bits).stored(rows, width, 0) + (8 * dtype.itemsize - 16) * numbers
 
     def most(self, weights: int) -> int:
-        """The bits that so many weights may take in all. Raises ValueError where not one budget is given or it is no
-        amount."""
+        """The bits that so many weights may take in all; 16 each where only time is short. Raises ValueError where not
+        one budget is given or it is no amount."""
+        if self.milliseconds is not None and self.bits is None and self.budget is None:
+            return 16 * weights
         if (self.bits is None) == (self.budget is None):
             raise ValueError(f"bits: got {self.bits} and budget {self.budget!r}; accepted: one of the two, as bits: "
                              "3.2 (stored for each weight on average) or budget: 0.2x")  # fmt: skip
@@ -91,6 +96,9 @@ class Mixed:
     def check(self, width: int, rows: int | None = None) -> None:
         """Raises ValueError, with the nearest legal value, where a choice does not fit a row of ``width``."""
         self.most(1)
+        for name in ("milliseconds", "rows"):
+            if (value := getattr(self, name)) is not None and value <= 0:
+                raise ValueError(f"{name}: got {value}; accepted: above 0")
         if not self.choices or len(set(self.choices)) < len(self.choices):
             raise ValueError(f"choices: got {list(self.choices)}; accepted: some of {', '.join(map(str, BITS))}, each "
                              "once")  # fmt: skip

@@ -9,95 +9,26 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from trimtab import methods
-from trimtab.core.card import Card
-from trimtab.core.errors import Anomaly, BadInput, Infeasible
-from trimtab.core.fit import Fit, Site
+from trimtab.core.errors import BadInput, Infeasible
+from trimtab.core.fit import Fit
 from trimtab.core.sensitivity import Sensitivity
-from trimtab.core.stats import PADDING, Gram
 from trimtab.core.weight import Weight
 from trimtab.quantize.allocate import Choice, allocate
-from trimtab.quantize.mixed import Mixed, lost
-from trimtab.quantize.rtn import RTN
+from trimtab.quantize.grid import span
+from trimtab.quantize.mixed import Mixed
 from trimtab.run import sensitivity
 from trimtab.run.context import Context
 from trimtab.run.recipe import Step
 from trimtab.run.targets import select
+from trimtab.run.trial import Allotted, Trial
 from trimtab.run.walk import walk
-
-Note = Callable[[str, "list[Choice]"], None]
-"""Told a layer's name and its choices, in the order of the step's."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """Rounds a matrix at each of the choices of ``mixed``, tells ``note`` what each would cost, and leaves it as it is.
-    ``sensed``: what the errors are weighed by."""
-
-    mixed: Mixed
-    sensed: Sensitivity
-    note: Note
-    CARD: ClassVar[Card] = Mixed.CARD
-
-    def check(self, width: int, rows: int | None = None) -> None:
-        """As ``mixed``."""
-        self.mixed.check(width, rows)
-
-    def stored(self, rows: int, width: int, before: int) -> int:
-        """What there is."""
-        return before
-
-    def __call__(self, w: Weight, site: Site) -> Weight:
-        """Raises Anomaly where an error is no number."""
-        assert site.gram is not None, "the bench passes on no layer that nothing was seen of"
-        knobs, (rows, width) = self.mixed, w.shape
-        counts = weight(self.sensed, site.name, site.gram)
-        found = []
-        for bits in knobs.choices:
-            rounded = RTN(bits, knobs.group_size, knobs.symmetric, knobs.clip)(w, site)
-            loss = counts * lost(w, rounded, site.gram.read()) / 2
-            if not math.isfinite(loss):
-                raise Anomaly(f"{site.name}: at {bits} bits the error of its output is {loss}. Look at the calibration "
-                              "data of this layer")  # fmt: skip
-            found.append(Choice(loss, knobs.takes(bits, rows, width, w.dtype)))
-        self.note(site.name, found)
-        return w
-
-
-@dataclass(frozen=True)
-class Allotted:
-    """``mixed``, which knows the bits of each layer by name."""
-
-    mixed: Mixed
-    bits: Mapping[str, int]
-    CARD: ClassVar[Card] = Mixed.CARD
-
-    def check(self, width: int, rows: int | None = None) -> None:
-        """As ``mixed``."""
-        self.mixed.check(width, rows)
-
-    def stored(self, rows: int, width: int, before: int) -> int:
-        """As ``mixed``."""
-        return self.mixed.stored(rows, width, before)
-
-    def __call__(self, w: Weight, site: Site) -> Weight:
-        """The method of ``mixed`` at the bits of this layer."""
-        return self.mixed.at(self.bits[site.name])(w, site)
-
-
-def weight(sensed: Sensitivity, name: str, gram: Gram) -> float:
-    """The mean square of the loss's gradient behind the block of layer ``name``, over the kinds that were seen at its
-    input. In the last block it is the one at its input: of what leaves it only the words before an answer are read,
-    but its keys and values of every token count. Before the language model it is the one at what enters that."""
-    index = sensed.block(name)
-    row = sensed.square[0 if index is None else min(index + 1, len(sensed.blocks) - 1)]
-    counts = gram.seen.double()
-    counts[PADDING] = 0
-    return float(row.double() @ counts / counts.sum())
+from trimtab.runtime.dtype import compute_dtype
+from trimtab.runtime.held import HOLD, held_dtype
+from trimtab.runtime.times import Grid, seconds
 
 
 def sense(context: Context) -> Sensitivity | None:
@@ -138,16 +69,45 @@ def allotted(context: Context, label: str, step: Step, mixed: Mixed, batches: Se
              allow_unseen=context.recipe.calibrate.allow == "text_only",
              on_layer=lambda at, *_: context.progress(stage, min(at + 1, total), total))  # fmt: skip
         hosts = dict(context.loaded.anatomy.linears())
+        if mixed.milliseconds is not None:
+            times = timed(mixed, {name: hosts[name].w for name in found})
+            found = {name: [one._replace(seconds=s) for one, s in zip(row, times[name], strict=True)]
+                     for name, row in found.items()}  # fmt: skip
         return solved(mixed, found, sum(math.prod(hosts[name].w.shape) for name in found))
 
     stage = f"{label} allocation"
     return Allotted(mixed, context.journal.stage(stage, work)["bits"])
 
 
+def timed(mixed: Mixed, weights: Mapping[str, Weight]) -> dict[str, list[float]]:
+    """By layer the seconds of its product at each choice; every shape is timed once. What AWQ keeps beside the codes
+    counts as nothing, and a model is taken for one of these layers alone where it may hold dense copies."""
+    held = sum(math.prod(w.shape) * held_dtype(w, compute_dtype()).itemsize for w in weights.values()) <= HOLD
+    once: dict[Grid, float] = {}
+    found: dict[str, list[float]] = {}
+    for name, w in weights.items():
+        rows, width = w.shape
+        grids = [Grid(rows, width, bits, span(mixed.group_size, width), mixed.symmetric, w.dtype, held)
+                 for bits in mixed.choices]  # fmt: skip
+        once |= {grid: seconds(grid, mixed.rows) for grid in grids if grid not in once}
+        found[name] = [once[grid] for grid in grids]
+    return found
+
+
 def _least(mixed: Mixed, weights: Sequence[Weight]) -> tuple[int, int]:
     """The bits that matrices take at least, and how many weights they have."""
     least = sum(min(mixed.takes(bits, *w.shape, w.dtype) for bits in mixed.choices) for w in weights)
     return least, sum(math.prod(w.shape) for w in weights)
+
+
+def unpaid(where: str, method: Any, weights: Sequence[Weight]) -> list[str]:
+    """What a plan says of a step whose budget is too small; nothing of one that is not ``mixed``."""
+    if isinstance(method, Mixed):
+        try:
+            payable(method, *_least(method, weights))
+        except Infeasible as error:
+            return [f"{where}.{error}"]
+    return []
 
 
 def payable(mixed: Mixed, least: int, weights: int) -> None:
@@ -166,14 +126,16 @@ def solved(mixed: Mixed, found: Mapping[str, Sequence[Choice]], weights: int) ->
     for."""
     most, tables = mixed.most(weights), list(found.values())
     payable(mixed, sum(min(one.bits for one in row) for row in tables), weights)
-    chosen = allocate(tables, most)
+    longest = None if mixed.milliseconds is None else mixed.milliseconds / 1000
+    chosen = allocate(tables, most, longest)
 
     def sums(indices: Sequence[int]) -> dict[str, Any]:
         taken = [row[at] for row, at in zip(tables, indices, strict=True)]
-        return {"stored_bits": sum(one.bits for one in taken), "loss": math.fsum(one.loss for one in taken)}
+        return {"stored_bits": sum(one.bits for one in taken), "loss": math.fsum(one.loss for one in taken),
+                "seconds": math.fsum(one.seconds for one in taken)}  # fmt: skip
 
     equal = [{"bits": bits} | sums([at] * len(tables)) for at, bits in enumerate(mixed.choices)]
-    paid = [one for one in equal if one["stored_bits"] <= most]
+    paid = [one for one in equal if one["stored_bits"] <= most and (longest is None or one["seconds"] <= longest)]
     best = min(paid, key=lambda one: one["loss"], default=None)
     bits = {name: mixed.choices[at] for name, at in zip(found, chosen, strict=True)}
     return {"bits": bits, "most_bits": most, "weights": weights, "equal": best, **sums(chosen)}
@@ -187,6 +149,8 @@ def said(found: Mapping[str, Any] | None) -> str:
     layers = ", ".join(f"{counts[bits]} layers at {bits}" for bits in sorted(counts))
     text = (f"Bits by layer: {layers}; {found['stored_bits'] / found['weights']:.3f} stored for each weight of "
             f"{found['most_bits'] / found['weights']:.3f} allowed.")  # fmt: skip
+    if found["seconds"]:
+        text += f" Their products were timed at {1000 * found['seconds']:.3g} ms."
     equal = found["equal"]
     if equal is None or not equal["loss"]:
         return text
