@@ -73,6 +73,12 @@ SINKS = "tests/cache/test_sinks.py"
 KIVI = "tests/cache/test_kivi.py"
 SLOT = "tests/cache/test_slot.py"
 ALONE = "tests/laws/test_kv_cache.py::test_a_row_in_a_batch_says_what_it_says_alone"
+W8A8 = "tests/quantize/test_w8a8.py"
+SMOOTH = "tests/quantize/test_smoothquant.py"
+MIXED = "tests/quantize/test_mixed.py"
+ALLOCATE = "tests/run/test_allocate.py"
+INT8 = "tests/runtime/test_int8.py"
+ROUNDED = "tests/load/test_rounded_inputs.py"
 BY_HEAD = "tests/anatomy/test_traps.py::test_masks_by_key_head_element_by_element_and_for_their_query_heads"
 
 
@@ -326,7 +332,7 @@ MUTANTS = (
            "positions=self.positions[:, : index.shape[1]]", (KEEP,)),
     Mutant("core/stats.py", "merge forgets the sizes", "self.absolute += other.absolute", "self.absolute += 0",
            (STAT,)),
-    Mutant("core/stats.py", "sizes with their sign", "kept.abs().sum(0,", "kept.sum(0,", (STAT,)),
+    Mutant("core/stats.py", "sizes with their sign", "weight * size.sum(0,", "weight * kept.sum(0,", (STAT,)),
     Mutant("core/stats.py", "keep what was derived from fewer rows", "        self.derived.clear()\n        for weight",
            "        for weight", (STAT,)),
     Mutant("core/products.py", "half of a symmetric sum", "total[:start, start:stop] = total[start:stop, :start].T",
@@ -580,6 +586,62 @@ MUTANTS = (
     Mutant("runtime/held.py", "drop the bias", "None if bias is None else bias.to(dtype)", "None", (HELD,)),
     Mutant("runtime/kernels.py", "drop the scale of int8", ".mul_(self.scale.to(dtype))", "", (KERNELS,)),
     Mutant("runtime/kernels.py", "forget the sign of int8", "(w.codes ^ 128)", "w.codes", (KERNELS,)),
+    # of activations and budgets
+    Mutant("core/acts.py", "forget the token's scale", "sums.float().mul_(t).mul_", "sums.float().mul_", (INT8,)),
+    Mutant("core/acts.py", "one scale for all tokens", "x.abs().amax(-1, keepdim=True)",
+           "x.abs().amax().expand(len(x), 1)", (INT8,)),
+    Mutant("core/acts.py", "codes beyond the grid", ".clamp_(-TOP, TOP)", "", (INT8,)),
+    Mutant("core/acts.py", "round what is not yet scaled", "flat = factor(flat)", "flat = flat + 0 * factor(flat)",
+           (SMOOTH,)),
+    Mutant("core/acts.py", "let a gradient of nothing through", "raise TypeError(f\"{ctx.name}: rounds",
+           "return None, None, None\n        raise TypeError(f\"{ctx.name}: rounds", (INT8,)),
+    Mutant("core/linear.py", "show the tap a rounded input", "if self.tap is not None:\n            self.tap(self, x)",
+           "if self.tap is not None:\n            self.tap(self, x if self.acts is None else x.round())", (INT8,)),
+    Mutant("core/stats.py", "the largest input of the last batch", "torch.maximum(self.largest, size.amax(0).float())",
+           "size.amax(0)", (SMOOTH,)),
+    Mutant("core/stats.py", "the largest input of the first part", "torch.maximum(self.largest, other.largest)",
+           "self.largest", (SMOOTH,)),
+    Mutant("runtime/int8.py", "trust every CPU's product", "return None if exact() else", "return None if True else",
+           (INT8,)),
+    Mutant("runtime/int8.py", "forget the factors", "before(self.factors, x)", "before((), x)", (INT8,)),
+    Mutant("runtime/lower.py", "hosts share a kernel though one rounds its input", "return id(host.w), host.acts",
+           "return id(host.w), None", (INT8,)),
+    Mutant("quantize/w8a8.py", "a grid that is not centred", "symmetric=True", "symmetric=False", (FIT,)),
+    Mutant("quantize/w8a8.py", "sums of any length", "if width > LONGEST:", "if width > 2 * LONGEST:", (W8A8,)),
+    Mutant("quantize/smoothquant.py", "move the range the other way", "alpha * inputs", "-alpha * inputs", (SMOOTH,)),
+    Mutant("quantize/smoothquant.py", "divide the weights", "back = (1 / factors(", "back = (factors(", (SMOOTH,)),
+    Mutant("quantize/smoothquant.py", "factors for each linear of its own", "site.peers or (w,)", "(w,)", (SMOOTH,)),
+    Mutant("quantize/allocate.py", "lose the most", "cost * scale for row", "-cost * scale for row", (MIXED,)),
+    Mutant("quantize/allocate.py", "leave some of the budget", "left = (limit.most - ", "left = (0.95 * limit.most - ",
+           (MIXED,)),
+    Mutant("quantize/allocate.py", "take what the tolerance lets through",
+           "if all(limit.used(chosen) <= limit.most for limit in limits):", "if limits:", (MIXED,)),
+    Mutant("quantize/mixed.py", "the fewest bits that are paid for", "self.at(max(paid))", "self.at(min(paid))",
+           (MIXED,)),
+    Mutant("quantize/mixed.py", "forget what AWQ stores beside the codes", 'if self.method == "awq" else 0',
+           "if False else 0", (MIXED,)),
+    Mutant("quantize/mixed.py", "errors as if all inputs were alike", "((d @ h) * d)", "(d * d)", (MIXED,)),
+    Mutant("run/trial.py", "weigh a block by the gradient before it", "min(index + 1, len(sensed.blocks) - 1)",
+           "index", (ALLOCATE,)),
+    Mutant("run/trial.py", "count padding", "counts[PADDING] = 0", "pass", (ALLOCATE,)),
+    Mutant("run/trial.py", "trim in the pass that only looks", "        return w\n", "        return rounded\n",
+           (ALLOCATE,)),
+    Mutant("run/allocate.py", "time a shape for every layer", "for grid in grids if grid not in once",
+           "for grid in grids", (ALLOCATE,)),
+    Mutant("run/allocate.py", "ten times the time", "mixed.milliseconds / 1000", "mixed.milliseconds / 100",
+           (ALLOCATE,)),
+    Mutant("runtime/times.py", "one row whatever was asked", "torch.randn(rows, grid.width",
+           "torch.randn(1, grid.width", ("tests/runtime/test_times.py",)),
+    Mutant("run/settle.py", "leave the inputs as they are", "host.kernel, host.acts = None, self.acts",
+           "host.kernel, host.acts = None, None", (W8A8,)),
+    Mutant("run/settle.py", "an earlier step's rounding stays", "host.kernel, host.acts = None, self.acts",
+           "host.kernel, host.acts = None, self.acts or host.acts", (W8A8,)),
+    Mutant("run/invariants.py", "a rounding that is gone still stands", "if host.acts is None or host.acts.spec()",
+           "if host.acts is not None and host.acts.spec()", (W8A8,)),
+    Mutant("load/artifact.py", "an artifact forgets to round", "host.acts = activation(spec)", "activation(spec)",
+           (ROUNDED,)),
+    Mutant("load/dense.py", "write rounded inputs as if they were not", "if read_manifest(artifact).activations:",
+           "if False:", (ROUNDED,)),
 )  # fmt: skip
 COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/levels.py",
            "core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",

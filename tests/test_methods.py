@@ -138,5 +138,10 @@ def test_what_may_follow_what() -> None:
     assert set(order.after("gptq")) >= {"divprune", "fastv", "gptq", "rtn"}
     assert set(order.after("divprune")) >= {"fastv", "divprune", "tome", "snapkv"}
     steps = {name for name, card in methods.cards().items() if card.family in methods.STEPS}
-    assert {name for name in steps if "eora" not in order.after(name)} == {"lora", "load_adapter"}
+    assert {name for name in steps if "eora" not in order.after(name)} == {
+        "lora",
+        "load_adapter",
+        "w8a8",
+        "smoothquant",
+    }
     assert set(order.after("snapkv")) == steps

@@ -119,7 +119,7 @@ def _check(family: str, method: Any) -> None:
     if family in ("tokens", "cache"):
         method.policy()
     elif family == "quantize":
-        method.check(8 * abs(method.group_size) or 64)
+        method.check(8 * abs(getattr(method, "group_size", 8)) or 64)
     elif family in ("prune", "adapt"):
         method.check(0)  # a row that every pattern divides
     elif family == "robust":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import pkgutil
 from collections.abc import Callable
+from dataclasses import fields
 from importlib import import_module
 
 import ml_dtypes
@@ -60,6 +61,13 @@ HALVES = [
     {"bits": 2, "group_size": 5},
 ]
 MASKS = [{"keep": 0.5}, {"keep": 0.3}, {"keep": 0.5, "pattern": "2:4"}, {"keep": 0.25, "pattern": "2:8"}]
+BUDGETS = [
+    {"bits": 4.5, "group_size": 16},
+    {"budget": "0.34375x", "method": "rtn", "group_size": 16},
+    {"bits": 5.0, "method": "gptq", "group_size": 16, "symmetric": True, "choices": (4, 2)},
+]
+"""What 3, 4 and 4 bits take, with scales of 16 bits."""
+SHARES = [{"alpha": 0.25}, {"alpha": 0.5}, {"alpha": 0.75}]
 RANKS = [{"r": 1}, {"r": 3}, {"r": 5}]
 KNOBS = {
     "rtn": GRIDS,
@@ -71,6 +79,9 @@ KNOBS = {
     "mr_gptq": FP4S,
     "finequant": HALVES,
     "quantease": GRIDS,
+    "w8a8": [{}],
+    "smoothquant": SHARES,
+    "mixed": BUDGETS,
     "magnitude": MASKS,
     "wanda": MASKS,
     "sparsegpt": MASKS,
@@ -159,6 +170,20 @@ def slow_rtn(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
     return codes
 
 
+INT8 = {"bits": 8, "group_size": -1, "symmetric": True, "clip": False}
+
+
+def slow_w8a8(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
+    return slow_rtn(w, x, INT8)
+
+
+def slow_smoothquant(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
+    """Codes of W diag(s), s from the largest input and the largest weight of each column."""
+    s = [np.abs(x[:, j]).max() ** knobs["alpha"] / np.abs(w[:, j]).max() ** (1 - knobs["alpha"])
+         for j in range(w.shape[1])]  # fmt: skip
+    return slow_rtn(w / np.float32(np.sqrt(max(s) * min(s)) / s).astype(float), x, INT8)
+
+
 def slow_gptq(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
     return surgeon(w, x, knobs)[0]
 
@@ -197,6 +222,14 @@ def slow_quantease(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
             best = (w[r] @ h[j] - sum(q[k] * h[k, j] for k in range(len(h)) if k != j)) / h[j, j]
             codes[r, j] = np.clip(np.rint(best / scales[r, j]) + zeros[r, j], 0, top)
     return codes
+
+
+def slow_mixed(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
+    """One matrix alone: the most bits that are paid for, where its scales take 32."""
+    most = knobs["bits"] if "bits" in knobs else 16 * float(knobs["budget"].removesuffix("x"))
+    beside = (32 if knobs.get("symmetric") else 40) / knobs["group_size"]
+    how = knobs | {"bits": max(b for b in knobs.get("choices", (2, 3, 4, 8)) if b + beside <= most)}
+    return slow_rtn(w, x, how) if knobs.get("method") == "rtn" else slow_gptq(w, x, how)
 
 
 def slow_finequant(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
@@ -393,6 +426,7 @@ REFERENCES: dict[str, Callable[[np.ndarray, np.ndarray, dict], np.ndarray]] = {
     "rtn": slow_rtn, "gptq": slow_gptq, "awq": slow_awq, "mbq": slow_mbq, "magnitude": slow_magnitude,
     "wanda": slow_wanda, "sparsegpt": slow_sparsegpt, "eora": slow_eora, "svd": slow_svd, "nf4": slow_nf4,
     "fp4": slow_fp4, "mr_gptq": slow_mr_gptq, "finequant": slow_finequant, "quantease": slow_quantease,
+    "w8a8": slow_w8a8, "smoothquant": slow_smoothquant, "mixed": slow_mixed,
 }  # fmt: skip
 
 
@@ -531,11 +565,21 @@ def test_a_plan_foretells_its_bytes(name: str, knobs: dict) -> None:
     assert told >= found if fit.CARD.bounded else told == found
 
 
+def lost(name: str, w: Tensor, fitted: Weight, x: Tensor) -> float:
+    """A method's declared objective: of one that rounds inputs too, the error of the answer with both rounded."""
+    if not hasattr(method(name), "acts"):
+        return objective(w, fitted, x)
+    return (method(name).acts(fitted, x).double() - x.double() @ w.double().T).square().sum().item()
+
+
 def rivals(name: str, knobs: dict, w: Tensor, where: Site, most: int) -> list[Weight]:
     """The baseline with the same knobs, and with every finer grid that takes no more than ``most`` bits."""
     group = knobs.get("group_size", 0)
-    finer = [knobs | {"group_size": size} for size in (8, 16, 24) if group == -1 or size < group]  # 4-bit floats: none
-    made = [method(method(name).CARD.baseline)(**one)(start(name, w), where) for one in (knobs, *finer)]
+    finer = [knobs | {"group_size": size} for size in (8, 16, 24) if group == -1 or size < group]
+    baseline = method(method(name).CARD.baseline)
+    known = {one.name for one in fields(baseline)}
+    made = [baseline(**{key: value for key, value in one.items() if key in known})(start(name, w), where)
+            for one in (knobs, *finer)]  # fmt: skip
     return [made[0], *(one for one in made[1:] if bits(one) <= most)]
 
 
@@ -550,7 +594,7 @@ def test_it_beats_its_baseline_at_equal_bytes(name: str, knobs: dict) -> None:
         factors = sum(bits(one) for one in leaves(ours) if isinstance(one, Diagonal))
         assert bits(ours) == bits(theirs[0]) + factors
         for ratios, rows in ((seen, x), (held_out, held)):
-            ratios.append(objective(w, ours, rows) / min(objective(w, one, rows) for one in theirs))
+            ratios.append(lost(name, w, ours, rows) / min(lost(name, w, one, rows) for one in theirs))
     for ratios in (seen, held_out):
         assert np.mean(ratios) < 1
         assert sum(ratio < 1 for ratio in ratios) >= (len(SEEDS) if card.guarantee == "always" else 18), ratios

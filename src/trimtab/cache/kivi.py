@@ -47,7 +47,7 @@ class KIVI:
         saves="cache",
         guarantee="always",
         establishes=("cache_kept",),
-        preserves=("on_grid", "masked", "low_rank", "adapter", "tokens_kept", "cache_kept"),
+        preserves=("on_grid", "acts_8bit", "masked", "low_rank", "adapter", "tokens_kept", "cache_kept"),
         departures=(
             "Keys and values go into codes together, a group at a time, and never fewer than `residual` stay as they "
             "are; the authors gather `residual` keys and then code all of them, and code values one by one behind the "

@@ -40,7 +40,7 @@ class Sinks:
         saves="cache",
         guarantee="usual",
         establishes=("cache_kept",),
-        preserves=("on_grid", "masked", "low_rank", "adapter", "tokens_kept", "cache_kept"),
+        preserves=("on_grid", "acts_8bit", "masked", "low_rank", "adapter", "tokens_kept", "cache_kept"),
         departures=(
             "Entries keep their original positions; the authors number them anew inside the cache at each step, by "
             "which a text can become longer than the model's positions reach. Here memory is bounded, not positions. "

@@ -51,7 +51,7 @@ class SnapKV:
         baseline="sinks",
         guarantee="usual",
         establishes=("cache_kept",),
-        preserves=("on_grid", "masked", "low_rank", "adapter", "tokens_kept", "cache_kept"),
+        preserves=("on_grid", "acts_8bit", "masked", "low_rank", "adapter", "tokens_kept", "cache_kept"),
         departures=(
             "Where several query heads share a key head they choose together, by their sum; the authors repeat the "
             "keys, store each query head's choice and so keep a larger cache. Rows of a batch have their own windows, "

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
+from trimtab.core.acts import DynamicInt8
 from trimtab.core.card import Card
 from trimtab.core.sensitivity import Sensitivity
 from trimtab.core.stats import Gram
@@ -21,8 +22,9 @@ class Site:
 
     ``source`` reads the matrix of the source checkpoint when called, for methods whose card ``wants_source``; others
     get the matrix as it is. ``gram`` is None where the method needs no data, and holds a sample of rows for those whose
-    card ``wants_rows``; ``sensitivity`` is there for methods that need gradients. What the method found out and the
-    report should say of this layer goes into ``notes``: ``damp_percent``, the damping that was used.
+    card ``wants_rows``; ``sensitivity`` is there for methods that need gradients. ``peers``: the weights of ``group``
+    as they were before any of them was fitted, for methods that treat a shared input in one way. What the method found
+    out and the report should say of this layer goes into ``notes``: ``damp_percent``, the damping that was used.
     """
 
     name: str
@@ -31,6 +33,7 @@ class Site:
     group: tuple[str, ...] = field(default=())
     sensitivity: Sensitivity | None = None
     notes: dict[str, float] = field(default_factory=dict)
+    peers: tuple[Weight, ...] = field(default=())
 
 
 class Fit(Protocol):
@@ -47,3 +50,11 @@ class Fit(Protocol):
     def __call__(self, w: Weight, site: Site) -> Weight: ...
     def check(self, width: int, rows: int | None = None) -> None: ...
     def stored(self, rows: int, width: int, before: int) -> int: ...
+
+
+@runtime_checkable
+class RoundsInput(Protocol):
+    """A ``Fit`` after which a linear also does something to its input that is not linear in it; an embedding, which has
+    no input, does not."""
+
+    acts: ClassVar[DynamicInt8]

@@ -1,7 +1,8 @@
 """The modules that stand in a library's model in place of its own: they hold a ``Weight`` and show their input.
 
 ``tap`` is how calibration sees activations without hooks: it is called with the host and its input before the product
-and may replace ``host.w``, so that the rest of the block already runs on the trimmed weight. ``kernel`` is what
+and may replace ``host.w``, so that the rest of the block already runs on the trimmed weight. ``acts`` is what is done
+to the input before the product that is not linear in it; the tap sees the input as it came. ``kernel`` is what
 ``trimtab.runtime.lower`` puts beside the reference.
 """
 
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NoReturn, Protocol
 
 import torch
@@ -16,13 +18,14 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trimtab.core.acts import DynamicInt8, Untaught
 from trimtab.core.weight import Dense, Weight, rows
 
 Tap = Callable[[Any, Tensor], None]
 
 
 class Kernel(Protocol):
-    """x @ W.T (+ bias), as the weight's own forward."""
+    """x @ W.T (+ bias), as the weight's own forward, or as the host's with its input rounded."""
 
     def __call__(self, x: Tensor, bias: Tensor | None = None) -> Tensor: ...
 
@@ -48,15 +51,16 @@ class Host(nn.Module):
 
 
 class Linear(Host):
-    """y = w(x) + bias."""
+    """y = w(x) + bias, with ``acts`` of the input rounded first (see ``trimtab.core.acts``)."""
 
     tap: Tap | None
     kernel: Kernel | None
+    acts: DynamicInt8 | None
 
     def __init__(self, w: Weight, bias: nn.Parameter | None, name: str) -> None:
         super().__init__(w, name)
         self.bias = bias
-        self.tap, self.kernel = None, None
+        self.tap, self.kernel, self.acts = None, None, None
         self.out_features, self.in_features = w.shape
 
     @classmethod
@@ -67,7 +71,11 @@ class Linear(Host):
     def forward(self, x: Float[Tensor, "*b in"]) -> Float[Tensor, "*b out"]:
         if self.tap is not None:
             self.tap(self, x)
-        y: Tensor = (self.w if self.kernel is None else self.kernel)(x, self.bias)
+        if self.acts is not None:
+            product = partial(self.acts, self.w) if self.kernel is None else self.kernel
+            y: Tensor = Untaught.apply(x, partial(product, bias=self.bias), self.name)
+            return y
+        y = (self.w if self.kernel is None else self.kernel)(x, self.bias)
         return y
 
 

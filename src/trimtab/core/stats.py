@@ -25,12 +25,12 @@ class Stat(Protocol):
 
 class Gram:
     """H = sum of w_k x x^T over the rows that are not padding, k the kind of x, float32, (in, in); beside it the sum of
-    w_k |x|, (in,), and how many rows of each kind. ``weights``, (kinds,): what a row of each kind counts, all 1 where
-    None. ``sample``: takes the rows too, for methods that want some of them."""
+    w_k |x| and the largest |x| of what counts, (in,) each, and how many rows of each kind. ``weights``, (kinds,): what
+    a row of each kind counts, all 1 where None. ``sample``: takes the rows too, for methods that want some of them."""
 
     def __init__(self, width: int, weights: Float[Tensor, " kinds"] | None = None, sample: Stat | None = None) -> None:
         self.total = torch.zeros(width, width)
-        self.absolute = torch.zeros(width)
+        self.absolute, self.largest = torch.zeros(width), torch.zeros(width)
         self.seen = torch.zeros(len(KINDS), dtype=torch.int64)
         self.derived: dict[str, Tensor] = {}
         """What was computed from H, for the linears that share it; forgotten when H grows."""
@@ -42,7 +42,10 @@ class Gram:
         for weight, among in self._alike(kinds):
             kept = x if among.all() else x[among]
             add_moment(self.total, kept, weight)
-            self.absolute += weight * kept.abs().sum(0, dtype=torch.float32)
+            size = kept.abs()
+            self.absolute += weight * size.sum(0, dtype=torch.float32)
+            if len(size):
+                self.largest = torch.maximum(self.largest, size.amax(0).float())
         self.seen += torch.bincount(kinds.flatten(), minlength=len(KINDS))
         if self.sample is not None:
             self.sample.add(x, kinds)
@@ -73,6 +76,7 @@ class Gram:
         self.absolute += other.absolute
         if self.sample is not None and other.sample is not None:
             self.sample.merge(other.sample)
+        self.largest = torch.maximum(self.largest, other.largest)
         self.seen += other.seen
 
     def read(self) -> Float[Tensor, "in in"]:

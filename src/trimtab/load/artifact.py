@@ -17,11 +17,12 @@ from transformers import GenerationConfig, PreTrainedModel
 
 import trimtab
 from trimtab import methods
+from trimtab.core.acts import activation, parted
 from trimtab.core.build import build
-from trimtab.core.errors import BadInput, Refused
+from trimtab.core.errors import BadInput, Refused, nearest
 from trimtab.core.files import write_atomic
 from trimtab.core.firstcalls import settle_first_calls
-from trimtab.core.linear import Host
+from trimtab.core.linear import Host, Linear
 from trimtab.core.reading import Reading
 from trimtab.core.weight import Weight
 from trimtab.load import synthetic, tensors
@@ -129,6 +130,7 @@ def _manifest(
         architecture=type(loaded.library).__name__, dtype=str(loaded.library.dtype).removeprefix("torch."),
         image_backend=loaded.image_backend, threads=torch.get_num_threads(),
         lowered=is_lowered(loaded.library), versions=versions, bytes=weight_bytes, weights=specs,
+        activations={name: host.acts.spec() for name, host in loaded.anatomy.linears() if host.acts is not None},
         aliases=aliases, policies=tuple(Policy(method=m.CARD.name, knobs=methods.knobs(m)) for m in loaded.policies),
         **added,
     )  # fmt: skip
@@ -186,6 +188,8 @@ def _fill(loaded: Loaded, said: Manifest, folder: Path) -> None:
     for name, host in here.items():
         host.w = made[said.weights[name].get("alias", name)]
     tensors.assign(loaded.library, tensors.load(folder / WEIGHTS), said.aliases, str(folder / WEIGHTS))
+    for name, spec in said.activations.items():
+        _round_input(here, name, spec, f"{folder / FILE}: activations.{name}")
     for name, weight in made.items():
         if weight.spec() != said.weights[name]:
             raise BadInput(f"{folder / WEIGHTS}: {name} is {weight.spec()}, but trimtab.json says {said.weights[name]}")
@@ -195,6 +199,17 @@ def _build(spec: dict[str, Any], where: str) -> Weight:
     try:
         return build(spec)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise BadInput(f"{where}: {error}") from error
+
+
+def _round_input(here: dict[str, Host], name: str, spec: dict[str, Any], where: str) -> None:
+    host = here.get(name)
+    if not isinstance(host, Linear):
+        raise BadInput(f"{where}: the model has no such linear layer{nearest(name, here)}")
+    try:
+        host.acts = activation(spec)
+        parted(host.w)
+    except (ValueError, TypeError) as error:
         raise BadInput(f"{where}: {error}") from error
 
 

@@ -13,16 +13,20 @@ from trimtab.core.tensorfile import save_tensors
 from trimtab.load.artifact import read
 from trimtab.load.cache import new_folder
 from trimtab.load.checkpoint import SINGLE
+from trimtab.load.manifest import read_manifest
 
 
 def export(artifact: Path, out: Path) -> int:
     """Write ``artifact`` to the new folder ``out``; bytes of the weight file. Any host is written as the library's own
     layer: its dense matrix, so the file is as large as before trimming.
 
-    Raises Refused where ``out`` exists, or the artifact has policies, which such a folder cannot carry.
+    Raises Refused where ``out`` exists, or the artifact has policies or rounds inputs: such a folder cannot say it.
     """
     if out.exists():
         raise Refused(f"--out: {out} exists; name a new folder")
+    if read_manifest(artifact).activations:
+        raise Refused(f"export: {artifact} rounds the input of its linears to 8 bits, which a plain folder cannot say; "
+                      "trim with rtn or gptq for dense weights")  # fmt: skip
     loaded = read(artifact)
     if loaded.policies:
         names = ", ".join(method.CARD.name for method in loaded.policies)

@@ -42,7 +42,8 @@ class Policy(Part):
 class Manifest(Part):
     """All that is needed to rebuild the model beside its tensors, and what was found out about it.
 
-    ``weights``: spec of every host by name. ``aliases``: names of tensors that are another's, so stored once.
+    ``weights``: spec of every host by name. ``activations``: by name, what linears do to their input that is not linear
+    in it. ``aliases``: names of tensors that are another's, so stored once.
     ``bytes``: size of the weight file. ``modified``: sentences on what was changed. ``calibration``, ``invariants``,
     ``quality``: the run's audit, standing invariants and readings. ``timings`` is left out of the content hash.
     """
@@ -57,6 +58,7 @@ class Manifest(Part):
     versions: dict[str, str]
     bytes: int
     weights: dict[str, dict[str, Any]]
+    activations: dict[str, dict[str, Any]] = {}
     aliases: dict[str, str]
     policies: tuple[Policy, ...] = ()
     modified: tuple[str, ...] = ()

@@ -12,12 +12,29 @@ if TYPE_CHECKING:
     from trimtab.quantize.fp4 import FP4
     from trimtab.quantize.gptq import GPTQ
     from trimtab.quantize.mbq import MBQ
+    from trimtab.quantize.mixed import Mixed
     from trimtab.quantize.mr_gptq import MRGPTQ
     from trimtab.quantize.nf4 import NF4
     from trimtab.quantize.quantease import QuantEase
     from trimtab.quantize.rtn import RTN
+    from trimtab.quantize.smoothquant import SmoothQuant
+    from trimtab.quantize.w8a8 import W8A8
 
-__all__ = ["AWQ", "FP4", "GPTQ", "MBQ", "METHODS", "MRGPTQ", "NF4", "RTN", "FineQuant", "QuantEase"]
+__all__ = [
+    "AWQ",
+    "FP4",
+    "GPTQ",
+    "MBQ",
+    "METHODS",
+    "MRGPTQ",
+    "NF4",
+    "RTN",
+    "W8A8",
+    "FineQuant",
+    "Mixed",
+    "QuantEase",
+    "SmoothQuant",
+]
 
 METHODS = {
     "rtn": "trimtab.quantize.rtn:RTN",
@@ -29,6 +46,9 @@ METHODS = {
     "nf4": "trimtab.quantize.nf4:NF4",
     "fp4": "trimtab.quantize.fp4:FP4",
     "mr_gptq": "trimtab.quantize.mr_gptq:MRGPTQ",
+    "w8a8": "trimtab.quantize.w8a8:W8A8",
+    "smoothquant": "trimtab.quantize.smoothquant:SmoothQuant",
+    "mixed": "trimtab.quantize.mixed:Mixed",
 }
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from trimtab.core.card import Card
@@ -61,21 +62,25 @@ class RTN:
 
     def __call__(self, w: Weight, site: Site) -> Weight:
         """The nearest codes of ``w``, row by row; ``site`` is not looked at."""
+        return self.rounded(w.dense().detach(), w.dtype)
+
+    def rounded(self, w: Float[Tensor, "out in"], dtype: torch.dtype) -> Quantized:
+        """The nearest codes of a matrix, scales in ``dtype``."""
         self.check(w.shape[1])
         group = span(self.group_size, w.shape[1])
 
         def part(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             groups = rows.float().reshape(-1, group).T.contiguous()  # every group a row of its own
             even, tries = torch.ones(group), shares(self.bits, self.clip)
-            found = sweep(groups, None, even, tries, self.bits, group, self.symmetric, w.dtype)
+            found = sweep(groups, None, even, tries, self.bits, group, self.symmetric, dtype)
             if found is None:
-                scale, zero = fit_grid(groups, even, self.bits, self.symmetric, self.clip, w.dtype)
+                scale, zero = fit_grid(groups, even, self.bits, self.symmetric, self.clip, dtype)
                 codes = encode(groups, scale, zero, self.bits).to(torch.uint8)
             else:
                 codes, scale, zero = found
             codes = codes.T.reshape(rows.shape)
-            return pack(codes, self.bits), scale.view(len(rows), -1).to(w.dtype), zero.view(len(rows), -1).byte()
+            return pack(codes, self.bits), scale.view(len(rows), -1).to(dtype), zero.view(len(rows), -1).byte()
 
-        parts = torch.split(w.dense().detach(), max(1, NUMBERS // w.shape[1]))
+        parts = torch.split(w, max(1, NUMBERS // w.shape[1]))
         packed, scale, zero = map(torch.cat, zip(*each(part, parts), strict=True))
         return Quantized(packed, scale, None if self.symmetric else zero, self.bits, group)

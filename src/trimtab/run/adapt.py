@@ -133,8 +133,19 @@ def check(context: Context, name: str, method: Any) -> None:
         if tables:
             raise BadInput(f"lora.target_modules: {', '.join(tables)}: a word embedding; accepted: linear layers")
         sizes(method, {path: linears[path] for path in chosen})
+        unrounded(name, {path: linears[path] for path in chosen})
     elif name == "load_adapter":
-        fitting(method.adapters(), linears, method.path)
+        adapters = fitting(method.adapters(), linears, method.path)
+        unrounded(name, {path: linears[path] for path in adapters})
+
+
+def unrounded(name: str, hosts: Mapping[str, Linear]) -> None:
+    """Raises BadInput, naming the first layer, where an input is rounded: an adapter would get the rounded one, and no
+    gradient comes through it."""
+    for path, host in hosts.items():
+        if host.acts is not None:
+            raise BadInput(f"{name}: {path} rounds its input to 8 bits (w8a8, smoothquant), beside which no adapter "
+                           "can stand; accepted: the model before that step, or other target_modules")  # fmt: skip
 
 
 def load(context: Context, method: LoadAdapter, state: Path, label: str) -> Changed:

@@ -17,6 +17,7 @@ from typing import Any
 from trimtab.load.sources import open_source
 from trimtab.run import (
     ablation,
+    allocate,
     calibration,
     check,
     deliver,
@@ -75,6 +76,7 @@ def _shape(context: Context) -> None:
     stage = context.journal.stage
     batches = calibration.batches(context)
     stage("audit", lambda: calibration.audit(context, batches))
+    allocate.sense(context)
     sensitivity.take(context)
     stage("before", lambda: figures.before(context))
     standing: list[Invariant] = []

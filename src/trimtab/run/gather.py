@@ -158,7 +158,7 @@ def unpacked(hosts: Sequence[Linear]) -> Iterator[Callable[[Stage], None]]:
 
     def unpack(stage: Stage) -> None:
         for host in stage:
-            if host in mine and not isinstance(host.w, Dense):
+            if host in mine and host.acts is None and not isinstance(host.w, Dense):
                 dense = host.w.dense().detach()
                 host.kernel = lambda x, bias=None, dense=dense: F.linear(x, dense.to(x.dtype), bias)
 

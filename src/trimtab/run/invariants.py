@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from trimtab.core.acts import parted
 from trimtab.core.codebook import Codebook
 from trimtab.core.factors import LowRank
 from trimtab.core.joins import leaves
-from trimtab.core.linear import Host
+from trimtab.core.linear import Host, Linear
 from trimtab.core.pack import unpack
 from trimtab.core.sparse import Masked
 from trimtab.core.weight import Quantized, Weight, bits
@@ -139,9 +140,22 @@ def _thin(w: LowRank, one: Invariant) -> str | None:
     return None if bool(finite) else "factors that are no numbers"
 
 
+def _acts(state: State, one: Invariant) -> str | None:
+    host = state.hosts.get(one.address)
+    if not isinstance(host, Linear):
+        return "the layer is gone"
+    if host.acts is None or host.acts.spec() != one.expect:
+        return "its input is not rounded" if host.acts is None else f"its input is rounded by {host.acts.spec()}"
+    try:
+        parted(host.w)
+    except TypeError as error:
+        return str(error)
+    return None
+
+
 PREDICATES: dict[str, Callable[[State, Invariant], str | None]] = {
     "on_grid": _on_grid, "masked": _masked, "low_rank": _low_rank, "adapter": _low_rank,
-    "tokens_kept": partial(_kept, "token"), "cache_kept": partial(_kept, "cache"),
+    "acts_8bit": _acts, "tokens_kept": partial(_kept, "token"), "cache_kept": partial(_kept, "cache"),
 }  # fmt: skip
 COUNTS = {"token": 256, "cache": 4096}  # any numbers show whether a policy still keeps its share
 
@@ -181,8 +195,14 @@ def low_rank(hosts: Mapping[str, Host], step: str) -> list[Invariant]:
     return _of(hosts, "low_rank", LowRank, step, lambda w: {"rank": w.rank, "scale": w.scale})
 
 
+def acts_8bit(hosts: Mapping[str, Host], step: str) -> list[Invariant]:
+    """What every linear among ``hosts`` that rounds its input does to it."""
+    found = {path: host.acts for path, host in hosts.items() if isinstance(host, Linear)}
+    return [Invariant("acts_8bit", path, acts.spec(), step) for path, acts in found.items() if acts is not None]
+
+
 LAYERS: dict[str, Callable[[Mapping[str, Host], str], list[Invariant]]] = {
-    "on_grid": on_grid, "masked": masked, "low_rank": low_rank,
+    "on_grid": on_grid, "masked": masked, "low_rank": low_rank, "acts_8bit": acts_8bit,
 }  # fmt: skip
 """What a layer-wise method may establish, by name."""
 

@@ -10,7 +10,7 @@ from trimtab import methods
 from trimtab.core.errors import Anomaly
 from trimtab.core.files import write_atomic
 from trimtab.evaluate.ratio import Ratio, more_repeats
-from trimtab.run import said, sensitivity, steps
+from trimtab.run import allocate, said, sensitivity, steps
 from trimtab.run.amounts import Amount
 from trimtab.run.context import Context
 from trimtab.run.deliver import REFUSED
@@ -171,7 +171,9 @@ def _steps(context: Context) -> list[dict[str, Any]]:
         ended = context.journal.ended[key]
         gain = _gain(context.journal.ended[f"{key} figures"]["result"].get("gain"))
         asked = getattr(methods.make(step.method, step.knobs), "damp_percent", None)
-        note = " ".join(part for part in (gain, said.damping(ended["result"]["layers"], asked)) if part)
+        given = context.journal.ended.get(f"{key} allocation")
+        bits = allocate.said(given["result"] if given else None)
+        note = " ".join(part for part in (bits, gain, said.damping(ended["result"]["layers"], asked)) if part)
         rows.append({"index": index, "method": step.method, "knobs": step.model_dump()[step.method], "note": note,
                      "seconds": ended["result"]["seconds"], "invariants": ended["result"]["invariants"]})  # fmt: skip
     return rows

@@ -10,6 +10,7 @@ from typing import Any
 
 from trimtab import methods
 from trimtab.load.blank import blank
+from trimtab.run.allocate import unpaid
 from trimtab.run.follow import clashes, targeted
 from trimtab.run.recipe import Recipe
 
@@ -43,7 +44,9 @@ def plan(recipe: Recipe) -> Plan:
         method = methods.make(step.method, step.knobs)
         if not hasattr(method, "stored"):
             continue
-        for name in targeted(anatomy, step, method):
+        names = targeted(anatomy, step, method)
+        problems += unpaid(f"steps.{index}", method, [hosts[name].w for name in names])
+        for name in names:
             rows, width = hosts[name].w.shape
             try:
                 method.check(width, rows)

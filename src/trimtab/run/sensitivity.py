@@ -132,9 +132,11 @@ def wanted(context: Context) -> bool:
 def take(context: Context) -> Sensitivity | None:
     """The run's one estimate: from its journal, or measured now on the model as it stands (before any step). None where
     nothing wants it."""
-    if not wanted(context):
-        return None
+    return estimate(context) if wanted(context) else None
 
+
+def estimate(context: Context) -> Sensitivity:
+    """The run's one estimate, whatever wants it."""
     total, done = context.recipe.calibrate.num_samples, 0
 
     def progress(rows: int) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Literal, Protocol, cast
 
 import torch
 from torch import Tensor
 
 from trimtab.anatomy import Anatomy
+from trimtab.core.acts import DynamicInt8
 from trimtab.core.errors import Anomaly, BadInput, Refused
-from trimtab.core.fit import Fit, Site
+from trimtab.core.fit import Fit, RoundsInput, Site
 from trimtab.core.linear import Host, Linear
 from trimtab.core.sensitivity import Sensitivity
 from trimtab.core.stats import KINDS, Gram
@@ -21,6 +23,9 @@ from trimtab.run.finite import broken_inputs, broken_weights
 
 Unseen = Literal["refuse", "dense", "round"]
 """What becomes of a linear that no calibration sample reached: an error, left as it is, or the data-free form."""
+
+NO_GROUP: Mapping[str, Weight] = MappingProxyType({})
+"""Of a matrix that is fitted alone."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,14 @@ class Bench:
         if wrong:
             raise BadInput("\n".join(wrong[:8]) + (f"\n... and {len(wrong) - 8} more" if len(wrong) > 8 else ""))
 
-    def settle(self, name: str, gram: Gram | None, group: tuple[str, ...] = ()) -> LayerReport:
-        """Fit a matrix and put it in place. With no ``gram``, or an empty one, see ``without`` and ``unreached``.
+    @property
+    def acts(self) -> DynamicInt8 | None:
+        """What the method has linears do to their input."""
+        return self.fit.acts if isinstance(self.fit, RoundsInput) else None
+
+    def settle(self, name: str, gram: Gram | None, group: Mapping[str, Weight] = NO_GROUP) -> LayerReport:
+        """Fit a matrix and put it in place. ``group``: the weights of its stage before any was fitted, by name. With no
+        ``gram``, or an empty one, see ``without`` and ``unreached``.
 
         Raises Anomaly, naming the layer, where its inputs were no numbers."""
         if gram is None or not gram.rows:
@@ -107,7 +118,7 @@ class Bench:
             if not hasattr(fit, "without_data"):
                 raise BadInput(f"{fit.CARD.name}: has no data-free form, which {name} needs; put it under ignore")
             fit = cast(DataFree, fit).without_data()
-        return self._fitted(name, fit, None, (), dict.fromkeys(KINDS, 0))
+        return self._fitted(name, fit, None, NO_GROUP, dict.fromkeys(KINDS, 0))
 
     def unreached(self, name: str) -> LayerReport:
         """A linear that no sample reached (an expert that was never chosen). Raises Refused unless that was allowed."""
@@ -125,11 +136,11 @@ class Bench:
         return LayerReport(name, self.anatomy.part_of(name), 0.0, stored, kinds, unreached="left as it was")
 
     def _fitted(
-        self, name: str, fit: Fit, gram: Gram | None, group: tuple[str, ...], seen: Mapping[str, int]
+        self, name: str, fit: Fit, gram: Gram | None, group: Mapping[str, Weight], seen: Mapping[str, int]
     ) -> LayerReport:
         old, read = self.hosts[name].w, self.source
         aim = old if read is None else Dense(read(name).detach())
-        site = Site(name, aim.dense, gram, group, self.sensitivity)
+        site = Site(name, aim.dense, gram, tuple(group), self.sensitivity, peers=tuple(group.values()))
         new = fit(old, site)
         self.put(name, new)
         error = relative_error(aim, new, None if gram is None else gram.read())
@@ -137,12 +148,13 @@ class Bench:
         return LayerReport(name, self.anatomy.part_of(name), error, stored, seen, damp)
 
     def put(self, name: str, w: Weight) -> None:
-        """``w`` as the weight of host ``name`` and of those tied to it; kernels of the old weight go."""
+        """``w`` as the weight of host ``name`` and of those tied to it, with what the method has linears do to their
+        input; kernels of the old weight go."""
         for other in (name, *(second for first, second in self.aliases if first == name)):
             host = self.hosts[other]
             host.w = w
             if isinstance(host, Linear):
-                host.kernel = None
+                host.kernel, host.acts = None, self.acts
 
 
 def relative_error(old: Weight, new: Weight, h: Tensor | None, at_once: int = 4096) -> float:

@@ -8,7 +8,8 @@ from typing import Any
 from trimtab import methods
 from trimtab.core.card import Card
 from trimtab.core.linear import Host
-from trimtab.run import adapt, invariants, sensitivity
+from trimtab.quantize.mixed import Mixed
+from trimtab.run import adapt, allocate, invariants, sensitivity
 from trimtab.run.context import Context
 from trimtab.run.invariants import Invariant, State
 from trimtab.run.layers import Layers
@@ -36,10 +37,11 @@ def fit(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tup
 
     In another arm of an ablation everything before the decoder's blocks is what the run's own way has made.
     """
-    method, anatomy = methods.make(step.method, step.knobs), context.loaded.anatomy
+    method, anatomy, label = methods.make(step.method, step.knobs), context.loaded.anatomy, key(index, step)
+    if isinstance(method, Mixed):
+        method = allocate.allotted(context, label, step, method, batches)
     own = Layers(context.folder.state / f"step-{index}")
     stored = own if context.arm is None else Layers(context.folder.state / f"arm-{context.arm}" / f"step-{index}")
-    label = key(index, step)
     total = len(anatomy.blocks()) + 1
     rows: Rows = []
 

@@ -118,7 +118,7 @@ def _unit(
     with gather.unpacked([host for stage in linears for host in stage]) as unpack:
 
         def settle(stage: gather.Stage, gram: Gram) -> None:
-            group = tuple(host.name for host in stage)
+            group = {host.name: host.w for host in stage}
             reports.extend(bench.settle(name, gram, group) for name in group)
             unpack(stage)
 

@@ -9,11 +9,13 @@ from functools import partial
 import torch
 from torch import nn
 
+from trimtab.core.acts import DynamicInt8
 from trimtab.core.build import build
 from trimtab.core.codebook import Codebook
 from trimtab.core.joins import leaves
 from trimtab.core.linear import Embedding, Kernel, Linear
 from trimtab.core.weight import Dense, Quantized, Weight
+from trimtab.runtime import int8
 from trimtab.runtime.compose import Made, compose, thick
 from trimtab.runtime.dtype import compute_dtype
 from trimtab.runtime.held import HOLD, Held, held_bytes
@@ -28,6 +30,9 @@ COPY = "dense copy"
 """The name of what runs where no kernel reads the stored form, in a model small enough for copies."""
 SIMULATED: Mapping[str, str] = {"e2m1": "simulated: this CPU has no arithmetic of 4-bit floats"}
 """Levels for which other hardware has arithmetic of its own, and what is said of them here."""
+
+Key = tuple[int, DynamicInt8 | None]
+"""What a kernel is made for: a weight, by its id, and what is done to its input."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +49,8 @@ class LowerReport:
 
     def __str__(self) -> str:
         rows = [f"{name}: {kernel}" for name, kernel in self.kernels.items()]
-        rows += [f"{name}: {COPY if self.held else 'reference'} ({why})" for name, why in self.reasons.items()
-                 if name not in self.kernels or self.kernels[name] == COPY]  # fmt: skip
+        rows += [f"{name}: {self.kernels.get(name, 'reference')} ({why})" for name, why in self.reasons.items()
+                 if self.kernels.get(name, COPY) == COPY]  # fmt: skip
         return "\n".join(dict.fromkeys(rows))
 
 
@@ -59,24 +64,25 @@ def lower(
 ) -> LowerReport:
     """Set ``kernel`` on every Linear host whose weight has one; the weight stays the reference beside it.
 
-    Hosts that share a weight share a kernel. ``release`` drops codes of which a kernel has its own copy (``w`` keeps
-    its shape, on the meta device: such a model runs, but cannot be saved, trimmed or lowered again); codes that an
-    embedding also reads stay. ``dtype``: what many bfloat16 rows are computed in, by default ``compute_dtype()``.
-    ``capability``: torch's name for the CPU's vector units, by default this CPU's. ``hold``: a model whose matrices
-    take at most so many bytes dense has copies of them beside the codes (see ``held``); none where it releases.
+    Hosts that share a weight, and what is done to the input, share a kernel. ``release`` drops codes of which a kernel
+    has its own copy (``w`` keeps its shape, on the meta device: such a model runs, but cannot be saved, trimmed or
+    lowered again); codes that an embedding also reads stay. ``dtype``: what many bfloat16 rows are computed in, by
+    default ``compute_dtype()``. ``capability``: torch's name for the CPU's vector units, by default this CPU's.
+    ``hold``: a model whose matrices take at most so many bytes dense has copies of them beside the codes (see
+    ``held``); none where it releases.
     """
     dtype, capability = dtype or compute_dtype(), capability or torch.backends.cpu.get_cpu_capability()
     hosts = [module for module in model.modules() if isinstance(module, Linear)]
-    wanted = held_bytes((host.w for host in hosts), dtype)
+    wanted = held_bytes((host.w for host in hosts if host.acts is None), dtype)
     make = _Make(dtype, capability, release, {id(h.w) for h in model.modules() if isinstance(h, Embedding)},
                  0 if release or wanted > hold else wanted)  # fmt: skip
-    made: dict[int, tuple[Weight, str | None, Kernel | None]] = {}  # holds the weight: no other can get its id
+    made: dict[Key, tuple[Weight, str | None, Kernel | None]] = {}  # holds the weight: no other can get its id
     for host in hosts:
-        if id(host.w) not in made:
-            made[id(host.w)] = host.w, *make(host.w)
-        host.kernel = made[id(host.w)][2]
-    found = {host.name: name for host in hosts if (name := made[id(host.w)][1]) is not None}
-    reasons = {host.name: why for host in hosts if (why := make.unfit(host.w)) is not None}
+        if _key(host) not in made:
+            made[_key(host)] = host.w, *make(host.w, host.acts)
+        host.kernel = made[_key(host)][2]
+    found = {host.name: name for host in hosts if (name := made[_key(host)][1]) is not None}
+    reasons = {host.name: why for host in hosts if (why := make.unfit(host.w, host.acts)) is not None}
     kept = {name: "an embedding reads the same codes" for name in _read(hosts, make.read, found) if release}
     if release:
         _drop([host for host in hosts if host.name in found and host.name not in kept])
@@ -94,8 +100,10 @@ class _Make:
     read: set[int]
     held: int
 
-    def unfit(self, w: Weight) -> str | None:
+    def unfit(self, w: Weight, acts: DynamicInt8 | None) -> str | None:
         """Why ``w`` has no kernel: of an expression, why one of its leaves has none."""
+        if acts is not None:
+            return int8.unfit(w, self.capability)
         for leaf in thick(w) or [w]:
             if isinstance(leaf, Codebook):
                 return _simulated(leaf) or f"{leaf.levels} levels: kernels take grids of even steps"
@@ -105,8 +113,11 @@ class _Make:
                 return why
         return None
 
-    def __call__(self, w: Weight) -> tuple[str | None, Kernel | None]:
-        if self.unfit(w) is not None:
+    def __call__(self, w: Weight, acts: DynamicInt8 | None) -> tuple[str | None, Kernel | None]:
+        why = self.unfit(w, acts)
+        if acts is not None:
+            return (None, None) if why is not None else int8.lowered(acts, w)
+        if why is not None:
             return (COPY, Held.of(w, self.dtype)) if self.held and not isinstance(w, Dense) else (None, None)
         name, rows, packed = compose(w, partial(self.pack, release=self.release and id(w) not in self.read))
         return name, Held.of(w, self.dtype, packed, rows) if self.held else packed
@@ -119,6 +130,10 @@ class _Make:
 
 def _simulated(w: Weight) -> str | None:
     return SIMULATED.get(w.levels) if isinstance(w, Codebook) else None
+
+
+def _key(host: Linear) -> Key:
+    return id(host.w), host.acts
 
 
 def _read(hosts: list[Linear], read: set[int], found: Mapping[str, str]) -> list[str]:

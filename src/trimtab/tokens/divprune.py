@@ -44,7 +44,7 @@ class DivPrune:
         baseline="random_tokens",
         guarantee="usual",
         establishes=("tokens_kept",),
-        preserves=("on_grid", "masked", "low_rank", "adapter", "tokens_kept", "cache_kept"),
+        preserves=("on_grid", "acts_8bit", "masked", "low_rank", "adapter", "tokens_kept", "cache_kept"),
         departures=(
             "A chosen token cannot be chosen again (in the authors' code it can, once only exact duplicates are left). "
             "Kept tokens keep their original positions; the authors renumber them. All images of a sample are one "

@@ -51,7 +51,7 @@ class FastV:
         baseline="random_tokens",
         guarantee="usual",
         establishes=("tokens_kept",),
-        preserves=("on_grid", "masked", "low_rank", "adapter", "tokens_kept", "cache_kept"),
+        preserves=("on_grid", "acts_8bit", "masked", "low_rank", "adapter", "tokens_kept", "cache_kept"),
         departures=(
             "k is rounded half up and at least 1 (the authors round down). All images of a sample are one set. "
             "layer=0, where the authors choose at random for lack of attention, is refused: use random_tokens. "

@@ -34,7 +34,7 @@ class RandomTokens:
         where="the control at K = 0 of arXiv 2403.06764",
         saves="prefill",
         establishes=("tokens_kept",),
-        preserves=("on_grid", "masked", "low_rank", "adapter", "tokens_kept", "cache_kept"),
+        preserves=("on_grid", "acts_8bit", "masked", "low_rank", "adapter", "tokens_kept", "cache_kept"),
         departures="The choice depends on the seed and the number of image tokens alone: repeat it over seeds.",
     )
 

@@ -47,7 +47,7 @@ class ToMe:
         baseline="random_tokens",
         guarantee="usual",
         establishes=("tokens_kept",),
-        preserves=("on_grid", "masked", "low_rank", "adapter", "tokens_kept", "cache_kept"),
+        preserves=("on_grid", "acts_8bit", "masked", "low_rank", "adapter", "tokens_kept", "cache_kept"),
         departures=(
             "The authors merge r tokens in every block of a vision transformer; here image tokens merge in the "
             "language model, all at one layer, in rounds where fewer than half are kept. A merged token has the "
