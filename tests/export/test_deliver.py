@@ -122,6 +122,8 @@ def test_the_arithmetic_of_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["perplexity"] == pytest.approx(found["reference"], rel=1e-6)
     found = teacher.compare(lambda given: np.roll(logits, 1, 1), [row])
     assert found["equal"] == 0
+    logs = np.roll(logits, 1, 1)[np.arange(4), ids[1:]] - np.log(np.exp(logits[:4]).sum(1))
+    assert found["worst"] == pytest.approx(np.abs(-logs - nll).max(), rel=1e-6)
     assert found["perplexity"] != pytest.approx(found["reference"], rel=0.01)
     hidden = rng.normal(size=(4, 6))
     turned = np.where(np.arange(4)[:, None] == 2, -hidden, 2 * hidden)
@@ -131,20 +133,25 @@ def test_the_arithmetic_of_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("found", "passed"),
+    ("found", "near", "same"),
     [
-        ({"equal": 0.99, "perplexity": 10.09, "reference": 10.0}, True),
-        ({"equal": 0.989, "perplexity": 10.0, "reference": 10.0}, False),
-        ({"equal": 1.0, "perplexity": 10.11, "reference": 10.0}, False),
-        ({"equal": 1.0, "perplexity": 9.89, "reference": 10.0}, False),
-        ({"equal": 1.0, "perplexity": float("nan"), "reference": 10.0}, False),
-        ({"cosine": 0.9991}, True),
-        ({"cosine": 0.9989}, False),
-        ({"cosine": float("nan")}, False),
+        ({"equal": 0.99, "perplexity": 10.09, "reference": 10.0, "worst": 0.0009}, True, True),
+        ({"equal": 0.99, "perplexity": 10.09, "reference": 10.0, "worst": 0.0011}, True, False),
+        ({"equal": 0.99, "perplexity": 10.09, "reference": 10.0}, True, False),
+        ({"equal": 0.989, "perplexity": 10.0, "reference": 10.0, "worst": 0.0}, False, False),
+        ({"equal": 1.0, "perplexity": 10.11, "reference": 10.0, "worst": 0.0}, False, False),
+        ({"equal": 1.0, "perplexity": 9.89, "reference": 10.0, "worst": 0.0}, False, False),
+        ({"equal": 1.0, "perplexity": float("nan"), "reference": 10.0, "worst": 0.0}, False, False),
+        ({"equal": 1.0, "perplexity": 10.0, "reference": 10.0, "worst": float("nan")}, True, False),
+        ({"cosine": 0.9999995}, True, True),
+        ({"cosine": 0.9991}, True, False),
+        ({"cosine": 0.9989}, False, False),
+        ({"cosine": float("nan")}, False, False),
     ],
 )
-def test_what_is_near_enough(found: dict[str, float], passed: bool) -> None:
-    assert gate.Found(100, **found).passed is passed
+def test_what_is_near_enough(found: dict[str, float], near: bool, same: bool) -> None:
+    assert gate.Found(100, **found).near() is near
+    assert gate.Found(100, **found).near(exact=True) is same
 
 
 def test_a_check_that_ends_without_an_answer_is_an_anomaly(tmp_path: Path) -> None:

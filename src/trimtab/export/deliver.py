@@ -50,10 +50,11 @@ def deliver(artifact: Path, name: str, out: Path) -> Delivered:
     with new_folder(out) as fresh, tempfile.TemporaryDirectory() as place:
         module.write(loaded, fresh)
         recorded = Path(place) / "samples.safetensors"
-        samples.record(loaded, recorded)  # the model is in float32 from here on
-        found = gate.judge(chosen.check, fresh, recorded)
-        said = {"from": loaded.source.id, "revision": loaded.source.revision, "license": loaded.source.license,
-                "format": name, "notes": notes, "checked": {"by": module.ENGINE} | asdict(found),
-                "trimtab": trimtab.__version__}  # fmt: skip
+        said = {"from": loaded.source.id, "revision": loaded.source.revision, "license": loaded.source.license}
+        samples.record(loaded, recorded)
+        del loaded  # the check needs the memory
+        found = gate.judge(chosen.check, fresh, recorded, chosen.exact)
+        said |= {"format": name, "notes": notes, "checked": {"by": module.ENGINE} | asdict(found),
+                 "trimtab": trimtab.__version__}  # fmt: skip
         (fresh / SAID).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
         return Delivered(out, module.ENGINE, size(fresh), found, notes)

@@ -32,11 +32,13 @@ class Writer(Protocol):
 @dataclass(frozen=True)
 class Format:
     """``module`` has what ``Writer`` says. ``extra``: of pyproject.toml, which brings the engine; "" where none is
-    needed. ``check``: the script beside it. ``about``: a line for the command's help."""
+    needed. ``check``: the script beside it. ``about``: a line for the command's help. ``exact``: the engine calculates
+    in float32 with our numbers (see ``gate``)."""
 
     module: str
     extra: str
     about: str
+    exact: bool = False
 
     @property
     def check(self) -> Path:
@@ -47,7 +49,15 @@ class Format:
 
 
 FORMATS: dict[str, Format] = {
-    "dense": Format("trimtab.export.dense", "", "a Hugging Face folder of dense weights, as large as before trimming"),
+    "awq": Format("trimtab.export.awq", "", "AWQ's GEMM layout: 4-bit codes in the decoder", exact=True),
+    "compressed-tensors": Format(
+        "trimtab.export.compressed_tensors",
+        "compressed",
+        "a Hugging Face folder of codes for transformers, vLLM and SGLang",
+        exact=True,
+    ),
+    "dense": Format("trimtab.export.dense", "", "a Hugging Face folder of dense weights, no smaller", exact=True),
+    "gptq": Format("trimtab.export.gptq", "", "GPTQ's layout: codes on one grid in the decoder", exact=True),
 }
 
 

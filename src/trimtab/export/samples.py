@@ -14,7 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trimtab.core.errors import Anomaly, Refused
+from trimtab.core.weight import Dense
 from trimtab.load import synthetic, tensors
+from trimtab.load.artifact import hosts
 from trimtab.load.gate_samples import conditions
 from trimtab.load.loaded import Loaded
 from trimtab.load.manifest import SAMPLES
@@ -33,11 +35,12 @@ def record(loaded: Loaded, path: Path) -> None:
     most likely next token at each position and ``i.nll`` (t - 1) the loss of each token that came, float32. For a
     model without a vocabulary ``i.output`` (places, width), its last hidden state.
 
-    The model answers in float32, and stays so. Raises Anomaly where an answer is not finite, Refused for a model that
-    answers with neither.
+    The model answers in float32, its matrices dense as they are served, and stays so. Raises Anomaly where an answer
+    is not finite, Refused for a model that answers with neither.
     """
     stored: Row = {}
-    model = loaded.library.float().eval()
+    widen(loaded)
+    model = loaded.library.eval()
     for number, row in enumerate(rows(loaded)):
         answer = _answer(model, row)
         for name, value in (row | answer).items():
@@ -46,6 +49,17 @@ def record(loaded: Loaded, path: Path) -> None:
             bare = name in {part for pair in WORDS for part in pair} and value.ndim == 2
             stored[f"{number}.{name}"] = value[0] if bare else value
     tensors.save(path, stored)
+
+
+def widen(loaded: Loaded) -> None:
+    """The model in float32: every matrix dense, rounded to its own dtype as it is served, one for all that share it."""
+    found = hosts(loaded.anatomy)
+    before = [host.w for _, host in found]  # held, so that no address is given twice
+    made = {id(w): w for w in before}
+    made = {key: Dense(w.dense().detach().float()) for key, w in made.items()}
+    for (_, host), w in zip(found, before, strict=True):
+        host.w = made[id(w)]
+    loaded.library.float()
 
 
 def rows(loaded: Loaded) -> list[Row]:

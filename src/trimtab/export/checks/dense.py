@@ -11,4 +11,4 @@ from library import asked, open_model
 from teacher import main
 
 if __name__ == "__main__":
-    main(lambda folder: asked(open_model(folder)))
+    main(lambda folder: asked(open_model(folder).float()))

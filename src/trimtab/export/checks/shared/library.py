@@ -12,11 +12,11 @@ import transformers
 
 
 def open_model(folder: Path) -> Any:
-    """The class that the folder's config names, in float32. Raises AssertionError for tensors that are missing or left
-    over: the library would fill them with random numbers, or pass them over, and say so in a warning only."""
+    """The class that the folder's config names, in the dtype of its file. Raises AssertionError for tensors that are
+    missing or left over: the library would fill them with random numbers, or pass them over, and only warn of it."""
     name = json.loads((folder / "config.json").read_text(encoding="utf-8"))["architectures"][0]
     model, info = getattr(transformers, name).from_pretrained(
-        folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+        folder, dtype="auto", local_files_only=True, output_loading_info=True
     )
     wrong = {key: sorted(info[key]) for key in ("missing_keys", "unexpected_keys", "mismatched_keys") if info[key]}
     assert not wrong, f"{folder}: {wrong}"

@@ -38,7 +38,8 @@ def rows(stored: Row) -> Iterator[Row]:
 
 
 def compare(answer: Answer, samples: list[Row]) -> Row:
-    """Over all positions of all rows: equal greedy tokens and both perplexities, or the least cosine."""
+    """Over all positions of all rows: equal greedy tokens, both perplexities and the largest difference of
+    a loss; or the least cosine."""
     equal, theirs, ours, cosines = [], [], [], []
     for row in samples:
         given = {name: value[None] if name in WORDS and value.ndim == 1 else value for name, value in row.items()}
@@ -55,11 +56,13 @@ def compare(answer: Answer, samples: list[Row]) -> Row:
     if cosines:
         least = np.concatenate(cosines)
         return {"tokens": len(least), "cosine": float(least.min())}
+    other, own = np.concatenate(theirs), np.concatenate(ours)
     return {
         "tokens": int(sum(map(len, equal))),
         "equal": float(np.concatenate(equal).mean()),
-        "perplexity": float(np.exp(np.concatenate(theirs).mean())),
-        "reference": float(np.exp(np.concatenate(ours).mean())),
+        "perplexity": float(np.exp(other.mean())),
+        "reference": float(np.exp(own.mean())),
+        "worst": float(np.abs(other - own).max()),
     }
 
 
