@@ -24,18 +24,17 @@ from trimtab.tokens import DivPrune
 SHARED = formats.CHECKS / "shared"
 
 
-@pytest.mark.parametrize("subject", ["language", "seeing"])
-def test_a_dense_folder_is_answered_by_plain_transformers(subject: str, artifacts: Path, tmp_path: Path) -> None:
-    found = deliver(artifacts / subject, "dense", tmp_path / "out")
+def test_a_dense_folder_is_answered_by_plain_transformers(artifacts: Path, tmp_path: Path) -> None:
+    found = deliver(artifacts / "seeing", "dense", tmp_path / "out")
     assert found.found.equal == 1
     assert found.found.perplexity == pytest.approx(found.found.reference, rel=1e-5)
     assert found.found.tokens > 200
     said = json.loads((tmp_path / "out" / SAID).read_text())
     assert (said["format"], said["checked"]["by"]) == ("dense", "transformers")
-    assert said["from"] == subject
-    assert open_source(tmp_path / "out").library.config.model_type == ("llama" if subject == "language" else "llava")
+    assert said["from"] == "seeing"
+    assert open_source(tmp_path / "out").library.config.model_type == "llava"
     with pytest.raises(Refused, match="exists"):
-        deliver(artifacts / subject, "dense", tmp_path / "out")
+        deliver(artifacts / "seeing", "dense", tmp_path / "out")
 
 
 def test_what_the_engine_answers_otherwise_does_not_leave(
@@ -105,6 +104,8 @@ def test_samples_are_rows_of_their_own_answered_in_float32(artifacts: Path, tmp_
     logs = logits.double().log_softmax(-1)[:-1].gather(1, row["input_ids"][1:, None])[:, 0]
     assert torch.allclose(torch.from_numpy(stored["3.nll"]).double(), -logs, atol=1e-5)
     assert stored["3.greedy"].tolist() == logits.argmax(-1).tolist()
+    assert (~stored["3.counted"].astype(bool)).sum() == 16  # what stands before a placeholder
+    assert ((stored["3.input_ids"][1:] == 3) == ~stored["3.counted"].astype(bool)[:-1]).all()
 
 
 def test_the_arithmetic_of_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,7 +115,12 @@ def test_the_arithmetic_of_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     ids, logits = rng.integers(0, 7, 5), rng.normal(size=(5, 7))
     nll = np.array([-np.log(np.exp(row)[at] / np.exp(row).sum()) for row, at in zip(logits, ids[1:], strict=False)])
-    row = {"input_ids": ids, "greedy": logits.argmax(-1), "nll": nll.astype(np.float32)}
+    row = {
+        "input_ids": ids,
+        "greedy": logits.argmax(-1),
+        "nll": nll.astype(np.float32),
+        "counted": np.ones(5, np.uint8),
+    }
     found = teacher.compare(lambda given: logits, [row, row])
     assert found["tokens"] == 10
     assert found["equal"] == 1
@@ -125,6 +131,12 @@ def test_the_arithmetic_of_a_check(monkeypatch: pytest.MonkeyPatch) -> None:
     logs = np.roll(logits, 1, 1)[np.arange(4), ids[1:]] - np.log(np.exp(logits[:4]).sum(1))
     assert found["worst"] == pytest.approx(np.abs(-logs - nll).max(), rel=1e-6)
     assert found["perplexity"] != pytest.approx(found["reference"], rel=0.01)
+    wrong = logits.copy()
+    wrong[1] = -wrong[1]
+    assert teacher.compare(lambda given: wrong, [row])["equal"] == 0.8
+    passed = teacher.compare(lambda given: wrong, [row | {"counted": np.array([1, 0, 1, 1, 1], np.uint8)}])
+    assert (passed["tokens"], passed["equal"]) == (4, 1)
+    assert passed["perplexity"] == pytest.approx(np.exp(np.delete(nll, 1).mean()), rel=1e-6)
     hidden = rng.normal(size=(4, 6))
     turned = np.where(np.arange(4)[:, None] == 2, -hidden, 2 * hidden)
     assert teacher.compare(lambda given: turned, [{"pixel_values": hidden, "output": hidden}])[

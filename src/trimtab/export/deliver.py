@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import trimtab
 from trimtab.core.errors import Refused
@@ -50,7 +51,11 @@ def deliver(artifact: Path, name: str, out: Path) -> Delivered:
     with new_folder(out) as fresh, tempfile.TemporaryDirectory() as place:
         module.write(loaded, fresh)
         recorded = Path(place) / "samples.safetensors"
-        said = {"from": loaded.source.id, "revision": loaded.source.revision, "license": loaded.source.license}
+        said: dict[str, Any] = {
+            "from": loaded.source.id,
+            "revision": loaded.source.revision,
+            "license": loaded.source.license,
+        }
         samples.record(loaded, recorded)
         del loaded  # the check needs the memory
         found = gate.judge(chosen.check, fresh, recorded, chosen.exact)

@@ -3,8 +3,8 @@
 Of each linear of the decoder are stored ``qweight`` (in * bits / 32, out) int32, the codes of a column as one bit
 stream, the first input lowest; ``qzeros`` (groups, out * bits / 32) int32, along the outputs; ``scales`` (groups, out)
 in the checkpoint's dtype; ``g_idx`` (in) int32, the group of each input. w = (code - zero) * scale. The layout's first
-version stores zero - 1, and engines do not agree what becomes of a zero of 0: where there is one the second is written,
-which stores zero itself (``checkpoint_format: gptq_v2``).
+version stores zero - 1. Engines do not agree what becomes of a zero of 0, and at 3 bits GPTQModel takes its one from
+other bits: then the second version is written, which stores zero itself (``checkpoint_format: gptq_v2``).
 """
 
 from __future__ import annotations
@@ -34,13 +34,18 @@ def refuse(loaded: Loaded) -> None:
 def write(loaded: Loaded, folder: Path) -> None:
     """One safetensors file, the library's own config with a ``quantization_config``, and ``quantize_config.json``."""
     codes = decoder.codes(loaded)
-    first = all(zeros(w).min() > 0 for w in codes.values())
+    first = is_first(codes)
     tensors = {f"{name}.{key}": value for name, w in codes.items() for key, value in packed(w, first).items()}
     decoder.write(loaded, folder, tensors, described(codes, first), "quantize_config.json")
 
 
 def notes(loaded: Loaded) -> Sequence[str]:
     return decoder.notes(loaded)
+
+
+def is_first(codes: Mapping[str, Quantized]) -> bool:
+    """Whether the first version of the layout can say it: no zero of 0, not 3 bits."""
+    return all(w.bits != 3 and int(zeros(w).min()) > 0 for w in codes.values())
 
 
 def zeros(w: Quantized) -> Tensor:

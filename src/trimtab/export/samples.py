@@ -32,8 +32,9 @@ WORDS = (("decoder_input_ids", "decoder_attention_mask"), ("input_ids", "attenti
 def record(loaded: Loaded, path: Path) -> None:
     """Write ``path``, a safetensors file. For row i: ``i.input_ids`` and ``i.attention_mask`` (t); every other tensor
     of the processor as it is for this row alone (``i.pixel_values`` (1, c, h, w)), in float32; ``i.greedy`` (t) the
-    most likely next token at each position and ``i.nll`` (t - 1) the loss of each token that came, float32. For a
-    model without a vocabulary ``i.output`` (places, width), its last hidden state.
+    most likely next token at each position, ``i.nll`` (t - 1) the loss of each token that came, float32, and
+    ``i.counted`` (t) 1 where what comes next is a word: the placeholders of a picture, most of many rows, are never
+    answered and would hide the words. For a model without a vocabulary ``i.output`` (places, width), its last hidden state.
 
     The model answers in float32, its matrices dense as they are served, and stays so. Raises Anomaly where an answer
     is not finite, Refused for a model that answers with neither.
@@ -43,6 +44,8 @@ def record(loaded: Loaded, path: Path) -> None:
     model = loaded.library.eval()
     for number, row in enumerate(rows(loaded)):
         answer = _answer(model, row)
+        if "greedy" in answer:
+            answer["counted"] = _counted(loaded, row)
         for name, value in (row | answer).items():
             if value.is_floating_point() and not bool(value.isfinite().all()):
                 raise Anomaly(f"export: sample {number}: {name} is not finite")
@@ -106,8 +109,17 @@ def _unpadded(row: Row) -> Row:
 def _made(loaded: Loaded) -> Iterator[Row]:
     for number in range(ROWS):
         sentence = synthetic.SENTENCES[number % len(synthetic.SENTENCES)]
-        text = " ".join([sentence] * (1 + number // len(synthetic.SENTENCES)))
+        text = " ".join([sentence] * (1 + number // len(synthetic.SENTENCES) % 2))
         yield synthetic.batch(loaded.processor, [text], seed=number)
+
+
+def _counted(loaded: Loaded, row: Row) -> Tensor:
+    ids = next(row[words] for words, _ in WORDS if words in row)[0]
+    token = getattr(loaded.library.config, "image_token_id", None)
+    counted = torch.ones(len(ids), dtype=torch.uint8)
+    if token is not None:
+        counted[:-1] = ids[1:] != token
+    return counted
 
 
 def _answer(model: torch.nn.Module, row: Row) -> Row:

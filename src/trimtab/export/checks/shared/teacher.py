@@ -17,7 +17,7 @@ Row = dict[str, Any]
 Answer = Callable[[Row], Any]
 """From the inputs of one row (``input_ids`` (1, t), ``attention_mask`` (1, t), others as the processor makes them) to
 (t, vocabulary) logits, or (places, width) hidden states."""
-RECORDED = ("greedy", "nll", "output")
+RECORDED = ("greedy", "nll", "counted", "output")
 WORDS = ("input_ids", "attention_mask", "decoder_input_ids", "decoder_attention_mask")
 
 
@@ -38,7 +38,7 @@ def rows(stored: Row) -> Iterator[Row]:
 
 
 def compare(answer: Answer, samples: list[Row]) -> Row:
-    """Over all positions of all rows: equal greedy tokens, both perplexities and the largest difference of
+    """Over all positions of all rows that a word follows: equal greedy tokens, both perplexities and the largest difference of
     a loss; or the least cosine."""
     equal, theirs, ours, cosines = [], [], [], []
     for row in samples:
@@ -50,9 +50,10 @@ def compare(answer: Answer, samples: list[Row]) -> Row:
             continue
         ids = row["decoder_input_ids"] if "decoder_input_ids" in row else row["input_ids"]
         assert len(found) == len(ids), f"answers at {len(found)} positions, not at {len(ids)}"
-        equal.append(found.argmax(-1) == row["greedy"])
-        theirs.append(losses(found[:-1], ids[1:]))
-        ours.append(row["nll"].astype(np.float64))
+        here = row["counted"].astype(bool)
+        equal.append((found.argmax(-1) == row["greedy"])[here])
+        theirs.append(losses(found[:-1], ids[1:])[here[:-1]])
+        ours.append(row["nll"].astype(np.float64)[here[:-1]])
     if cosines:
         least = np.concatenate(cosines)
         return {"tokens": len(least), "cosine": float(least.min())}
