@@ -6,6 +6,7 @@ from pathlib import Path
 
 from trimtab.core.errors import Refused
 from trimtab.load.artifact import SOURCE
+from trimtab.load.license import papers
 from trimtab.load.loaded import Loaded
 from trimtab.load.manifest import FILE
 
@@ -21,8 +22,7 @@ def source_of(loaded: Loaded) -> Path:
 def carry(loaded: Loaded, folder: Path) -> None:
     """Copy them to ``folder``, byte for byte, with the papers of the model's licence."""
     source = source_of(loaded)
-    papers = (source.parent / name for name in ("LICENSE", "NOTICE"))
-    for path in (*sorted(source.iterdir()), *(paper for paper in papers if paper.is_file())):
+    for path in (*sorted(source.iterdir()), *papers(source.parent)):
         (folder / path.name).write_bytes(path.read_bytes())
 
 

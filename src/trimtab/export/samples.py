@@ -34,7 +34,8 @@ def record(loaded: Loaded, path: Path) -> None:
     of the processor as it is for this row alone (``i.pixel_values`` (1, c, h, w)), in float32; ``i.greedy`` (t) the
     most likely next token at each position, ``i.nll`` (t - 1) the loss of each token that came, float32, and
     ``i.counted`` (t) 1 where what comes next is a word: the placeholders of a picture, most of many rows, are never
-    answered and would hide the words. For a model without a vocabulary ``i.output`` (places, width), its last hidden state.
+    answered and would hide the words. For a model without a vocabulary ``i.output`` (places, width), its last hidden
+    state.
 
     The model answers in float32, its matrices dense as they are served, and stays so. Raises Anomaly where an answer
     is not finite, Refused for a model that answers with neither.

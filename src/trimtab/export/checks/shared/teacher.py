@@ -38,8 +38,8 @@ def rows(stored: Row) -> Iterator[Row]:
 
 
 def compare(answer: Answer, samples: list[Row]) -> Row:
-    """Over all positions of all rows that a word follows: equal greedy tokens, both perplexities and the largest difference of
-    a loss; or the least cosine."""
+    """Over all positions of all rows that a word follows: equal greedy tokens, both perplexities and the largest
+    difference of a loss; or the least cosine."""
     equal, theirs, ours, cosines = [], [], [], []
     for row in samples:
         given = {name: value[None] if name in WORDS and value.ndim == 1 else value for name, value in row.items()}
