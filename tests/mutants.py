@@ -79,6 +79,9 @@ MIXED = "tests/quantize/test_mixed.py"
 ALLOCATE = "tests/run/test_allocate.py"
 INT8 = "tests/runtime/test_int8.py"
 ROUNDED = "tests/load/test_rounded_inputs.py"
+CT = "tests/export/test_compressed_tensors.py::test_the_engines_own_reader_finds_our_numbers"
+LAYOUTS = "tests/export/test_gptq_awq.py"
+DELIVER = "tests/export/test_deliver.py"
 BY_HEAD = "tests/anatomy/test_traps.py::test_masks_by_key_head_element_by_element_and_for_their_query_heads"
 
 
@@ -640,8 +643,31 @@ MUTANTS = (
            "if host.acts is not None and host.acts.spec()", (W8A8,)),
     Mutant("load/artifact.py", "an artifact forgets to round", "host.acts = activation(spec)", "activation(spec)",
            (ROUNDED,)),
-    Mutant("load/dense.py", "write rounded inputs as if they were not", "if read_manifest(artifact).activations:",
-           "if False:", (ROUNDED,)),
+    Mutant("export/files.py", "write rounded inputs as if they were not", "    if rounding:",
+           "    if False:", (ROUNDED,)),
+    # of exports
+    Mutant("export/compressed_tensors.py", "another zero", "F.pad(w.zero.T, ", "F.pad(w.zero.T ^ 1, ", (CT,)),
+    Mutant("export/compressed_tensors.py", "zeros lie along the groups", "_words(pack(lanes.contiguous(), w.bits)).T",
+           "_words(pack(lanes.contiguous(), w.bits))", (CT,)),
+    Mutant("export/gptq.py", "zeros of the first version as they are", "zeros(w) - 1 if first", "zeros(w) if first",
+           (f"{LAYOUTS}::test_gptqs_words_element_by_element",)),
+    Mutant("export/gptq.py", "first version for every zero", "int(zeros(w).min()) > 0", "int(zeros(w).min()) >= 0",
+           (f"{LAYOUTS}::test_a_zero_of_nothing_and_three_bits_take_the_second_version",)),
+    Mutant("export/awq.py", "outputs in a row", "(0, 2, 4, 6, 1, 3, 5, 7)", "(0, 1, 2, 3, 4, 5, 6, 7)",
+           (f"{LAYOUTS}::test_awqs_words_element_by_element",)),
+    Mutant("export/gate.py", "a lower perplexity is always near", "abs(self.perplexity / self.reference - 1)",
+           "(self.perplexity / self.reference - 1)", (f"{DELIVER}::test_what_is_near_enough",)),
+    Mutant("export/gate.py", "single losses do not count", "self.worst <= LOSS", "self.worst >= 0",
+           (f"{DELIVER}::test_what_is_near_enough",)),
+    Mutant("export/checks/shared/teacher.py", "each token's own loss", "losses(found[:-1], ids[1:])",
+           "losses(found[:-1], ids[:-1])", (f"{DELIVER}::test_the_arithmetic_of_a_check",)),
+    Mutant("export/checks/shared/teacher.py", "placeholders count", 'row["greedy"])[here])', 'row["greedy"]))',
+           (f"{DELIVER}::test_the_arithmetic_of_a_check",)),
+    Mutant("export/samples.py", "padding stays", "row[mask][0].bool()", "row[mask][0] >= 0",
+           (f"{DELIVER}::test_samples_are_rows_of_their_own_answered_in_float32",)),
+    Mutant("export/state.py", "biases of shared matrices are lost", "module.bias is not None:",
+           "module.bias is not None and f\"{path}.weight\" in found:",
+           ("tests/export/test_families.py::test_a_shared_matrix_is_written_once_and_every_bias",)),
 )  # fmt: skip
 COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/levels.py",
            "core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from trimtab import methods
 from trimtab.core.tensorfile import save_tensors
+from trimtab.export.state import dense_state
 from trimtab.load.artifact import write
-from trimtab.load.dense import dense_state
 from trimtab.load.sources import open_source
 from trimtab.measure.memory import peak
 from trimtab.run.walk import walk

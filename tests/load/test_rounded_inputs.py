@@ -13,8 +13,8 @@ from trimtab import gate
 from trimtab.core.acts import DynamicInt8
 from trimtab.core.errors import BadInput, Refused
 from trimtab.core.fit import Site
+from trimtab.export.deliver import deliver
 from trimtab.load import Loaded, artifact, open_source
-from trimtab.load.dense import export
 from trimtab.load.hashing import content_hash
 from trimtab.load.manifest import read_manifest
 from trimtab.quantize import W8A8
@@ -65,6 +65,6 @@ def test_what_is_no_rounding_known_or_stands_where_none_can_is_refused_by_name(t
 
 
 def test_a_plain_folder_cannot_say_it(trimmed: Any, tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="rounds the input of its linears to 8 bits"):
-        export(trimmed[1], tmp_path / "plain")
+    with pytest.raises(Refused, match="round their input to 8 bits"):
+        deliver(trimmed[1], "dense", tmp_path / "plain")
     assert not (tmp_path / "plain").exists()

@@ -18,7 +18,7 @@ from trimtab.core.joins import leaves
 from trimtab.core.pack import unpack
 from trimtab.core.stats import Gram
 from trimtab.core.weight import Dense, Weight
-from trimtab.load.dense import dense_state
+from trimtab.export.state import dense_state
 from trimtab.quantize import FP4, MRGPTQ
 from trimtab.quantize import mr_gptq as module
 from trimtab.run.walk import walk

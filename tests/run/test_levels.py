@@ -16,9 +16,9 @@ from trimtab.core.factors import LowRank
 from trimtab.core.fit import Site
 from trimtab.core.joins import Sum, leaves
 from trimtab.core.weight import Dense
+from trimtab.export.deliver import deliver
 from trimtab.load import open_source
 from trimtab.load.artifact import read
-from trimtab.load.dense import export
 from trimtab.quantize import NF4
 from trimtab.run.plan import plan
 from trimtab.run.recipe import Recipe
@@ -92,7 +92,7 @@ def test_rotated_layers_come_back_and_leave_as_plain_matrices(done: Result, tmp_
     hosts = dict(loaded.anatomy.linears())
     vision = [name for name in hosts if loaded.anatomy.part_of(name) == "vision"]
     assert all([type(leaf) for leaf in leaves(hosts[name].w)] == [Codebook, Blocks] for name in vision)
-    export(done.artifact, tmp_path / "dense")
+    deliver(done.artifact, "dense", tmp_path / "dense")
     for name, host in open_source(tmp_path / "dense").anatomy.linears():
         assert isinstance(host.w, Dense)
         assert torch.equal(host.w.dense(), hosts[name].w.dense())

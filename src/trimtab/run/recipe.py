@@ -41,7 +41,7 @@ class Step(Strict):
     """One method with its knobs; in YAML ``- gptq: {bits: 4, targets: [language]}``."""
 
     method: str
-    knobs: dict[str, Any] = {}
+    knobs: dict[str, Any] = Field(default_factory=dict)
     targets: tuple[str, ...] | None = None
     ignore: tuple[str, ...] = ()
 
