@@ -48,6 +48,7 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "dense": Format("trimtab.export.dense", "", "a Hugging Face folder of dense weights, as large as before trimming"),
+    "gguf": Format("trimtab.export.gguf", "gguf", "llama.cpp: model.gguf, and mmproj-model.gguf for a LLaVA's eyes"),
 }
 
 
