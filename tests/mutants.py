@@ -61,6 +61,11 @@ KIVI = "tests/cache/test_kivi.py"
 SLOT = "tests/cache/test_slot.py"
 ALONE = "tests/laws/test_kv_cache.py::test_a_row_in_a_batch_says_what_it_says_alone"
 BY_HEAD = "tests/anatomy/test_traps.py::test_masks_by_key_head_element_by_element_and_for_their_query_heads"
+GGUF = "tests/export/test_gguf.py"
+GGUF_BACK = f"{GGUF}::test_there_and_back_the_logits_are_the_same_bits"
+GGUF_READ = f"{GGUF}::test_what_leaves_is_what_the_other_reader_runs[llava]"
+GGUF_BLOCKS = "tests/export/test_gguf_blocks.py"
+GGUF_WORDS = "tests/export/test_gguf_words.py"
 
 
 @dataclass(frozen=True)
@@ -425,6 +430,33 @@ MUTANTS = (
     Mutant("runtime/held.py", "drop the bias", "None if bias is None else bias.to(dtype)", "None", (HELD,)),
     Mutant("runtime/kernels.py", "drop the scale of int8", ".mul_(self.scale.to(dtype))", "", (KERNELS,)),
     Mutant("runtime/kernels.py", "forget the sign of int8", "(w.codes ^ 128)", "w.codes", (KERNELS,)),
+    # exports
+    Mutant("export/gguf/blocks.py", "flip the sign of the least value", "least = (level - codes)",
+           "least = (codes - level)", (GGUF_BLOCKS,)),
+    Mutant("export/gguf/blocks.py", "exchange the halves of a byte", "low[..., :16] | (low[..., 16:] << 4)",
+           "low[..., 16:] | (low[..., :16] << 4)", (GGUF_BLOCKS,)),
+    Mutant("export/gguf/blocks.py", "drop the fifth bit", "pack((raised >> 4)", "pack((raised >> 5)", (GGUF_BLOCKS,)),
+    Mutant("export/gguf/blocks.py", "round scales that float16 does not hold", "x.double()).all()",
+           "x.double()).any()", (GGUF_BLOCKS,)),
+    Mutant("export/gguf/language.py", "leave what is turned together apart", ".transpose(1, 2).reshape(-1)",
+           ".reshape(-1)", (GGUF_BLOCKS,)),
+    Mutant("export/gguf/language.py", "forget the one in Gemma's norms", "value.float() + 1 if", "value.float() + 0 if",
+           (f"{GGUF_BACK}[gemma3]",)),
+    Mutant("export/gguf/families.py", "turn the rows of Qwen too", 'Family("qwen2")', 'Family("qwen2", turned=True)',
+           (f"{GGUF_BACK}[qwen2]",)),
+    Mutant("export/gguf/vocabulary.py", "scores upside down", "-float(rank)", "float(rank)", (GGUF_WORDS,)),
+    Mutant("export/gguf/vision.py", "one layer of the tower too few", "num_hidden_layers) + shown + 1",
+           "num_hidden_layers) + shown", (f"{GGUF}::test_keys_are_those_that_llama_cpp_asks_for",)),
+    Mutant("export/gguf/vision.py", "take the norms of a layer for each other",
+           '"layer_norm1": "ln1", "layer_norm2": "ln2"', '"layer_norm1": "ln2", "layer_norm2": "ln1"', (GGUF_READ,)),
+    Mutant("export/gguf/__init__.py", "round the patches once more", "deepcopy(module).float().original()",
+           "deepcopy(module).original()", (GGUF_READ,)),
+    Mutant("load/gguf_config.py", "drop biases", 'config.attention_bias = "blk.0.attn_q.bias" in tensors',
+           "config.attention_bias = False", (f"{GGUF_BACK}[llama]",)),
+    Mutant("load/gguf_config.py", "forget the divisors of frequencies", 'if "rope_freqs.weight" in tensors:',
+           "if not tensors:", (f"{GGUF_BACK}[llama-3.1]",)),
+    Mutant("load/gguf_config.py", "keep the default scale of queries", "config.query_pre_attn_scalar =",
+           "config.unread =", (f"{GGUF_BACK}[gemma3]",)),
 )  # fmt: skip
 COVERED = ("core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",
            "core/joins.py", "core/factors.py", "core/firstcalls.py", "core/look.py", "core/evict.py", "core/slot.py",

@@ -13,10 +13,12 @@ from typing import Any
 import engines
 import pytest
 import small
+import subjects
 import torch
 from safetensors.numpy import load_file
 
-from trimtab.core.errors import Refused
+from trimtab.anatomy import tiny
+from trimtab.core.errors import BadInput, Refused
 from trimtab.core.factors import Diagonal, LowRank
 from trimtab.core.fit import Site
 from trimtab.core.joins import Chain, Sum
@@ -26,8 +28,9 @@ from trimtab.export import formats, gate, samples
 from trimtab.export import gguf as form
 from trimtab.export.deliver import SAID, deliver
 from trimtab.export.gguf import families, language, vision
-from trimtab.load import Loaded, open_source
+from trimtab.load import Loaded, gguf_config, open_source
 from trimtab.load.artifact import hosts, read
+from trimtab.load.loaded import Source
 from trimtab.quantize import RTN
 from trimtab.tokens import DivPrune
 
@@ -262,7 +265,7 @@ def test_a_gemma_of_another_kind_is_refused_by_key(change: dict[str, Any], words
         ("vision_feature_layer", [-2, -1], "accepted: one layer"),
         ("vision_feature_layer", 0, "no layer of the tower"),
         ("vision_config.intermediate_size", 64, "the two halves of the MLP"),
-        ("vision_config.model_type", "siglip_vision_model", "accepted: 'clip_vision_model' in a 'llava'"),
+        ("vision_config.model_type", "siglip_vision_model", "accepted: a 'llava' with a 'clip_vision_model'"),
     ],
 )
 def test_eyes_of_another_kind_are_refused_by_key(key: str, value: Any, words: str, folder: Path) -> None:
@@ -271,6 +274,36 @@ def test_eyes_of_another_kind_are_refused_by_key(key: str, value: Any, words: st
     object.__setattr__(of, key.rpartition(".")[2], value)
     with pytest.raises(Refused, match=words):
         form.refuse(loaded)
+
+
+KNOWN = ("gemma3", "llama", "llava", "llava-penultimate", "mistral", "qwen2", "qwen3")
+
+
+@pytest.mark.parametrize("name", sorted(set(tiny.MODELS) - {*KNOWN}))
+def test_models_without_a_graph_are_refused_by_name(name: str) -> None:
+    model, _ = tiny.make(name)
+    source = Source(name, "", "mit", "folder", 0)
+    with pytest.raises(Refused, match=r"--format gguf: (the model is a|the decoder is a|config\.)"):
+        form.refuse(Loaded(model, None, None, source))
+
+
+def test_a_model_of_words_that_gguf_has_no_name_for_leaves_without_them(tmp_path: Path) -> None:
+    subjects.language(tmp_path / "source", torch.bfloat16)
+    loaded = read(subjects.trimmed(tmp_path / "source", tmp_path / "artifact", subjects.four), lowered=False)
+    assert any("no tokenizer in the file (its model is WordLevel" in note for note in form.notes(loaded))
+    form.write(loaded, tmp_path)
+    back = open_source(tmp_path / form.MODEL)
+    assert back.tokenizer is None
+    ids = torch.arange(4, 40)[None]
+    with torch.no_grad():
+        assert torch.equal(back.library(ids).logits, loaded.library(ids).logits)
+
+
+def test_a_rotary_scaling_without_words_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"a\.gguf: rope\.scaling\.type is 'yarn'; accepted: none and linear"):
+        gguf_config._scale(Path("a.gguf"), {}, {"rope.scaling.type": "yarn"})
+    with pytest.raises(BadInput, match=r"a\.gguf: rope_freqs\.weight does not follow"):
+        gguf_config._long(Path("a.gguf"), torch.linspace(1, 8, 8), 1e4, {})
 
 
 def test_policies_are_refused(folder: Path) -> None:

@@ -79,6 +79,8 @@ def test_a_zero_whose_product_is_a_float16_is_written_as_the_least_value() -> No
     assert w.zero is not None
     w.zero[:] = w.zero & 12 | 4  # 4 or 12: two bits of mantissa, with the scale's eight ten
     assert blocks.kind_of(w) == "Q4_1"
+    read = gguf.quants.dequantize(blocks.bytes_of(w, "Q4_1").numpy(), gguf.GGMLQuantizationType.Q4_1)
+    assert torch.equal(torch.from_numpy(read.copy()).double(), exact(w))
     w.zero[2, 3], w.scale[2, 3] = 13, 1.9921875  # 13 * 255 / 128 needs twelve bits
     assert blocks.kind_of(w) == "Q5_0"
 

@@ -23,8 +23,6 @@ NEXT = {
     "low_rank": "nearest: --format dense",
 }
 """What to do about a form that no GGUF file has, by the kind of its node."""
-
-
 Value = Weight | Tensor
 
 
@@ -101,9 +99,7 @@ def _groups(w: Quantized) -> str:
     width = w.shape[1]
     legal = [group for group in range(BLOCK, width + 1, BLOCK) if width % group == 0]
     if not legal:
-        return (
-            f"{BLOCK} inputs are a block and do not divide {width}; nearest: leave it out (ignore), so that it is dense"
-        )
+        return f"{BLOCK} inputs are a block and do not divide {width}; nearest: leave it dense (ignore)"
     return f"{BLOCK} inputs are a block; nearest: group_size: {min(legal, key=lambda one: abs(one - w.group_size))}"
 
 

@@ -36,11 +36,12 @@ def layers(config: Any) -> int:
 
 def check(config: Any) -> None:
     """Raises Refused for a vision side that llama.cpp's LLaVA graph does not run, by its key."""
-    tower, head = config.vision_config, "--format gguf: "
-    if config.model_type != "llava" or tower.model_type != "clip_vision_model":
+    head = "--format gguf: "
+    tower: Any = getattr(config, "vision_config", None)
+    if config.model_type != "llava" or getattr(tower, "model_type", None) != "clip_vision_model":
         raise Refused(
-            f"{head}vision: got {tower.model_type!r} in a {config.model_type!r}; accepted: 'clip_vision_model' in a "
-            "'llava'; nearest: --format dense, and llama.cpp's own converter"
+            f"{head}the model is a {config.model_type!r} with a {getattr(tower, 'model_type', None)!r}; accepted: a "
+            "'llava' with a 'clip_vision_model', or a text model; nearest: --format dense, or llama.cpp's converter"
         )
     wanted: dict[str, tuple[Any, tuple[Any, ...]]] = {
         "vision_feature_select_strategy": (config.vision_feature_select_strategy, ("default",)),

@@ -19,7 +19,7 @@ RULES = {"gpt-2": "", "llama-bpe": rf"{WORDS}|\p{{N}}{{1,3}}|{REST}", "qwen2": r
 """Name of the rule -> the expression that a tokenizer's file states for it; GPT-2's is the byte level's own."""
 NORMAL, UNKNOWN, CONTROL, USER, UNUSED, BYTE = range(1, 7)
 SPACE = "\u2581"
-ROLES = {"bos": "bos", "eos": "eos", "unk": "unk", "pad": "pad"}
+ROLES = ("bos", "eos", "unk", "pad")
 
 
 @dataclass(frozen=True)
