@@ -82,6 +82,7 @@ ROUNDED = "tests/load/test_rounded_inputs.py"
 CT = "tests/export/test_compressed_tensors.py::test_the_engines_own_reader_finds_our_numbers"
 LAYOUTS = "tests/export/test_gptq_awq.py"
 DELIVER = "tests/export/test_deliver.py"
+GGUF = "tests/export/test_gguf.py"
 BY_HEAD = "tests/anatomy/test_traps.py::test_masks_by_key_head_element_by_element_and_for_their_query_heads"
 
 
@@ -668,6 +669,33 @@ MUTANTS = (
     Mutant("export/state.py", "biases of shared matrices are lost", "module.bias is not None:",
            "module.bias is not None and f\"{path}.weight\" in found:",
            ("tests/export/test_families.py::test_a_shared_matrix_is_written_once_and_every_bias",)),
+    # of gguf
+    Mutant("export/gguf/blocks.py", "flip the sign of the least value", "least = (level - codes)",
+           "least = (codes - level)", (GGUF_BLOCKS,)),
+    Mutant("export/gguf/blocks.py", "exchange the halves of a byte", "low[..., :16] | (low[..., 16:] << 4)",
+           "low[..., 16:] | (low[..., :16] << 4)", (GGUF_BLOCKS,)),
+    Mutant("export/gguf/blocks.py", "drop the fifth bit", "pack((raised >> 4)", "pack((raised >> 5)", (GGUF_BLOCKS,)),
+    Mutant("export/gguf/blocks.py", "round scales that float16 does not hold", "x.double()).all()",
+           "x.double()).any()", (GGUF_BLOCKS,)),
+    Mutant("export/gguf/language.py", "leave what is turned together apart", ".transpose(1, 2).reshape(-1)",
+           ".reshape(-1)", (GGUF_BLOCKS,)),
+    Mutant("export/gguf/language.py", "forget the one in Gemma's norms", "value.float() + 1 if", "value.float() + 0 if",
+           (f"{GGUF_BACK}[gemma3]",)),
+    Mutant("export/gguf/families.py", "turn the rows of Qwen too", 'Family("qwen2")', 'Family("qwen2", turned=True)',
+           (f"{GGUF_BACK}[qwen2]",)),
+    Mutant("export/gguf/vocabulary.py", "scores upside down", "-float(rank)", "float(rank)", (GGUF_WORDS,)),
+    Mutant("export/gguf/vision.py", "one layer of the tower too few", "num_hidden_layers) + shown + 1",
+           "num_hidden_layers) + shown", (f"{GGUF}::test_keys_are_those_that_llama_cpp_asks_for",)),
+    Mutant("export/gguf/vision.py", "take the norms of a layer for each other",
+           '"layer_norm1": "ln1", "layer_norm2": "ln2"', '"layer_norm1": "ln2", "layer_norm2": "ln1"', (GGUF_READ,)),
+    Mutant("export/gguf/__init__.py", "round the patches once more", "deepcopy(module).float().original()",
+           "deepcopy(module).original()", (GGUF_READ,)),
+    Mutant("load/gguf_config.py", "drop biases", 'config.attention_bias = "blk.0.attn_q.bias" in tensors',
+           "config.attention_bias = False", (f"{GGUF_BACK}[llama]",)),
+    Mutant("load/gguf_config.py", "forget the divisors of frequencies", 'if "rope_freqs.weight" in tensors:',
+           "if not tensors:", (f"{GGUF_BACK}[llama-3.1]",)),
+    Mutant("load/gguf_config.py", "keep the default scale of queries", "config.query_pre_attn_scalar =",
+           "config.unread =", (f"{GGUF_BACK}[gemma3]",)),
 )  # fmt: skip
 COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/levels.py",
            "core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",

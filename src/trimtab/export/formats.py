@@ -57,6 +57,7 @@ FORMATS: dict[str, Format] = {
         exact=True,
     ),
     "dense": Format("trimtab.export.dense", "", "a Hugging Face folder of dense weights, no smaller", exact=True),
+    "gguf": Format("trimtab.export.gguf", "gguf", "llama.cpp: model.gguf, and mmproj-model.gguf for a LLaVA's eyes"),
     "gptq": Format("trimtab.export.gptq", "", "GPTQ's layout: codes on one grid in the decoder", exact=True),
 }
 

@@ -15,6 +15,7 @@ import torch
 
 from trimtab.core.errors import BadInput
 from trimtab.load.cache import new_folder, place
+from trimtab.load.gguf_config import complete, has_words
 from trimtab.load.license import papers as papers_of
 
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -149,17 +150,20 @@ def convert(path: Path, dtype: torch.dtype = torch.bfloat16, papers: Mapping[str
 
 def _dense(path: Path, dtype: torch.dtype, folder: Path) -> None:
     """Have the library read the file and save it; it is its own unmodified model, so it may save itself."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
+    here: dict[str, Any] = {"gguf_file": path.name, "local_files_only": True}
     try:
+        config = complete(path, AutoConfig.from_pretrained(path.parent, **here))
         model, info = AutoModelForCausalLM.from_pretrained(
-            path.parent, gguf_file=path.name, dtype=dtype, quantization_config=GgufConfig(dequantize=True),
-            output_loading_info=True, local_files_only=True,
+            path.parent, config=config, dtype=dtype, quantization_config=GgufConfig(dequantize=True),
+            output_loading_info=True, **here,
         )  # fmt: skip
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, **here) if has_words(path) else None
     except (OSError, ValueError, RuntimeError, KeyError, TypeError, ImportError, NotImplementedError) as error:
         raise BadInput(f"{path}: transformers cannot read this GGUF file: {error}") from error
     if info["missing_keys"]:
         raise BadInput(f"{path}: tensors are missing: {', '.join(sorted(info['missing_keys'])[:12])}")
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    if tokenizer is not None:
+        tokenizer.save_pretrained(folder)
