@@ -19,7 +19,7 @@ from trimtab.core.fit import Site
 from trimtab.core.joins import Sum
 from trimtab.core.sparse import Masked
 from trimtab.core.weight import Quantized, Weight
-from trimtab.load.dense import dense_state
+from trimtab.export.state import dense_state
 
 CACHE = [("snapkv", {"capacity": 8, "window": 3, "kernel": 3}), ("kivi", {"bits": 4, "group_size": 4, "residual": 3})]
 TOKENS = [("divprune", {"keep": 0.5}), ("fastv", {"keep": 0.5, "layer": 1})]

@@ -26,7 +26,7 @@ FAMILIES = ("adapt", "quantize", "prune", "factorize", "distill", "tokens", "cac
 FLOORS = (
     {"core", "data"},
     {*FAMILIES, "anatomy", "measure", "evaluate", "runtime", "evidence", "distribute"},
-    {"methods", "order", "load", "gate"},
+    {"methods", "order", "load", "gate", "export"},
     {"run"},
     {"report", "serve", "docs", "zoo"},
     {"cli"},
@@ -85,6 +85,9 @@ def test_imports_only_run_down(file: Path) -> None:
         assert not other, f"{name}: core imports no room, but it imports {other}"
     if here in FAMILIES:
         assert other <= {"core"}, f"{name}: a family imports core only, but it imports {other}"
+    if here == "export":
+        assert other <= {"core", "anatomy", "load"}, f"{name}: an export imports no method and no run, but {other}"
+        assert "checks" not in name.split("/") or not rooms_of(file), f"{name}: a check knows nothing of Trimtab"
     if here in BLIND:
         assert not other & {*FAMILIES, "methods"}, f"{name}: {here} imports no method, but it imports {other}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import typer
@@ -71,16 +72,21 @@ def bench(
 
 def export(
     artifact: Path = typer.Argument(..., help="An artifact folder."),
+    name: str = typer.Option("dense", "--format", help="What the folder is for (docs/export.md has the table)."),
     out: Path = typer.Option(..., "--out", help="A new folder."),
     as_json: bool = JSON,
 ) -> None:
-    """Write ARTIFACT as a plain Hugging Face folder with dense 16-bit weights. No other format yet."""
-    from trimtab.load.dense import export as write
+    """Write ARTIFACT in the form of another engine, which then has to answer as the artifact does."""
+    from trimtab.export.deliver import deliver
 
-    written = write(artifact, out)
-    note(f"Wrote {out} ({written / 1e6:.1f} MB): dense weights, loadable with plain transformers, not smaller.")
+    written = deliver(artifact, name, out)
+    note(f"Wrote {out} ({written.bytes / 1e6:.1f} MB). Checked by {written.engine} in a process of its own:")
+    note(f"- {written.found.text()}")
+    for line in written.notes:
+        note(f"- {line}")
     if as_json:
-        say({"folder": str(out), "bytes": written})
+        found = {key: value for key, value in asdict(written.found).items() if value is not None}
+        say({"folder": str(out), "format": name, "bytes": written.bytes, "notes": list(written.notes), "found": found})
 
 
 def serve(artifact: Path) -> None:

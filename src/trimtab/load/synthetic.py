@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -25,28 +26,29 @@ def batches(processor: Any, count: int = 2, seed: int = 0) -> list[dict[str, Ten
 
     Raises BadInput where there is no processor to make them with.
     """
+    return [batch(processor, [" ".join([sentence] * (number + 1)) for sentence in SENTENCES], seed + 100 * number)
+            for number in range(count)]  # fmt: skip
+
+
+def batch(processor: Any, texts: Sequence[str], seed: int = 0) -> dict[str, Tensor]:
+    """A row for each text, padded to one length; only the first where the tokenizer has no padding. Raises as
+    ``batches`` does."""
     if processor is None:
         raise BadInput("gate samples: the model has no processor or tokenizer; give batches of your own")
     words = getattr(processor, "tokenizer", processor)
     if not hasattr(words, "pad_token"):
-        pictures = [[_noise(seed + 100 * number + row) for row in range(len(SENTENCES))] for number in range(count)]
-        return [dict(processor(images=each, return_tensors="pt")) for each in pictures]
+        return dict(processor(images=[_noise(seed + row) for row in range(len(texts))], return_tensors="pt"))
     padded = words.pad_token is not None
-    sentences = list(SENTENCES) if padded else [SENTENCES[0]]
-    made = []
-    for number in range(count):
-        options: dict[str, Any] = {"return_tensors": "pt", "padding": padded}
-        texts = [" ".join([sentence] * (number + 1)) for sentence in sentences]
-        if hasattr(processor, "feature_extractor"):
-            made.append(_heard(processor, texts, padded, seed + 100 * number))
-            continue
-        if hasattr(processor, "image_processor"):
-            options["images"] = [[_noise(seed + 100 * number + row)] for row in range(len(texts))]
-            token = getattr(processor, "image_token", None)
-            texts = [f"{token}\n{text}" if token else text for text in texts]
-        found = processor(text=texts, **options)
-        made.append({name: value for name, value in found.items() if name != "labels"})
-    return made
+    texts = list(texts) if padded else list(texts[:1])
+    if hasattr(processor, "feature_extractor"):
+        return _heard(processor, texts, padded, seed)
+    options: dict[str, Any] = {"return_tensors": "pt", "padding": padded}
+    if hasattr(processor, "image_processor"):
+        options["images"] = [[_noise(seed + row)] for row in range(len(texts))]
+        token = getattr(processor, "image_token", None)
+        texts = [f"{token}\n{text}" if token else text for text in texts]
+    found = processor(text=texts, **options)
+    return {name: value for name, value in found.items() if name != "labels"}
 
 
 def _heard(processor: Any, texts: list[str], padded: bool, seed: int) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from trimtab import anatomy
 from trimtab.anatomy import tiny
 from trimtab.core.fit import Site
-from trimtab.load.dense import dense_state
+from trimtab.export.state import dense_state
 from trimtab.quantize import RTN
 
 

@@ -1,0 +1,59 @@
+"""One export from beginning to end: refuse, write, record, check in a fresh process; then it takes its place."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+import trimtab
+from trimtab.core.errors import Refused
+from trimtab.export import formats, gate, samples
+from trimtab.load.artifact import read
+from trimtab.load.cache import new_folder, size
+
+SAID = "trimtab-export.json"
+"""Written into every export: where it comes from, what is not as in the artifact, what the check found."""
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """``engine``: who checked. ``bytes``: of all files. ``found``: what the engine answered. ``notes``: what is not as
+    in the artifact."""
+
+    folder: Path
+    engine: str
+    bytes: int
+    found: gate.Found
+    notes: tuple[str, ...]
+
+
+def deliver(artifact: Path, name: str, out: Path) -> Delivered:
+    """Write ``artifact`` in the format ``name`` to the new folder ``out``, checked.
+
+    Raises BadInput for an unknown format; Refused where ``out`` exists, the engine of the check is not installed or the
+    format cannot express the artifact; Anomaly where the engine does not answer as the artifact does. Then nothing is
+    left at ``out``.
+    """
+    chosen = formats.get(name)
+    if out.exists():
+        raise Refused(f"--out: {out} exists; name a new folder")
+    module = chosen.load()
+    if find_spec(module.ENGINE) is None:
+        raise Refused(f"--format {name}: its check needs {module.ENGINE}, which is not installed; next: pip install "
+                      f"'trimtab[{chosen.extra}]'")  # fmt: skip
+    loaded = read(artifact, lowered=False)
+    module.refuse(loaded)
+    notes = tuple(module.notes(loaded))
+    with new_folder(out) as fresh, tempfile.TemporaryDirectory() as place:
+        module.write(loaded, fresh)
+        recorded = Path(place) / "samples.safetensors"
+        samples.record(loaded, recorded)  # the model is in float32 from here on
+        found = gate.judge(chosen.check, fresh, recorded)
+        said = {"from": loaded.source.id, "revision": loaded.source.revision, "license": loaded.source.license,
+                "format": name, "notes": notes, "checked": {"by": module.ENGINE} | asdict(found),
+                "trimtab": trimtab.__version__}  # fmt: skip
+        (fresh / SAID).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
+        return Delivered(out, module.ENGINE, size(fresh), found, notes)

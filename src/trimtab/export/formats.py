@@ -1,0 +1,58 @@
+"""The formats that an artifact can leave in, by name. A format's module is imported when it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Protocol, cast
+
+from trimtab.core.errors import unknown
+from trimtab.load.loaded import Loaded
+
+CHECKS = Path(__file__).with_name("checks")
+
+
+class Writer(Protocol):
+    """What the module of a format has. ``ENGINE``: the package that its check imports."""
+
+    ENGINE: str
+
+    def refuse(self, loaded: Loaded) -> None:
+        """Raises Refused for what the format cannot express, naming the linear, its form and the nearest it can."""
+
+    def write(self, loaded: Loaded, folder: Path) -> None:
+        """Fill the empty ``folder``: weights, config, tokenizer and processor files."""
+
+    def notes(self, loaded: Loaded) -> Sequence[str]:
+        """Sentences on what is written otherwise than it stands in the artifact; none where nothing is."""
+
+
+@dataclass(frozen=True)
+class Format:
+    """``module`` has what ``Writer`` says. ``extra``: of pyproject.toml, which brings the engine; "" where none is
+    needed. ``check``: the script beside it. ``about``: a line for the command's help."""
+
+    module: str
+    extra: str
+    about: str
+
+    @property
+    def check(self) -> Path:
+        return CHECKS / f"{self.module.rpartition('.')[2]}.py"
+
+    def load(self) -> Writer:
+        return cast(Writer, import_module(self.module))
+
+
+FORMATS: dict[str, Format] = {
+    "dense": Format("trimtab.export.dense", "", "a Hugging Face folder of dense weights, as large as before trimming"),
+}
+
+
+def get(name: str) -> Format:
+    """Raises BadInput, with the nearest name, for a format that is not there."""
+    if name not in FORMATS:
+        raise unknown("--format", name, FORMATS)
+    return FORMATS[name]

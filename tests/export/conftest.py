@@ -1,0 +1,25 @@
+"""A language model and a vision-language model with a decoder of 4 bits, made once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import subjects
+
+
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sources")
+    subjects.language(folder / "language")
+    subjects.seeing(folder / "seeing")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def artifacts(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folders ``language`` and ``seeing``."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    for name in ("language", "seeing"):
+        subjects.trimmed(sources / name, folder / name, subjects.four)
+    return folder
