@@ -48,6 +48,7 @@ class Format:
 
 FORMATS: dict[str, Format] = {
     "dense": Format("trimtab.export.dense", "", "a Hugging Face folder of dense weights, as large as before trimming"),
+    "openvino": Format("trimtab.export.openvino", "openvino", "graphs for openvino, codes of 4 and 8 bits as they are"),
     "onnx": Format("trimtab.export.onnx", "onnx", "graphs for onnxruntime, codes of 4 and 8 bits as they are"),
 }
 

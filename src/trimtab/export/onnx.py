@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import onnx_ir as ir
-from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
 from trimtab.export.files import carry, refuse_policies
 from trimtab.export.graph import plan
@@ -41,7 +40,6 @@ def write(loaded: Loaded, folder: Path) -> None:
             graph.model.opset_imports[RUNTIME] = 1
             del graph.model.opset_imports["trimtab"]
     for graph in graphs:
-        ClearMetadataAndDocStringPass()(graph.model)  # the exporter writes there where its code lies on this machine
         ir.save(graph.model, folder / f"{graph.name}.onnx")
     carry(loaded, folder)
 
