@@ -29,7 +29,7 @@ def codes_of(w: Quantized) -> Codes:
     codes, bits = unpack(w.codes, w.bits).numpy(), container(w.bits)
     if w.zero is not None:
         return Codes(codes, w.zero.numpy(), w.scale.detach(), bits)
-    signed = (codes - np.uint8(half(w))) & np.uint8(2**bits - 1)
+    signed = (codes - half(w)).astype(np.uint8) & np.uint8(2**bits - 1)
     return Codes(signed, None, w.scale.detach(), bits)
 
 
@@ -55,7 +55,8 @@ def packed(values: NDArray[np.uint8], bits: int) -> NDArray[np.uint8]:
     if bits == 8:
         return flat
     even = np.append(flat, np.uint8(0)) if len(flat) % 2 else flat
-    return even[0::2] | (even[1::2] << 4)
+    found: NDArray[np.uint8] = even[0::2] | (even[1::2] << np.uint8(4))
+    return found
 
 
 def narrow(value: Tensor) -> torch.dtype:

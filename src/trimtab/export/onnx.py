@@ -10,13 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import onnx_ir as ir
-
 from trimtab.export.files import carry, refuse_policies
-from trimtab.export.graph import plan
-from trimtab.export.graph.notes import notes as notes_of
-from trimtab.export.onnxfile import Store
-from trimtab.export.onnxpoints import RUNTIME, ink
+from trimtab.export.graph import forms
 from trimtab.load.loaded import Loaded
 
 ENGINE = "onnxruntime"
@@ -27,23 +22,17 @@ def refuse(loaded: Loaded) -> None:
     """Raises Refused for policies, an architecture that is not drawn, or a weight that is not stored as codes, dense
     numbers or thin factors."""
     refuse_policies(loaded, NAME)
-    plan.refuse(loaded, NAME)
+    forms.refuse(loaded, NAME)
 
 
 def write(loaded: Loaded, folder: Path) -> None:
     """The graphs, one file of numbers, and the library's config and tokenizer."""
-    graphs, leaves = plan.graphs(loaded)
-    tied = plan.tied(loaded)
-    with Store(folder) as store:
-        for graph in graphs:
-            ink(graph.model.graph, leaves, tied, store)
-            graph.model.opset_imports[RUNTIME] = 1
-            del graph.model.opset_imports["trimtab"]
-    for graph in graphs:
-        ir.save(graph.model, folder / f"{graph.name}.onnx")
+    from trimtab.export.onnxfile import write_graphs  # these packages are an extra
+
+    write_graphs(loaded, folder)
     carry(loaded, folder)
 
 
 def notes(loaded: Loaded) -> Sequence[str]:
     """Sentences on what is written otherwise than it stands in the artifact."""
-    return notes_of(loaded)
+    return forms.notes(loaded)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trimtab.export.onnxfile import Store
+from trimtab.export.onnxstore import Store
 
 FLOAT = int(ir.DataType.FLOAT)
 

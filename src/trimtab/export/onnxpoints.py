@@ -19,15 +19,19 @@ from trimtab.core.pack import unpack
 from trimtab.core.weight import Dense, Quantized
 from trimtab.export.graph.points import DOMAIN, LEAF, LINEAR, Leaves
 from trimtab.export.integers import codes_of, container, half, packed, zeros_of
-from trimtab.export.onnxfile import Store
 from trimtab.export.onnxpen import Pen
+from trimtab.export.onnxstore import Store
 
 RUNTIME = "com.microsoft"
 LARGE = 1024
 """Numbers from which a floating initializer goes to the file, in 16 bits where these hold it."""
 INTEGERS = {
-    (4, False): ir.DataType.UINT4, (8, False): ir.DataType.UINT8, (4, True): ir.DataType.INT4, (8, True): ir.DataType.INT8
-}  # fmt: skip
+    (4, False): ir.DataType.UINT4,
+    (8, False): ir.DataType.UINT8,
+    (4, True): ir.DataType.INT4,
+    (8, True): ir.DataType.INT8,
+}
+"""By bits and whether there is a sign."""
 
 
 def ink(graph: ir.Graph, leaves: Leaves, tied: frozenset[str], store: Store) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 
 sys.path.append(str(Path(__file__).with_name("shared")))  # -I leaves a script's own folder out
 
-import numpy as np  # noqa: E402
-import openvino as ov  # noqa: E402
-from graphs import Part, asked  # noqa: E402
-from teacher import main  # noqa: E402
+import numpy as np
+import openvino as ov
+from graphs import Part, asked
+from teacher import main
 
 NAMES = {
     "openvino_model": "model", "openvino_vision_embeddings_model": "vision_encoder",

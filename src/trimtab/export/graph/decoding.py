@@ -76,7 +76,7 @@ class Decoding(nn.Module):
         slots = Slots(past, mask.bool())
         stream = placed(x, torch.zeros_like(positions), positions, torch.ones_like(positions, dtype=torch.bool))
         for block in self.layers:
-            stream = block(stream, slots)  # type: ignore[arg-type]
+            stream = block(stream, slots)
         return (self.anatomy.head(stream), *slots.all())
 
 

@@ -10,13 +10,11 @@ import onnx_ir as ir
 import torch
 
 from trimtab import anatomy as anatomies
-from trimtab.core.errors import Refused, nearest
-from trimtab.core.linear import Embedding, Linear
+from trimtab.export.graph import forms
 from trimtab.export.graph.capture import Port, capture
 from trimtab.export.graph.decoding import FromVectors, FromWords, Words
 from trimtab.export.graph.encoding import Encoding, Eyes, Pictures, Texts
-from trimtab.export.graph.points import Leaves, points_of, refuse_forms
-from trimtab.load.artifact import hosts
+from trimtab.export.graph.points import Leaves, points_of
 from trimtab.load.loaded import Loaded
 
 TEXT, VISION, WORDS, DECODER, PICTURES, TEXTS = (
@@ -33,20 +31,10 @@ class Graph:
     model: ir.Model
 
 
-def refuse(loaded: Loaded, name: str) -> None:
-    """Raises Refused for an architecture that is not drawn, or a weight whose form a graph cannot hold."""
-    kind = loaded.library.config.model_type
-    if kind not in DRAWN:
-        raise Refused(f"--format {name}: got the architecture {kind!r}{nearest(kind, DRAWN)}; accepted: "
-                      f"{', '.join(sorted(DRAWN))}; nearest that takes it: --format dense")  # fmt: skip
-    refuse_forms(hosts(loaded.anatomy))
-
-
 def graphs(loaded: Loaded) -> tuple[list[Graph], Leaves]:
     """The model's graphs, and the stored matrices for which their points stand."""
-    assert loaded.anatomy is not None  # hosts are in place
-    model, leaves = points_of(loaded.library)
-    made = DRAWN[model.config.model_type](anatomies.of(model))
+    model, leaves = points_of(loaded.anatomy.model)  # hosts are in place then
+    made = DRAWINGS[forms.DRAWN[model.config.model_type]](anatomies.of(model))
     return list(made), leaves
 
 
@@ -108,18 +96,6 @@ def _seeing(anatomy: Any) -> Iterator[Graph]:
     yield _decoder(anatomy, DECODER, vectors, torch.zeros(2, 3, width), FromVectors(anatomy))
 
 
-DRAWN: dict[str, Callable[[Any], Iterator[Graph]]] = {
-    **dict.fromkeys(("gemma3_text", "gpt_neox", "llama", "mistral", "opt", "phi", "phi3", "qwen2", "qwen3"), _language),
-    "bert": _encoder,
-    "clip": _towers,
-    "llava": _seeing,
-}
-"""By ``config.model_type``."""
-
-
-def tied(loaded: Loaded) -> frozenset[str]:
-    """Names of leaves that are a word table and a linear at once."""
-    found = [host for _, host in hosts(loaded.anatomy)]
-    tables = {id(host.w) for host in found if isinstance(host, Embedding)}
-    both = tables & {id(host.w) for host in found if isinstance(host, Linear)}
-    return frozenset(host.name for host in found if id(host.w) in both)
+DRAWINGS: dict[str, Callable[[Any], Iterator[Graph]]] = {
+    forms.LANGUAGE: _language, forms.ENCODER: _encoder, forms.TOWERS: _towers, forms.SEEING: _seeing
+}  # fmt: skip

@@ -15,9 +15,8 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor, nn
 
-from trimtab.core.errors import Refused
 from trimtab.core.factors import Diagonal, LowRank
-from trimtab.core.joins import Chain, Join, Sum
+from trimtab.core.joins import Chain, Sum
 from trimtab.core.linear import Embedding, Host, Linear
 from trimtab.core.weight import Dense, Quantized, Weight
 
@@ -94,15 +93,9 @@ class Table(nn.Module):
 
 @singledispatch
 def drawn(w: Weight, name: str, leaves: Leaves) -> nn.Module:
-    """``w`` with points for its stored matrices, which are entered in ``leaves``. Raises Refused, naming the linear, for
-    a form that is not stored as codes, dense numbers or thin factors."""
-    raise refused(name, str(w.spec()["kind"]))
-
-
-def refused(name: str, kind: str) -> Refused:
-    """The error for a form that a graph cannot hold."""
-    return Refused(f"{name}: got a weight of the kind {kind!r}; accepted in a graph: dense, quantized, low_rank, "
-                   "diagonal, and sums and chains of them; nearest: --format dense")  # fmt: skip
+    """``w`` with points for its stored matrices, which are entered in ``leaves``. ``forms.refuse`` has said before
+    which kinds there may be."""
+    raise TypeError(f"{name}: no rule for {type(w).__name__}")
 
 
 @drawn.register
@@ -120,26 +113,6 @@ def _(w: LowRank | Diagonal, name: str, leaves: Leaves) -> nn.Module:
 def _(w: Sum | Chain, name: str, leaves: Leaves) -> nn.Module:
     parts = [drawn(part, f"{name}.{index}", leaves) for index, part in enumerate(w)]
     return Added(parts) if isinstance(w, Sum) else Composed(parts)
-
-
-def refuse_forms(hosts: list[tuple[str, Host]]) -> None:
-    """Raises Refused for the first host whose form a graph cannot hold; nothing is copied."""
-    for name, host in hosts:
-        _refuse(name, host.w, isinstance(host, Embedding))
-
-
-def _refuse(name: str, w: Weight, table: bool) -> None:
-    plain = isinstance(w, Dense | Quantized)
-    if table and not plain:
-        raise Refused(f"{name}: got an embedding of the kind {w.spec()['kind']!r}; accepted in a graph: dense or "
-                      "quantized; nearest: --format dense")  # fmt: skip
-    if isinstance(w, Sum | Chain):
-        for part in w:
-            _refuse(name, part, False)
-    elif (not plain and not isinstance(w, LowRank | Diagonal)) or (
-        isinstance(w, Join) and not isinstance(w, Sum | Chain)
-    ):
-        raise refused(name, str(w.spec()["kind"]))
 
 
 def points_of(model: nn.Module) -> tuple[Any, Leaves]:
