@@ -51,7 +51,7 @@ WALK = "tests/run/test_walk.py"
 TUNE = "tests/adapt/test_tune.py"
 HELD = "tests/runtime/test_held.py"
 PERTURB = "tests/laws/test_perturb.py"
-DRAWING = "tests/export/test_drawings.py::test_a_decoder_in_two_parts_is_the_library_s_in_one"
+WINDOWS = "tests/export/test_drawings.py::test_a_decoder_in_two_parts_is_the_library_s_in_one[gemma3]"
 ONNX = "tests/export/test_onnx.py::test_every_grid_arrives_as_it_is_and_a_changed_code_does_not_pass"
 CODES = "tests/export/test_onnx.py::test_codes_in_containers_are_the_same_numbers"
 IR = "tests/export/test_openvino.py::test_weights_stay_compressed_and_a_changed_code_does_not_pass"
@@ -83,11 +83,14 @@ MUTANTS = (
     Mutant("core/firstcalls.py", "settle no function", "for name in FUNCTIONS:", "for name in ():", (FIRST,)),
     Mutant("core/firstcalls.py", "settle one precision only", "(torch.float32, torch.float64)", "(torch.float32,)",
            (FIRST,)),
-    Mutant("export/integers.py", "signed from the wrong origin", "(codes - half(w))", "(codes - half(w) + 1)", (CODES,)),
-    Mutant("export/integers.py", "the first code of a byte is high", "even[0::2] | (even[1::2] <<", "even[1::2] | (even[0::2] <<", (CODES,)),
-    Mutant("export/graph/decoding.py", "a window one too wide", "(gap < window)", "(gap <= window)", (f"{DRAWING}[gemma3]",)),
-    Mutant("export/graph/decoding.py", "padding is seen", "near & valid[:, None, :]", "near | (valid[:, None, :] & near)", (f"{DRAWING}[gemma3]",)),
-    Mutant("export/graph/points.py", "the words' factor is lost", "found * self.factor", "found", (f"{DRAWING}[gemma3]",)),
+    Mutant("export/integers.py", "signed from the wrong origin", "(codes - half(w))", "(codes - half(w) + 1)",
+           (CODES,)),
+    Mutant("export/integers.py", "the first code of a byte is high", "even[0::2] | (even[1::2] <<",
+           "even[1::2] | (even[0::2] <<", (CODES,)),
+    Mutant("export/graph/decoding.py", "a window one too wide", "(gap < window)", "(gap <= window)", (WINDOWS,)),
+    Mutant("export/graph/decoding.py", "padding is seen", "near & valid[:, None, :]",
+           "near & (valid[:, None, :] | near)", (WINDOWS,)),
+    Mutant("export/graph/points.py", "the words' factor is lost", "found * self.factor", "found", (WINDOWS,)),
     Mutant("export/onnxpoints.py", "zeros are added", '"Sub", [pen.cast(codes)', '"Add", [pen.cast(codes)', (ONNX,)),
     Mutant("export/ovpoints.py", "zeros are added", "op.subtract(values", "op.add(values", (IR,)),
     Mutant("load/artifact.py", "an artifact is read unsettled", "    settle_first_calls()\n", "", (FIRST,)),
