@@ -15,9 +15,9 @@ from trimtab.load.artifact import hosts
 from trimtab.quantize import RTN
 
 
-def loaded(name: str, group: int = 8) -> tuple[Loaded, dict[str, torch.Tensor]]:
-    """A tiny model of the family, every matrix of it in 4 bits, and a batch padded on the left."""
-    model, batch = tiny.make(name)
+def loaded(name: str, padding: tiny.Padding = "left", group: int = 8) -> tuple[Loaded, dict[str, torch.Tensor]]:
+    """A tiny model of the family, every matrix of it in 4 bits, and a padded batch."""
+    model, batch = tiny.make(name, padding)
     made = Loaded(model, None, None, Source(name, "0", "unknown", "builtin", 0))
     found: dict[int, Any] = {}
     for path, host in hosts(made.anatomy):
