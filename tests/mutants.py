@@ -83,7 +83,15 @@ CT = "tests/export/test_compressed_tensors.py::test_the_engines_own_reader_finds
 LAYOUTS = "tests/export/test_gptq_awq.py"
 DELIVER = "tests/export/test_deliver.py"
 GGUF = "tests/export/test_gguf.py"
+GGUF_BACK = f"{GGUF}::test_there_and_back_the_logits_are_the_same_bits"
+GGUF_READ = f"{GGUF}::test_what_leaves_is_what_the_other_reader_runs[llava]"
+GGUF_BLOCKS = "tests/export/test_gguf_blocks.py"
+GGUF_WORDS = "tests/export/test_gguf_words.py"
 BY_HEAD = "tests/anatomy/test_traps.py::test_masks_by_key_head_element_by_element_and_for_their_query_heads"
+WINDOWS = "tests/export/test_drawings.py::test_a_decoder_in_two_parts_is_the_library_s_in_one[gemma3]"
+ONNX = "tests/export/test_onnx.py::test_every_grid_arrives_as_it_is_and_a_changed_code_does_not_pass"
+CODES = "tests/export/test_onnx.py::test_codes_in_containers_are_the_same_numbers"
+IR = "tests/export/test_openvino.py::test_weights_stay_compressed_and_a_changed_code_does_not_pass"
 
 
 @dataclass(frozen=True)
@@ -696,6 +704,17 @@ MUTANTS = (
            "if not tensors:", (f"{GGUF_BACK}[llama-3.1]",)),
     Mutant("load/gguf_config.py", "keep the default scale of queries", "config.query_pre_attn_scalar =",
            "config.unread =", (f"{GGUF_BACK}[gemma3]",)),
+    # of graphs
+    Mutant("export/integers.py", "signed from the wrong origin", "(codes - half(w))", "(codes - half(w) + 1)",
+           (CODES,)),
+    Mutant("export/integers.py", "the first code of a byte is high", "even[0::2] | (even[1::2] <<",
+           "even[1::2] | (even[0::2] <<", (CODES,)),
+    Mutant("export/graph/decoding.py", "a window one too wide", "(gap < window)", "(gap <= window)", (WINDOWS,)),
+    Mutant("export/graph/decoding.py", "padding is seen", "near & valid[:, None, :]",
+           "near & (valid[:, None, :] | near)", (WINDOWS,)),
+    Mutant("export/graph/points.py", "the words' factor is lost", "found * self.factor", "found", (WINDOWS,)),
+    Mutant("export/onnxpoints.py", "zeros are added", '"Sub", [pen.cast(codes)', '"Add", [pen.cast(codes)', (ONNX,)),
+    Mutant("export/ovpoints.py", "zeros are added", "op.subtract(values", "op.add(values", (IR,)),
 )  # fmt: skip
 COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/levels.py",
            "core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",

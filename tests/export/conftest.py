@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import everyform
 import pytest
 import subjects
 
@@ -23,3 +24,9 @@ def artifacts(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("language", "seeing"):
         subjects.trimmed(sources / name, folder / name, subjects.four)
     return folder
+
+
+@pytest.fixture(scope="session")
+def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artifact with every form of weight that a graph can hold."""
+    return everyform.write(tmp_path_factory.mktemp("rich"))

@@ -53,7 +53,7 @@ def text(**more: Any) -> LlamaConfig:
 
 def language(folder: Path, dtype: torch.dtype = torch.float32, **more: Any) -> None:
     """A Llama in the hub's layout at ``folder``."""
-    _save(LlamaForCausalLM(text(**more)), letters(), folder, dtype)
+    save(LlamaForCausalLM(text(**more)), letters(), folder, dtype)
 
 
 def seeing(folder: Path, dtype: torch.dtype = torch.float32) -> None:
@@ -67,10 +67,11 @@ def seeing(folder: Path, dtype: torch.dtype = torch.float32) -> None:
     processor = LlavaProcessor(
         pictures, letters(), patch_size=4, vision_feature_select_strategy="default", num_additional_image_tokens=1
     )
-    _save(LlavaForConditionalGeneration(config), processor, folder, dtype)
+    save(LlavaForConditionalGeneration(config), processor, folder, dtype)
 
 
-def _save(model: PreTrainedModel, processor: Any, folder: Path, dtype: torch.dtype) -> None:
+def save(model: PreTrainedModel, processor: Any, folder: Path, dtype: torch.dtype) -> None:
+    """Random weights that show a lost norm or bias, in the hub's layout."""
     torch.manual_seed(0)
     randomize(model)
     model.to(dtype).save_pretrained(folder)

@@ -113,7 +113,7 @@ class Clip(Anatomy):
         ids, end = stream.side["ids"], self.model.config.text_config.eos_token_id
         at = ids.argmax(1) if end == 2 else (ids == end).int().argmax(1)
         x: Tensor = self.model.text_model.final_layer_norm(stream.x)
-        return x[torch.arange(len(x), device=x.device), at]
+        return x[torch.arange(x.shape[0], device=x.device), at]
 
     def head(self, stream: Stream) -> Match:
         assert isinstance(stream, Paired)

@@ -100,7 +100,7 @@ class VisionEmbeddings(nn.Module):
     def join(self, tiles: Float[Tensor, "n patches in"]) -> Float[Tensor, "n tokens d"]:
         found = self.patch_embedding.linear(tiles)
         if self.class_embedding is not None:
-            found = torch.cat([self.class_embedding.expand(len(found), 1, -1), found], 1)
+            found = torch.cat([self.class_embedding.expand(found.shape[0], 1, -1), found], 1)
         joined: Tensor = found + self.position_embedding.weight
         return joined
 
