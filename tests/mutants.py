@@ -51,6 +51,7 @@ LORA = "tests/adapt/test_lora.py"
 PEFT = "tests/adapt/test_peft.py"
 FIRST = "tests/load/test_firstcalls.py"
 WALK = "tests/run/test_walk.py"
+TIMING = "tests/run/test_timing.py"
 TUNE = "tests/adapt/test_tune.py"
 HELD = "tests/runtime/test_held.py"
 PERTURB = "tests/laws/test_perturb.py"
@@ -456,6 +457,11 @@ MUTANTS = (
     Mutant("runtime/compose.py", "forget what is added", "y = y + part(x)", "y = y + 0 * part(x)", (COMPOSE,)),
     Mutant("runtime/compose.py", "forget what stands before", "x = part(x)", "x = x + 0 * part(x)", (COMPOSE,)),
     Mutant("runtime/compose.py", "drop the bias", "y = first(x, bias)", "y = first(x)", (COMPOSE,)),
+    Mutant("run/timing.py", "say timed of what is simulated", 'replace(one, how="simulated")', "one", (TIMING,)),
+    Mutant("run/judge.py", "be silent of what is simulated", "] if count else []", "] if False else []",
+           (TIMING,)),
+    Mutant("run/invariants.py", "let levels be others", "(w.levels, w.group_size) != (",
+           "False and (0, 0) != (", (FOLLOW,)),
     Mutant("runtime/lower.py", "call nothing simulated", "if any(_simulated(leaf) for leaf in leaves(host.w))",
            "if False", (COMPOSE,)),
     Mutant("runtime/kernels.py", "flip the sign of the offset", "(8 - w.zero.float()) * scale",
