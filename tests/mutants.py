@@ -61,6 +61,7 @@ LORA = "tests/adapt/test_lora.py"
 PEFT = "tests/adapt/test_peft.py"
 FIRST = "tests/load/test_firstcalls.py"
 WALK = "tests/run/test_walk.py"
+TIMING = "tests/run/test_timing.py"
 TUNE = "tests/adapt/test_tune.py"
 HELD = "tests/runtime/test_held.py"
 PERTURB = "tests/laws/test_perturb.py"
@@ -273,8 +274,9 @@ MUTANTS = (
            (f"{BAD}::test_channels_of_zeros_stay_zeros",)),
     # core
     Mutant("quantize/nf4.py", "one scale for the whole row", "span(self.group_size, w.shape[1])", "w.shape[1]", (FIT,)),
-    Mutant("quantize/levels.py", "ties always up", "torch.where(low % 2 == 0, low, high)", "high", (FP4,)),
-    Mutant("quantize/levels.py", "forget the sign", " + 8 * x.signbit()).to(torch.uint8)", ").to(torch.uint8)", (FP4,)),
+    Mutant("quantize/levels.py", "ties always up", "(x / apart).round_()", "(x / apart + 0.5).floor_()", (FP4,)),
+    Mutant("quantize/levels.py", "forget the sign", " + 8 * value.signbit()).to(torch.uint8)", ").to(torch.uint8)",
+           (FP4,)),
     Mutant("quantize/levels.py", "leave the mean in", "left = scale.flatten() - mean", "left = scale.flatten()",
            (NF4,)),
     Mutant("quantize/levels.py", "the next octave for a scale", "(127 - 1 - 2)", "(127 - 1 - 1)", (FP4,)),
@@ -282,7 +284,8 @@ MUTANTS = (
            "e4m3(top / LARGEST)", (FP4,)),
     Mutant("quantize/levels.py", "search for the scale of most error", "torch.where(lost < best, tried, found)",
            "torch.where(lost > best, tried, found)", (FIT,)),
-    Mutant("quantize/levels.py", "decode unrounded", "* scale).to(dtype).float()", "* scale)", (FP4,)),
+    Mutant("quantize/levels.py", "see what is not served", "(value * scale).to(dtype).float()", "value * scale",
+           (FP4,)),
     Mutant("quantize/fp4.py", "leave it rotated", "Chain([w, Blocks(w.shape[1], rotate)]) if rotate else w", "w",
            (FP4,)),
     Mutant("quantize/fp4.py", "never search", "FORMATS[self.format], self.clip, w.dtype",
@@ -290,7 +293,7 @@ MUTANTS = (
     Mutant("quantize/mr_gptq.py", "push errors the wrong way", "u[a:i, i], alpha=-1)", "u[a:i, i], alpha=1)", (FIT,)),
     Mutant("quantize/mr_gptq.py", "push no errors past a block", "w[b:].addmm_(u[a:b, b:].T, errors, alpha=-1)", "pass",
            (MRGPTQ,)),
-    Mutant("quantize/mr_gptq.py", "forget the pivot", '"e2m1", dtype)) / u[i, i]', '"e2m1", dtype))', (FIT,)),
+    Mutant("quantize/mr_gptq.py", "forget the pivot", "scale[i], dtype)) / u[i, i]", "scale[i], dtype))", (FIT,)),
     Mutant("quantize/mr_gptq.py", "statistics of inputs that are not rotated",
            "h = rotated(rotated(h, rotate).T, rotate)", "h = h.clone()", (FIT,)),
     Mutant("quantize/mr_gptq.py", "the least input first", "argsort(descending=True", "argsort(descending=False",
@@ -574,6 +577,11 @@ MUTANTS = (
     Mutant("runtime/compose.py", "forget what is added", "y = y + part(x)", "y = y + 0 * part(x)", (COMPOSE,)),
     Mutant("runtime/compose.py", "forget what stands before", "x = part(x)", "x = x + 0 * part(x)", (COMPOSE,)),
     Mutant("runtime/compose.py", "drop the bias", "y = first(x, bias)", "y = first(x)", (COMPOSE,)),
+    Mutant("run/timing.py", "say timed of what is simulated", 'replace(one, how="simulated")', "one", (TIMING,)),
+    Mutant("run/judge.py", "be silent of what is simulated", "] if count else []", "] if False else []",
+           (TIMING,)),
+    Mutant("run/invariants.py", "let levels be others", "(w.levels, w.group_size) != (",
+           "False and (0, 0) != (", (FOLLOW,)),
     Mutant("runtime/lower.py", "call nothing simulated", "if any(_simulated(leaf) for leaf in leaves(host.w))",
            "if False", (COMPOSE,)),
     Mutant("runtime/kernels.py", "scales of a large group in another order",

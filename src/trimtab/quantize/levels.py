@@ -54,26 +54,36 @@ FORMATS: Mapping[str, Format] = {
 
 
 def nearest(x: Float[Tensor, "*a"], levels: str) -> UInt8[Tensor, "*a"]:
-    """The codes of the nearest levels. Of two that are as near, E2M1 takes the one with an even mantissa, as IEEE 754
-    rounds; the sign of a zero stays."""
+    """The codes of the nearest levels."""
+    if levels == "e2m1":
+        return codes_of(snapped(x))
     level = table(levels)
-    if levels != "e2m1":
-        return torch.bucketize(x, (level[1:] + level[:-1]) / 2, out_int32=True).to(torch.uint8)
-    size, middle = x.abs(), (level[1:8] + level[:7]) / 2
-    low, high = (torch.bucketize(size, middle, out_int32=True, right=right) for right in (False, True))
-    return (torch.where(low % 2 == 0, low, high) + 8 * x.signbit()).to(torch.uint8)
+    return torch.bucketize(x, (level[1:] + level[:-1]) / 2, out_int32=True).to(torch.uint8)
 
 
-def encode(w: Float[Tensor, "*a"], scale: Float[Tensor, "*b"], levels: str) -> UInt8[Tensor, "*a"]:
-    """Codes of weights under their scales; under a scale of 0 those of 0."""
-    return nearest(w / torch.where(scale == 0, torch.inf, scale), levels)
+def snapped(x: Float[Tensor, "*a"]) -> Float[Tensor, "*a"]:
+    """The nearest E2M1 levels. Of two that are as near the one with an even mantissa, as IEEE 754 rounds; the sign of a
+    zero stays. Levels are 1/2 apart up to 2, 1 up to 4, then 2."""
+    size = x.abs()
+    apart = torch.where(size < 2, 0.5, torch.where(size < 4, 1.0, 2.0))
+    return ((x / apart).round_() * apart).clamp_(-LARGEST, LARGEST)
 
 
-def decode(
-    codes: UInt8[Tensor, "*a"], scale: Float[Tensor, "*b"], levels: str, dtype: torch.dtype
-) -> Float[Tensor, "*a"]:
-    """What ``Codebook.dense`` will give for ``codes``, in float32."""
-    return (table(levels)[codes.int()] * scale).to(dtype).float()
+def codes_of(value: Float[Tensor, "*a"]) -> UInt8[Tensor, "*a"]:
+    """The codes of E2M1 levels: the sign is their highest bit."""
+    size = value.abs()
+    count = torch.where(size < 2, 2 * size, torch.where(size < 4, size + 2, size / 2 + 4))
+    return (count + 8 * value.signbit()).to(torch.uint8)
+
+
+def under(w: Float[Tensor, "*a"], scale: Float[Tensor, "*b"]) -> Float[Tensor, "*a"]:
+    """Weights over their scales; 0 under a scale of 0."""
+    return w / torch.where(scale == 0, torch.inf, scale)
+
+
+def served(value: Float[Tensor, "*a"], scale: Float[Tensor, "*b"], dtype: torch.dtype) -> Float[Tensor, "*a"]:
+    """What ``Codebook.dense`` will give for levels under their scales, in float32."""
+    return (value * scale).to(dtype).float()
 
 
 def largest(w: Float[Tensor, "rows in"], group: int) -> Float[Tensor, "rows groups"]:
@@ -123,7 +133,7 @@ def searched(w: Float[Tensor, "n in"], scales: Scales, how: Format, dtype: torch
     for step in how.steps:
         tried = (start + step).clamp(*how.bytes)
         scale = scales._replace(stored=tried.to(torch.uint8)).read(slice(None))[..., None]
-        lost = (decode(encode(grouped, scale, "e2m1"), scale, "e2m1", dtype) - grouped).square().sum(2)
+        lost = (served(snapped(under(grouped, scale)), scale, dtype) - grouped).square_().sum(2)
         found, best = torch.where(lost < best, tried, found), torch.minimum(lost, best)
     return found.to(torch.uint8)
 
@@ -146,6 +156,6 @@ def codebook(read: Read, parts: list[Tensor], scales: Scales, levels: str, dtype
     def part(index: Tensor) -> Tensor:
         scale = scales.read(index)
         grouped = read(index).unflatten(1, (scale.shape[1], -1))
-        return pack(encode(grouped, scale[..., None], levels).flatten(1), 4)
+        return pack(nearest(under(grouped, scale[..., None]), levels).flatten(1), 4)
 
     return Codebook(torch.cat(each(part, parts)), scales, levels, dtype)

@@ -30,7 +30,7 @@ from trimtab.core.stats import Gram
 from trimtab.core.threads import each
 from trimtab.core.weight import Weight
 from trimtab.quantize.fp4 import FP4, check, stored, turned
-from trimtab.quantize.levels import FORMATS, decode, encode, fp4_scales, rows_of, split
+from trimtab.quantize.levels import FORMATS, codes_of, fp4_scales, rows_of, served, snapped, split, under
 
 BLOCK = 128
 """Columns fixed before the rest of the row is brought up to date by one matrix product."""
@@ -63,8 +63,9 @@ def sweep(
         errors = torch.empty_like(w[a:b])
         for i in range(a, b):
             column = torch.addmv(w[i], errors[: i - a].T, u[a:i, i], alpha=-1)
-            codes[i] = encode(column, scale[i], "e2m1")
-            errors[i - a] = (column - decode(codes[i], scale[i], "e2m1", dtype)) / u[i, i]
+            value = snapped(under(column, scale[i]))
+            codes[i] = codes_of(value)
+            errors[i - a] = (column - served(value, scale[i], dtype)) / u[i, i]
         w[b:].addmm_(u[a:b, b:].T, errors, alpha=-1)
     return codes
 
