@@ -419,8 +419,9 @@ def test_a_linear_that_a_block_calls_twice_is_an_anomaly() -> None:
 def test_rows_that_cannot_be_told_apart_are_an_anomaly() -> None:
     mixed = stream(torch.tensor([[0, 1, 1, 3]]))
     with pytest.raises(Anomaly, match="pooled: saw 1 rows of a stream of 4 tokens"):
-        gather.gram_of(torch.randn(1, 6), mixed, "pooled")
-    gram = gather.gram_of(torch.randn(1, 6), stream(torch.tensor([[3, 1, 1, 1]])), "pooled")
+        gather.add(Gram(6), torch.randn(1, 6), mixed, "pooled")
+    gram = Gram(6)
+    gather.add(gram, torch.randn(1, 6), stream(torch.tensor([[3, 1, 1, 1]])), "pooled")
     assert dict(zip(KINDS, gram.seen.tolist(), strict=True)) == dict.fromkeys(KINDS, 0) | {"image": 1}
 
 

@@ -66,7 +66,7 @@ def tapped(stages: Sequence[Stage], tap: Callable[[Stage], Tap]) -> Iterator[Non
                 host.tap = None
 
 
-def once(block: Block, stream: Stream, stages: Sequence[Stage], settle: Settle, make: Make) -> Stream:
+def once(block: Block, stream: Stream, stages: Sequence[Stage], settle: Settle, make: Make = plain) -> Stream:
     """Run the block over all there is; each stage is settled when its first linear is called."""
 
     def tap_of(stage: Stage) -> Tap:
@@ -99,7 +99,7 @@ def up_to(block: Block, stream: Stream, stage: Stage, gram: Gram) -> None:
 
 
 def replayed(
-    block: Block, streams: Sequence[Stream], stages: Sequence[Stage], settle: Settle, make: Make
+    block: Block, streams: Sequence[Stream], stages: Sequence[Stage], settle: Settle, make: Make = plain
 ) -> list[Stream]:
     """For each stage the block's prefix per stream, in order; then the whole block per stream."""
     for stage in stages:
