@@ -18,9 +18,9 @@ from trimtab.core.stats import Gram
 from trimtab.core.threads import one_thread
 from trimtab.core.weight import Dense, Quantized
 from trimtab.quantize import AWQ, GPTQ, RTN
-from trimtab.quantize import awq as scaling
 from trimtab.quantize import gptq as module
 from trimtab.quantize import rtn as rounding
+from trimtab.quantize import scaled as scaling
 
 
 def gram_of(x: Tensor) -> Gram:
