@@ -31,7 +31,7 @@ from trimtab.run.context import Context
 STAGE = "sensitivity"
 ROWS = 8
 """Samples that go through a block with its graph at once."""
-COLUMNS = 64
+COLUMNS = 16
 """Places of each row whose logits are in memory at once."""
 Taught = tuple[Batch, Integer[Tensor, "b t"]]
 """A batch, and for each place the token that is to follow it, -1 where none is asked for."""
