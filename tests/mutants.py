@@ -243,7 +243,7 @@ MUTANTS = (
            "if fine < (1 - alpha) * coarse", (FINEQUANT,)),
     Mutant("quantize/finequant.py", "one outlier of a pair is forgotten", "low.unflatten(1, (-1, 2)).amin(2)",
            "low.unflatten(1, (-1, 2)).amax(2)", (FINEQUANT,)),
-    Mutant("quantize/finequant.py", "the mean of the ranges of all rows but no groups", ".square().mean(1).sum())",
+    Mutant("quantize/finequant.py", "the widest group of a row in place of all", ".square().mean(1).sum())",
            ".square().amax(1).sum())", (FINEQUANT,)),
     Mutant("quantize/finequant.py", "clip the ranges", "clip=False", "clip=True", (FINEQUANT,)),
     Mutant("quantize/finequant.py", "foretell the least in place of the most", "self.group_size, self.bits)[-1]",

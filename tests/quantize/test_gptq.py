@@ -17,7 +17,7 @@ from trimtab.core.joins import leaves
 from trimtab.core.stats import Gram
 from trimtab.core.threads import one_thread
 from trimtab.core.weight import Dense, Quantized
-from trimtab.quantize import AWQ, GPTQ, RTN
+from trimtab.quantize import AWQ, GPTQ, RTN, FineQuant, QuantEase
 from trimtab.quantize import gptq as module
 from trimtab.quantize import rtn as rounding
 from trimtab.quantize import scaled as scaling
@@ -200,8 +200,8 @@ class Largest(TorchDispatchMode):
         return made
 
 
-@pytest.mark.parametrize("fit", [GPTQ(4, 32), RTN(4, 32), AWQ(4, 32)])
-def test_a_tall_matrix_is_worked_on_in_parts(fit: GPTQ | RTN | AWQ) -> None:
+@pytest.mark.parametrize("fit", [GPTQ(4, 32), RTN(4, 32), AWQ(4, 32), FineQuant(4, 32), QuantEase(4, 32, sweeps=1)])
+def test_a_tall_matrix_is_worked_on_in_parts(fit: Any) -> None:
     """The matrix has 4 MiB, its float32 copy 8 MiB, and codes as int32 another 8."""
     w, x = torch.randn(65536, 32).bfloat16(), inputs(512, 32)
     site = Site("tall", lambda: w, gram_of(x))

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from trimtab.core.card import Card
 from trimtab.core.fit import Site
+from trimtab.core.pack import period
 from trimtab.core.threads import each
 from trimtab.core.weight import Weight, check_grid, rows
 from trimtab.quantize.grid import stored
@@ -33,11 +34,7 @@ NUMBERS = 2**18
 def halvings(width: int, least: int, bits: int) -> list[int]:
     """``width`` and its halves, while they are whole, not below ``least``, and ``bits`` fill whole bytes of them."""
     sizes = [width]
-    while least > 0 and sizes[-1] % 2 == 0 and sizes[-1] // 2 >= least:
-        try:
-            check_grid(bits, sizes[-1] // 2, width)
-        except ValueError:
-            break
+    while 0 < least <= sizes[-1] // 2 and sizes[-1] % (2 * period(bits)) == 0:
         sizes.append(sizes[-1] // 2)
     return sizes
 

@@ -142,7 +142,7 @@ def columns(w: Weight, index: Integer[Tensor, " rows"]) -> Float[Tensor, "n rows
 
 def without(w: Weight, kept: Sequence[Few]) -> Dense:
     """``w`` with 0 where outliers stand beside it."""
-    left = w.dense().detach().clone()
+    left = w.dense().detach().clone(memory_format=torch.contiguous_format)
     for part, few in zip(torch.split(left, PART), kept, strict=True):
         part.view(-1)[few.at] = 0
     return Dense(left)

@@ -17,12 +17,14 @@ def damping(rows: Sequence[Row], asked: float | None) -> str:
     if not damped or asked is None:
         return ""
     raised = [row for row in damped if row["damp"] > asked]
-    plain = f"H was damped by {asked:g} of its mean diagonal on {_layers(len(damped) - len(raised))}"
-    if not raised:
-        return f"{plain}."
-    named = _named([f"{row['name']} {row['damp']:g}" for row in raised])
-    return (f"{plain}, and by more on {_layers(len(raised))} whose H was singular (calibration shows inputs there that "
-            f"depend on one another): {named}.")  # fmt: skip
+    said = []
+    if len(raised) < len(damped):
+        said.append(f"H was damped by {asked:g} of its mean diagonal on {_layers(len(damped) - len(raised))}.")
+    if raised:
+        named = _named([f"{row['name']} {row['damp']:g}" for row in raised])
+        said.append(f"H was singular on {_layers(len(raised))} (their inputs depend on one another over calibration) "
+                    f"and damped by more than {asked:g}: {named}.")  # fmt: skip
+    return " ".join(said)
 
 
 def unreached(rows: Sequence[Row]) -> list[str]:
