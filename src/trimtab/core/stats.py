@@ -33,10 +33,9 @@ class Gram:
     def add(self, x: Float[Tensor, "tokens in"], kinds: Integer[Tensor, " tokens"]) -> None:
         kept = x[kinds != PADDING].float()
         self.total.addmm_(kept.T, kept)
-        size = kept.abs()
-        self.absolute += size.sum(0)
-        if len(size):
-            self.largest = torch.maximum(self.largest, size.amax(0))
+        self.absolute += kept.abs().sum(0)
+        if len(kept):
+            self.largest = torch.maximum(self.largest, kept.abs().amax(0))
         self.seen += torch.bincount(kinds.flatten(), minlength=len(KINDS))
 
     @property
