@@ -27,7 +27,7 @@ STEPS = ("steps=[{mixed: {bits: 4.5, method: rtn, targets: [language]}}, "
 def finished(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     threads = torch.get_num_threads()
     settings = [*SMALL, f"model={model_folder}", STEPS, "evaluate.after_step=0", "evaluate.robust={limit: 0}"]
-    _, recipe = resolve("fast", settings)
+    _, recipe = resolve("w8a8", settings)
     yield run(recipe, tmp_path_factory.mktemp("runs") / "fast")
     torch.set_num_threads(threads)
 

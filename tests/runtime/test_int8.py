@@ -75,6 +75,16 @@ def test_the_kernel_answers_as_the_reference_bit_for_bit(
     assert host(x[:0]).shape == (0, rows, out)
 
 
+@pytest.mark.parametrize("piece", [1, 64, 130, 1000])
+def test_pieces_of_any_size_give_the_same_bits(piece: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    host = rounding(Chain([weight(24, 64), Diagonal(torch.rand(64) + 0.5)]), nn.Parameter(torch.randn(24)))
+    x = torch.randn(3, 7, 64)
+    expected = host(x)
+    lower(nn.Sequential(host), capability="AVX2")
+    monkeypatch.setattr(int8, "PIECE", piece)
+    assert torch.equal(host(x), expected)
+
+
 def test_rows_of_the_longest_kind_add_up_in_32_bits() -> None:
     """The named bound: each product at its largest, 127 * 128, in as many inputs as there may be, either sign."""
     assert LONGEST * TOP * 128 < 2**31 <= (LONGEST + 1) * TOP * 128

@@ -17,6 +17,10 @@ from trimtab.core.acts import TOP, DynamicInt8, after, before, integers
 from trimtab.core.factors import Diagonal
 from trimtab.core.weight import Weight
 
+PIECE = 1 << 17
+"""Numbers worked on at once: what rounding writes on the way then stays in the cache, and that is most of the time
+(4,096 rows of 192 into 512 took 5 ms so and 45 ms at once, on one AMX core)."""
+
 
 def sums(c: Int8[Tensor, "n in"], k: Int8[Tensor, "out in"]) -> Int32[Tensor, "n out"]:
     """sum_j c_j k_j for every row of both, in 32 bits."""
@@ -66,5 +70,11 @@ class IntegerProduct:
         return cls(acts, found.factors, found.codes, found.scale.clone())
 
     def __call__(self, x: Float[Tensor, "*b in"], bias: Float[Tensor, " out"] | None = None) -> Float[Tensor, "*b out"]:
-        c, t = self.acts.codes(before(self.factors, x))
-        return after(sums(c, self.codes), t, self.scale, x, bias)
+        flat = x.reshape(-1, x.shape[-1])
+        y = flat.new_empty(len(flat), len(self.codes))
+        step = max(1, PIECE // max(self.codes.shape))
+        for start in range(0, len(flat), step):
+            part = flat[start : start + step]
+            c, t = self.acts.codes(before(self.factors, part))
+            y[start : start + step] = after(sums(c, self.codes), t, self.scale, part, bias)
+        return y.view(*x.shape[:-1], len(self.codes))
