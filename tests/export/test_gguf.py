@@ -60,7 +60,7 @@ def test_what_leaves_is_what_the_other_reader_runs(name: str, folder: Path, tmp_
     found = deliver(artifact(folder, name), "gguf", tmp_path / "out")
     assert found.found.equal == 1
     assert found.found.perplexity == pytest.approx(found.found.reference, rel=1e-5)
-    assert found.found.tokens > 500
+    assert found.found.tokens > 400
     assert (tmp_path / "out" / form.EYES).is_file() is (name == "llava")
     said = json.loads((tmp_path / "out" / SAID).read_text())
     assert any("3-bit codes as Q4_0, 4.5 bits for each weight" in note for note in said["notes"])
