@@ -704,8 +704,6 @@ MUTANTS = (
            "num_hidden_layers) + shown", (f"{GGUF}::test_keys_are_those_that_llama_cpp_asks_for",)),
     Mutant("export/gguf/vision.py", "take the norms of a layer for each other",
            '"layer_norm1": "ln1", "layer_norm2": "ln2"', '"layer_norm1": "ln2", "layer_norm2": "ln1"', (GGUF_READ,)),
-    Mutant("export/gguf/__init__.py", "round the patches once more", "deepcopy(module).float().original()",
-           "deepcopy(module).original()", (GGUF_READ,)),
     Mutant("load/gguf_config.py", "drop biases", 'config.attention_bias = "blk.0.attn_q.bias" in tensors',
            "config.attention_bias = False", (f"{GGUF_BACK}[llama]",)),
     Mutant("load/gguf_config.py", "forget the divisors of frequencies", 'if "rope_freqs.weight" in tensors:',

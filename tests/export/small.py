@@ -27,6 +27,7 @@ from transformers import (
 
 from trimtab.anatomy.tiny import randomize
 from trimtab.core.fit import Site
+from trimtab.core.weight import Quantized
 from trimtab.export.gguf.vocabulary import RULES
 from trimtab.load import Loaded, artifact, open_source
 from trimtab.quantize import RTN
@@ -113,6 +114,12 @@ def folder(path: Path, name: str, dtype: torch.dtype = torch.bfloat16) -> Path:
     return path
 
 
+def coarse(w: Quantized) -> Quantized:
+    """The same codes with powers of two for scales: no product is rounded, in whatever dtype it is taken."""
+    w.scale = w.scale.float().log2().round().exp2().to(w.scale.dtype)
+    return w
+
+
 def trim(loaded: Loaded, methods: Sequence[Any], skip: str = "layers.1.") -> Loaded:
     """The linears and the table by the methods in turn, a tied pair as one weight; those with ``skip`` in their name
     stay dense."""
@@ -121,7 +128,7 @@ def trim(loaded: Loaded, methods: Sequence[Any], skip: str = "layers.1.") -> Loa
     for number, (name, host) in enumerate(artifact.hosts(loaded.anatomy)):
         old = host.w
         if not re.search(skip, name):
-            made.setdefault(id(old), methods[number % len(methods)](old, Site(name, old.dense)))
+            made.setdefault(id(old), coarse(methods[number % len(methods)](old, Site(name, old.dense))))
             kept.append(old)  # its id must not be given to another
             host.w = made[id(old)]
     return loaded

@@ -60,7 +60,7 @@ def test_what_leaves_is_what_the_other_reader_runs(name: str, folder: Path, tmp_
     found = deliver(artifact(folder, name), "gguf", tmp_path / "out")
     assert found.found.equal == 1
     assert found.found.perplexity == pytest.approx(found.found.reference, rel=1e-5)
-    assert found.found.tokens > 500
+    assert found.found.tokens > 400
     assert (tmp_path / "out" / form.EYES).is_file() is (name == "llava")
     said = json.loads((tmp_path / "out" / SAID).read_text())
     assert any("3-bit codes as Q4_0, 4.5 bits for each weight" in note for note in said["notes"])
@@ -99,6 +99,14 @@ def asked(folder: Path, recorded: Path, monkeypatch: pytest.MonkeyPatch) -> gate
     return gate.Found(**teacher.compare(check.open_folder(folder), list(teacher.rows(load_file(recorded)))))
 
 
+def near(found: gate.Found) -> bool:
+    """What every engine is held to."""
+    assert found.equal is not None
+    assert found.perplexity is not None
+    assert found.reference is not None
+    return found.equal >= gate.EQUAL and abs(found.perplexity / found.reference - 1) <= gate.PERPLEXITY
+
+
 @pytest.fixture(scope="module")
 def whole(folder: Path) -> tuple[Path, Path]:
     """An exported LLaVA and its samples."""
@@ -118,7 +126,7 @@ def test_a_changed_byte_is_noticed(whole: tuple[Path, Path], tmp_path: Path, mon
         data = bytearray((damaged / file).read_bytes())
         data[one.data_offset + 1] ^= 0x38  # the exponent of the first scale
         (damaged / file).write_bytes(bytes(data))
-        assert not asked(damaged, whole[1], monkeypatch).passed
+        assert not near(asked(damaged, whole[1], monkeypatch))
 
 
 def test_swapped_layers_and_missing_eyes_are_noticed(
@@ -136,7 +144,7 @@ def test_swapped_layers_and_missing_eyes_are_noticed(
         patch.setattr(language, "_place", swapped)
         (tmp_path / "swapped").mkdir()
         form.write(loaded, tmp_path / "swapped")
-        assert not asked(tmp_path / "swapped", whole[1], patch).passed
+        assert not near(asked(tmp_path / "swapped", whole[1], patch))
     with monkeypatch.context() as patch:
         patch.setattr(vision, "entries", lambda *given: entries(*given)[1:])
         (tmp_path / "blind").mkdir()

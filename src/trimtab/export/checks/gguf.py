@@ -2,7 +2,8 @@
 
 The package ``gguf`` reads and dequantizes every tensor, transformers' own reader makes the decoder (names, order of
 rows, values). What that reader leaves out of the config is taken from the file's keys, as llama.cpp takes it. Tower and
-projector come from the second file by the table below, all their sizes from its keys.
+projector come from the second file by the table below, all their sizes from its keys. What is dequantized is rounded to
+the dtype in which the artifact is served, then calculated with in float32.
 """
 
 from __future__ import annotations
@@ -46,6 +47,14 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     return keys, tensors
 
 
+def served(folder: Path) -> torch.dtype:
+    """The dtype of the artifact."""
+    name = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("dtype") or "float32"
+    found = getattr(torch, name)
+    assert isinstance(found, torch.dtype)
+    return found
+
+
 def config_of(folder: Path, name: str, keys: dict[str, Any], names: set[str]) -> Any:
     """The reader's config, with what it leaves out."""
     config, arch = tf.AutoConfig.from_pretrained(folder, gguf_file=name), keys["general.architecture"]
@@ -69,10 +78,11 @@ def decoder(folder: Path, name: str = "model.gguf") -> Any:
     keys, tensors = read(folder / name)
     divisors = tensors.pop("rope_freqs.weight", None)
     model, info = tf.AutoModelForCausalLM.from_pretrained(
-        folder, gguf_file=name, config=config_of(folder, name, keys, set(tensors)), dtype=torch.float32,
+        folder, gguf_file=name, config=config_of(folder, name, keys, set(tensors)), dtype=served(folder),
         quantization_config=tf.GgufConfig(dequantize=True), output_loading_info=True,
     )  # fmt: skip
     assert not info["missing_keys"], f"missing: {sorted(info['missing_keys'])}"
+    model = model.float()
     held = {value.data_ptr() for value in model.state_dict().values()}
     assert len(held) == len(tensors), f"{name}: {len(tensors)} tensors, the model has {len(held)}"
     if divisors is not None:
@@ -113,7 +123,7 @@ def seeing(folder: Path, language: Any, name: str = "mmproj-model.gguf") -> Any:
         vision_feature_layer=vision["feature_layer"][0],
     )  # fmt: skip
     model = tf.LlavaForConditionalGeneration(config).float().eval()
-    made = {path_of(one): value for one, value in tensors.items()}
+    made = {path_of(one): value.to(served(folder)).float() for one, value in tensors.items()}
     lost = model.model.load_state_dict(made, strict=False)
     unread = [one for one in lost.missing_keys if "language_model" not in one and "post_layernorm" not in one]
     assert not unread, f"missing: {unread}"

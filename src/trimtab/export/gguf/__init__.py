@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +82,7 @@ def _files(loaded: Loaded) -> Iterator[tuple[str, list[Entry]]]:
 
 
 def _values(loaded: Loaded) -> dict[str, Value]:
-    """Tensors and weights by the library's names, a shared matrix once; those that are no matrix there (patches) as
-    exact numbers."""
+    """Tensors and weights by the library's names, a shared matrix once."""
     hosts: dict[str, Host] = {}
     recast = {id(inner) for _, module in _recast(loaded) for inner in module.modules()}
     seen: set[int] = set()
@@ -93,11 +91,8 @@ def _values(loaded: Loaded) -> dict[str, Value]:
             if id(module.w) not in seen:
                 hosts[path] = module
             seen.add(id(module.w))
-    found: dict[str, Value] = {**dense_state(loaded.library, hosts)}
-    for path, module in _recast(loaded):
-        exact = deepcopy(module).float().original()  # in 16 bits the products would be rounded once more
-        found |= {f"{path}.{name}": value for name, value in exact.items()}
-    return found | {f"{path}.weight": host.w for path, host in hosts.items()}
+    weights = {f"{path}.weight": host.w for path, host in hosts.items()}
+    return {**dense_state(loaded.library, hosts), **weights}
 
 
 def _recast(loaded: Loaded) -> list[tuple[str, Recast]]:
