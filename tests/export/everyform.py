@@ -33,16 +33,19 @@ def expressions(loaded: Any) -> None:
     generator = torch.Generator().manual_seed(0)
     hosts = dict(artifact.hosts(loaded.anatomy))
     down, gate_ = hosts["model.layers.0.mlp.down_proj"], hosts["model.layers.1.mlp.gate_proj"]
-    left, right = (torch.randn(*shape, generator=generator).bfloat16() * 0.05 for shape in ((64, 4), (4, 128)))
+    left, right = (_short(torch.randn(*shape, generator=generator) * 0.05) for shape in ((64, 4), (4, 128)))
     down.w = Sum([down.w, LowRank(left, right)])
-    gate_.w = Chain([gate_.w, Diagonal(torch.rand(64, generator=generator).bfloat16() + 0.5)])
+    gate_.w = Chain([gate_.w, Diagonal(torch.rand(64, generator=generator) + 0.5)])
 
 
 def write(folder: Path) -> Path:
     """The artifact, in ``folder``."""
-    subjects.language(folder / "source", torch.bfloat16, tie_word_embeddings=True)
+    subjects.language(folder / "source", tie_word_embeddings=True)
     subjects.trimmed(folder / "source", folder / "plain", mixed)
     loaded = read(folder / "plain", lowered=False)
+    for _, host in artifact.hosts(loaded.anatomy):
+        assert isinstance(host.w, Quantized)
+        host.w.scale = _short(host.w.scale)  # float32 numbers that 16 bits hold: nothing is rounded on either side
     expressions(loaded)
     artifact.write(folder / "rich", loaded, {})
     return folder / "rich"
@@ -59,3 +62,7 @@ def stored(folder: Path) -> int:
             total += leaf.shape[0] * leaf.shape[1] // wide + leaf.scale.numel() * 2
             total += 0 if leaf.zero is None else leaf.zero.numel() // wide
     return total
+
+
+def _short(value: torch.Tensor) -> torch.Tensor:
+    return value.bfloat16().float()

@@ -1,7 +1,7 @@
 """A graph's points in OpenVINO's operations, as its front end meets them while it reads the graph.
 
 A stored matrix is what OpenVINO calls a compressed weight: Constant (u4, i4, u8, i8) -> Convert -> Subtract (zero) ->
-Multiply (scale) -> Reshape -> Convert. The plugin reads the codes as they are; nothing is folded into floats.
+Multiply (scale) -> Reshape. The plugin reads the codes as they are; nothing is folded into floats.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ def tied(loaded: Loaded) -> frozenset[str]:
 
 def notes(loaded: Loaded) -> list[str]:
     """Sentences on arithmetic, containers and what stays dense."""
-    said = ["codes, zeros and scales are those of the artifact; the check computes in float32"]
+    said = ["matrices are (codes - zeros) * scales in float32, not rounded to the artifact's dtype; so is the check"]
     found = hosts(loaded.anatomy)
     every = {id(leaf): leaf for _, host in found for leaf in leaves(host.w)}
     small = [leaf for leaf in every.values() if isinstance(leaf, Quantized) and container(leaf.bits) > leaf.bits]
