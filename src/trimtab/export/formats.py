@@ -57,7 +57,9 @@ FORMATS: dict[str, Format] = {
         exact=True,
     ),
     "dense": Format("trimtab.export.dense", "", "a Hugging Face folder of dense weights, no smaller", exact=True),
-    "gguf": Format("trimtab.export.gguf", "gguf", "llama.cpp: model.gguf, and mmproj-model.gguf for a LLaVA's eyes", exact=True),
+    "gguf": Format(
+        "trimtab.export.gguf", "gguf", "llama.cpp: model.gguf, and mmproj-model.gguf for a LLaVA's eyes", exact=True
+    ),
     "onnx": Format("trimtab.export.onnx", "onnx", "graphs for onnxruntime, codes of 4 and 8 bits as they are"),
     "openvino": Format("trimtab.export.openvino", "openvino", "graphs for openvino, codes of 4 and 8 bits as they are"),
     "gptq": Format("trimtab.export.gptq", "", "GPTQ's layout: codes on one grid in the decoder", exact=True),

@@ -10,9 +10,9 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
+import decoders as small
 import engines
 import pytest
-import small
 import subjects
 import torch
 from safetensors.numpy import load_file
