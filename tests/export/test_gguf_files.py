@@ -23,7 +23,7 @@ from trimtab.core.factors import Diagonal, LowRank
 from trimtab.core.fit import Site
 from trimtab.core.joins import Chain, Sum
 from trimtab.core.sparse import Masked
-from trimtab.core.weight import Weight
+from trimtab.core.weight import Quantized, Weight
 from trimtab.export import formats, gate, samples
 from trimtab.export import gguf as form
 from trimtab.export.deliver import SAID, deliver
@@ -221,9 +221,11 @@ def test_forms_that_no_block_holds_are_refused_by_name(
 
 
 def test_scales_in_float32_are_refused(folder: Path) -> None:
-    path = small.made(folder / "wide", "llama", dtype=torch.float32)
+    loaded = read(small.made(folder / "wide", "llama", dtype=torch.float32), lowered=False)
+    host = next(host for _, host in loaded.anatomy.linears() if isinstance(host.w, Quantized))
+    host.w.scale.mul_(1.1)
     with pytest.raises(Refused, match=r"float16 does not hold \(torch\.float32\).*bfloat16"):
-        form.refuse(read(path, lowered=False))
+        form.refuse(loaded)
 
 
 def test_pruned_weights_leave_with_their_zeros(folder: Path, tmp_path: Path) -> None:

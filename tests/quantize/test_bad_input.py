@@ -26,7 +26,8 @@ from trimtab.run.layers import Layers
 from trimtab.run.recipe import Recipe
 from trimtab.run.walk import LayerReport, walk
 
-QUANTIZERS = list(trimtab.quantize.METHODS)
+QUANTIZERS = [name for name in trimtab.quantize.METHODS if name != "mixed"]
+"""A mixed step rounds by the others, once a pass has given each layer its bits (tests/run/test_allocate.py)."""
 WALKED = [name for name in QUANTIZERS if name not in ("fp4", "mr_gptq", "mbq")]
 """Tiny rows do not fill the groups of 4-bit floats, and MBQ's walk wants gradients as well."""
 FED = [name for name in WALKED if methods.get(name).CARD.needs == "data"]

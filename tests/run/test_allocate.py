@@ -136,8 +136,8 @@ def test_what_is_stored_is_what_was_given_and_within_the_budget_to_the_bit(metho
 
 def fake(anatomy: Any, folder: Path, steps: list[Any], **calibrate: Any) -> Any:
     recipe = Recipe.parse({"model": "x", "task": {"dataset": "easyvqa"}, "steps": steps, "calibrate": calibrate})
-    return SimpleNamespace(loaded=SimpleNamespace(anatomy=anatomy), recipe=recipe, journal=Journal(folder),
-                           progress=lambda *_: None)  # fmt: skip
+    return SimpleNamespace(loaded=SimpleNamespace(anatomy=anatomy), recipe=recipe, arm=None,
+                           journal=Journal(folder), progress=lambda *_: None)  # fmt: skip
 
 
 def test_a_resumed_run_takes_the_bits_that_were_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +177,7 @@ def test_a_layer_that_no_sample_reached_is_refused_whatever_is_allowed() -> None
     with pytest.raises(Refused, match="no calibration sample reached it"):
         walk(anatomy, [words], trial, TARGETS)
     with pytest.raises(BadInput, match=r"mixed: has no data-free form, which .* needs; put it under ignore"):
-        walk(anatomy, [words], trial, TARGETS, allow_unseen=True)
+        walk(anatomy, [words], trial, TARGETS, unseen="round")
 
 
 def test_an_error_that_is_no_number_names_its_layer() -> None:
