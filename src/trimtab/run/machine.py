@@ -9,6 +9,7 @@ import torch
 
 from trimtab import __version__
 from trimtab.core.errors import BadInput
+from trimtab.core.native import library
 
 
 def conditions() -> dict[str, Any]:
@@ -22,6 +23,7 @@ def conditions() -> dict[str, Any]:
         "cpu": torch.backends.cpu.get_cpu_capability(),
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
+        "compiled": library() is not None,
     }
 
 
