@@ -71,7 +71,7 @@ def job(python: Path, side: str, asked: dict[str, Any], folder: Path) -> dict[st
     said = asked | {"out": str(folder / "out"), "dense": str(folder / "model.safetensors")}
     (folder / "job.json").write_text(json.dumps(said), encoding="utf-8")
     env = os.environ | {"BENCH_BEGUN": repr(time.time()), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
-    command = [str(python), str(HERE / "sides" / f"{side}.py"), str(folder / "job.json")]
+    command = [str(python), "-P", str(HERE / "sides" / f"{side}.py"), str(folder / "job.json")]
     with (folder / "log.txt").open("w", encoding="utf-8") as log:
         done = subprocess.run(command, env=env, stdout=subprocess.PIPE, stderr=log, text=True, check=False)
     if done.returncode:
