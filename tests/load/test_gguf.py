@@ -14,7 +14,7 @@ import torch
 
 from trimtab.core.errors import BadInput
 from trimtab.load import cache, open_source
-from trimtab.load.gguf import check_gguf
+from trimtab.load.gguf import check_gguf, converted
 
 
 def write(path: Path, kind: str = "made-up") -> dict[str, np.ndarray]:
@@ -104,7 +104,7 @@ def test_a_conversion_is_used_again(tmp_path: Path) -> None:
 
     write(tmp_path / "a.gguf")
     key = hashlib.sha256((tmp_path / "a.gguf").read_bytes()).hexdigest()[:16]
-    repository(cache.place("gguf", f"{key}-bfloat16"), "llama", torch.bfloat16)
+    repository(converted(key, torch.bfloat16), "llama", torch.bfloat16)
     loaded = open_source(tmp_path / "a.gguf")
     assert (loaded.source.id, loaded.source.kind) == ("a.gguf", "gguf")
     assert loaded.model.dtype == torch.bfloat16

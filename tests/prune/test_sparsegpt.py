@@ -7,19 +7,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from calibrated import gram_of
 from trimtab.core.errors import Anomaly, BadInput
 from trimtab.core.fit import Site
 from trimtab.core.sparse import Masked
-from trimtab.core.stats import Gram
 from trimtab.core.weight import Dense, Weight, bits
 from trimtab.prune import Magnitude, SparseGPT, Wanda
 from trimtab.prune import sparsegpt as module
-
-
-def gram_of(x: Tensor) -> Gram:
-    gram = Gram(x.shape[1])
-    gram.add(x, torch.zeros(len(x), dtype=torch.int64))
-    return gram
 
 
 def inputs(tokens: int, width: int) -> Tensor:

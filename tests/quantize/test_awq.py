@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import Tensor
 
+from calibrated import gram_of
 from trimtab.core.errors import Anomaly, BadInput
 from trimtab.core.factors import Diagonal
 from trimtab.core.fit import Site
 from trimtab.core.joins import Chain, leaves
-from trimtab.core.stats import Gram
 from trimtab.core.weight import Dense, Quantized, Weight, bits
 from trimtab.quantize import AWQ, RTN
 from trimtab.quantize import scaled as module
@@ -19,12 +19,6 @@ from trimtab.quantize.awq import lost as quadratic
 from trimtab.quantize.scaled import POINTS, exponent, nearest, scales
 
 GRIDS = [(3, 16, False), (4, 16, True), (2, 8, False), (8, -1, False)]
-
-
-def gram_of(x: Tensor) -> Gram:
-    gram = Gram(x.shape[1])
-    gram.add(x, torch.zeros(len(x), dtype=torch.int64))
-    return gram
 
 
 def fitted(w: Tensor, x: Tensor, knobs: AWQ) -> tuple[Quantized, Diagonal]:

@@ -10,27 +10,17 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from calibrated import gram_of, inputs
 from trimtab.core.errors import Anomaly, BadInput
 from trimtab.core.fit import Site
 from trimtab.core.hessian import conditioned, inverse_root
 from trimtab.core.joins import leaves
-from trimtab.core.stats import Gram
 from trimtab.core.threads import one_thread
 from trimtab.core.weight import Dense, Quantized
 from trimtab.quantize import AWQ, GPTQ, RTN, FineQuant, QuantEase
 from trimtab.quantize import gptq as module
 from trimtab.quantize import rtn as rounding
 from trimtab.quantize import scaled as scaling
-
-
-def gram_of(x: Tensor) -> Gram:
-    gram = Gram(x.shape[1])
-    gram.add(x, torch.zeros(len(x), dtype=torch.int64))
-    return gram
-
-
-def inputs(tokens: int, width: int) -> Tensor:
-    return torch.randn(tokens, width) @ (torch.randn(width, width) / width**0.5 + 0.3 * torch.eye(width))
 
 
 def fitted(w: Tensor, x: Tensor, **knobs: object) -> Quantized:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from calibrated import gram_of, inputs
 from trimtab import anatomy
 from trimtab.anatomy import tiny
 from trimtab.core.blocks import Blocks
@@ -16,22 +17,11 @@ from trimtab.core.errors import Anomaly, BadInput
 from trimtab.core.fit import Fit, Site
 from trimtab.core.joins import leaves
 from trimtab.core.pack import unpack
-from trimtab.core.stats import Gram
 from trimtab.core.weight import Dense, Weight
 from trimtab.export.state import dense_state
 from trimtab.quantize import FP4, MRGPTQ
 from trimtab.quantize import mr_gptq as module
 from trimtab.run.walk import walk
-
-
-def gram_of(x: Tensor) -> Gram:
-    gram = Gram(x.shape[1])
-    gram.add(x, torch.zeros(len(x), dtype=torch.int64))
-    return gram
-
-
-def inputs(tokens: int, width: int) -> Tensor:
-    return torch.randn(tokens, width) @ (torch.randn(width, width) / width**0.5 + 0.3 * torch.eye(width))
 
 
 def fitted(w: Tensor, x: Tensor, **knobs: object) -> Weight:

@@ -11,29 +11,19 @@ import torch
 from torch import Tensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from calibrated import gram_of, inputs
 from trimtab import anatomy as anatomies
 from trimtab.core.errors import Anomaly, BadInput
 from trimtab.core.fit import Site
 from trimtab.core.hessian import seen
 from trimtab.core.joins import Sum
 from trimtab.core.sparse import Masked
-from trimtab.core.stats import Gram
 from trimtab.core.weight import Dense, Quantized, Weight, bits
 from trimtab.quantize import GPTQ, RTN, QuantEase, descent
 from trimtab.quantize import quantease as module
 from trimtab.quantize.descent import Few, Grid, largest, step_rate, sweep, threshold
 from trimtab.quantize.quantease import grid_of
 from trimtab.run.walk import walk
-
-
-def gram_of(x: Tensor) -> Gram:
-    gram = Gram(x.shape[1])
-    gram.add(x, torch.zeros(len(x), dtype=torch.int64))
-    return gram
-
-
-def inputs(tokens: int, width: int) -> Tensor:
-    return torch.randn(tokens, width) @ (torch.randn(width, width) / width**0.5 + 0.3 * torch.eye(width))
 
 
 def site(w: Tensor, x: Tensor) -> Site:

@@ -9,9 +9,10 @@ from importlib.resources import files
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import torch
+
 from trimtab.core.errors import BadInput, unknown
-from trimtab.load.cache import place
-from trimtab.load.gguf import convert
+from trimtab.load.gguf import convert, converted
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ def _gemma() -> Path:
     data = Path(str(files(package))) / "data"
     papers = {"README.md": data / "README.upstream.md", "NOTICE.md": data / "NOTICE.md"}
 
-    known = place("gguf", f"{package.EXPECTED_SHA256[:16]}-bfloat16")
+    known = converted(package.EXPECTED_SHA256[:16], torch.bfloat16)
     if known.is_dir():
         return known
     with TemporaryDirectory(dir=known.parent, prefix="assembling-") as folder:

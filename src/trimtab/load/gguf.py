@@ -126,6 +126,12 @@ def _sizes() -> dict[int, tuple[int, int]]:
     return {int(kind): (int(count), int(width)) for kind, (count, width) in GGML_QUANT_SIZES.items()}
 
 
+def converted(key: str, dtype: torch.dtype) -> Path:
+    """Where the folder of a file with the hash ``key`` is kept. The number counts our readers: a folder that an earlier
+    one made (without biases, rope scaling, head sizes) is not opened again."""
+    return place("gguf", f"{key}-{str(dtype).removeprefix('torch.')}-2")
+
+
 def convert(path: Path, dtype: torch.dtype = torch.bfloat16, papers: Mapping[str, Path] | None = None) -> Path:
     """A folder in the library's layout with the file's weights made dense, from the cache where it was made before.
 
@@ -135,7 +141,7 @@ def convert(path: Path, dtype: torch.dtype = torch.bfloat16, papers: Mapping[str
     check_gguf(path)
     with path.open("rb") as file:
         key = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-    folder = place("gguf", f"{key}-{str(dtype).removeprefix('torch.')}")
+    folder = converted(key, dtype)
     if folder.is_dir():
         return folder
     with new_folder(folder) as fresh:
