@@ -18,7 +18,7 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 FOLDER = Path("src/trimtab/native")
 NAME = "trimtab_native.so"
-FLAGS = ["-O3", "-std=c++17", "-fPIC", "-shared", "-Wno-psabi"]
+FLAGS = ["-O3", "-std=c++17", "-fPIC", "-shared", "-pthread", "-Wno-psabi"]
 
 
 class Compile(BuildHookInterface):

@@ -29,6 +29,7 @@ DIVPRUNE = "tests/tokens/test_divprune.py"
 FASTV = "tests/tokens/test_fastv.py"
 GPTQ = "tests/quantize/test_gptq.py"
 NATIVE = "tests/quantize/test_native.py"
+PRODUCTS = "tests/laws/test_products.py"
 WALK = "tests/run/test_walk.py"
 AWQ = "tests/quantize/test_awq.py"
 MBQ = "tests/quantize/test_mbq.py"
@@ -347,11 +348,25 @@ MUTANTS = (
            "positions=self.positions[:, : index.shape[1]]", (KEEP,)),
     Mutant("core/stats.py", "merge forgets the sizes", "self.absolute += other.absolute", "self.absolute += 0",
            (STAT,)),
-    Mutant("core/stats.py", "sizes with their sign", "weight * size.sum(0,", "weight * kept.sum(0,", (STAT,)),
-    Mutant("core/stats.py", "keep what was derived from fewer rows", "        self.derived.clear()\n        for weight",
-           "        for weight", (STAT,)),
+    Mutant("core/stats.py", "sizes of all kinds alike", "weight * size", "size", (STAT,)),
+    Mutant("core/stats.py", "keep what was derived from fewer rows", "self.derived.clear()\n        self.whole",
+           "self.whole", (STAT,)),
+    Mutant("core/stats.py", "mirror once for all", "self.whole = False\n        for weight", "for weight", (STAT,)),
+    Mutant("core/native.py", "sizes with their sign", "size = x.abs().float()", "size = x.float()", (PRODUCTS,)),
     Mutant("core/products.py", "half of a symmetric sum", "total[:start, start:stop] = total[start:stop, :start].T",
            "pass", (STAT,)),
+    Mutant("native/sizes.cpp", "signs are kept", "__builtin_fabsf(read(x[i]))", "read(x[i])", (PRODUCTS,)),
+    Mutant("native/sizes.cpp", "NaN is passed over", " || size != size", "", (PRODUCTS,)),
+    Mutant("native/moment.cpp", "odd rows are not seen", "_mm512_or_si512(low, _mm512_slli_epi32(high, 16))", "low",
+           (PRODUCTS,)),
+    Mutant("native/moment.cpp", "the first chunk only", "start < rows; start += CHUNK", "start < rows; start += rows",
+           (PRODUCTS,)),
+    Mutant("native/moment.cpp", "weights are not counted", "_mm512_set1_ps(weight)", "_mm512_set1_ps(1.0f)",
+           (PRODUCTS,)),
+    Mutant("core/products.py", "a product in 16 bits", "return a.float() @ b.float()", "return (a @ b).float()",
+           (PRODUCTS,)),
+    Mutant("core/products.py", "a diagonal counted twice", "float(made[:, start:].sum())",
+           "2 * float(made[:, start:].sum())", (PRODUCTS,)),
     Mutant("native/sweep.cpp", "push errors the wrong way past a block", "-= sum[c][v]", "+= sum[c][v]", (NATIVE,)),
     Mutant("native/sweep.cpp", "push errors the wrong way within a block", "-= u[(size_t)i * k.n + j] * e",
            "+= u[(size_t)i * k.n + j] * e", (NATIVE,)),
@@ -362,13 +377,25 @@ MUTANTS = (
            (NATIVE,)),
     Mutant("run/gather.py", "gather again behind the new weights", "settled.add(index)", "pass", (WALK,)),
     Mutant("core/hessian.py", "the root of H in place of that of its inverse",
-           "torch.linalg.solve_triangular(lower, eye, upper=False)", "lower", (FIT,)),
+           "inverted(lower).flip(0, 1)", "lower.flip(0, 1)", (FIT,)),
     Mutant("core/hessian.py", "say the damping that was asked for",
            'float(done[f"{key}: used"])', "damp",
            (f"{BAD}::test_a_singular_hessian_is_damped_and_the_report_says_how_much",)),
-    Mutant("core/hessian.py", "no damping", "(h + damp * eye)", "(h + 0 * damp * eye)", (FIT,)),
-    Mutant("core/hessian.py", "leave a hole where an input was always 0", "torch.diag((~live(h)).float())",
-           "0 * torch.diag((~live(h)).float())", (GPTQ,)),
+    Mutant("core/hessian.py", "no damping", "damped.diagonal().add_(damp)", "damped.diagonal().add_(0.0)", (FIT,)),
+    Mutant("core/hessian.py", "leave a hole where an input was always 0", "made.diagonal().add_((~live(h)).float())",
+           "made.diagonal().add_(0.0)", (GPTQ,)),
+    Mutant("core/hessian.py", "the least group first", "[groups.sum(1).argsort(descending=True",
+           "[groups.sum(1).argsort(descending=False", (FIT,)),
+    Mutant("core/hessian.py", "columns of a group as they stand", "groups.argsort(dim=1, descending=True, stable=True)",
+           "torch.arange(group).expand_as(groups)", (FIT,)),
+    Mutant("core/triangular.py", "the other corner with the wrong sign", "out[half:, :half].neg_()", "pass",
+           (PRODUCTS,)),
+    Mutant("core/triangular.py", "both triangles", "else h.tril_()", "else h", (PRODUCTS,)),
+    Mutant("core/finite.py", "what is infinite is a number", ".isfinite().all()", ".isnan().logical_not().all()",
+           (PRODUCTS,)),
+    Mutant("quantize/gptq.py", "codes stay in the order of the sweep", "codes.index_select(0, back)", "codes",
+           (FIT,)),
+    Mutant("quantize/gptq.py", "scales stay in the order of the sweep", "scale[groups]", "scale", (FIT,)),
     Mutant("core/keep.py", "plain means", "t.float() * size[one]", "t.float()", (TOME,)),
     Mutant("core/keep.py", "lose the sizes", "SIZE: total}", "SIZE: size}", (TOME,)),
     Mutant("core/look.py", "drop the scaling", "several.float() * scaling", "several.float()", (FASTV,)),
@@ -617,8 +644,8 @@ MUTANTS = (
            "return None, None, None\n        raise TypeError(f\"{ctx.name}: rounds", (INT8,)),
     Mutant("core/linear.py", "show the tap a rounded input", "if self.tap is not None:\n            self.tap(self, x)",
            "if self.tap is not None:\n            self.tap(self, x if self.acts is None else x.round())", (INT8,)),
-    Mutant("core/stats.py", "the largest input of the last batch", "torch.maximum(self.largest, size.amax(0).float())",
-           "size.amax(0)", (SMOOTH,)),
+    Mutant("core/native.py", "the largest input of the last batch", "torch.maximum(largest, size.amax(0), out=largest)",
+           "torch.amax(size, 0, out=largest)", (PRODUCTS,)),
     Mutant("core/stats.py", "the largest input of the first part", "torch.maximum(self.largest, other.largest)",
            "self.largest", (SMOOTH,)),
     Mutant("runtime/int8.py", "trust every CPU's product", "return None if exact() else", "return None if True else",
@@ -728,7 +755,8 @@ COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/lev
            "core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",
            "core/joins.py", "core/factors.py", "core/firstcalls.py", "core/look.py", "core/evict.py", "core/slot.py",
            "cache/codes.py", "anatomy/masks.py", "anatomy/loop.py", "anatomy/slots.py", "adapt/peft.py", "run/tune.py",
-           "core/products.py", "native/sweep.cpp", "run/gather.py",
+           "core/products.py", "core/triangular.py", "core/finite.py", "native/sweep.cpp", "native/sizes.cpp",
+           "native/moment.cpp", "run/gather.py",
            "runtime/compose.py", "runtime/kernels.py", "runtime/held.py")  # fmt: skip
 
 
@@ -762,8 +790,9 @@ def caught(mutant: Mutant) -> str | None:
         file = copy / "src" / "trimtab" / mutant.file
         file.write_text(file.read_text(encoding="utf-8").replace(mutant.old, mutant.new), encoding="utf-8")
         if file.suffix == ".cpp":  # elsewhere the forms in torch run, which the mutants break
-            flags = ("-std=c++17", "-O1", "-fPIC", "-shared", "-Wno-psabi")
-            subprocess.run(["c++", *flags, str(file), "-o", str(file.parent / "trimtab_native.so")], check=True)
+            flags = ("-std=c++17", "-O1", "-fPIC", "-shared", "-pthread", "-Wno-psabi")
+            sources = map(str, file.parent.glob("*.cpp"))
+            subprocess.run(["c++", *flags, *sources, "-o", str(file.parent / "trimtab_native.so")], check=True)
         done = pytest_on(copy, mutant.tests)
     if done.returncode == 0:
         return None

@@ -185,7 +185,18 @@ def slow_smoothquant(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
 
 
 def slow_gptq(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
-    return surgeon(w, x, knobs)[0]
+    return ordered_surgeon(w, x, knobs)[0]
+
+
+def ordered_surgeon(w: np.ndarray, x: np.ndarray, knobs: dict) -> list[np.ndarray]:
+    """Groups by falling second moment of their inputs, the columns of each so too."""
+    size = knobs["group_size"] if knobs["group_size"] > 0 else w.shape[1]
+    moments = (x**2).sum(0)
+    groups = [list(range(start, start + size)) for start in range(0, w.shape[1], size)]
+    groups.sort(key=lambda group: -moments[group].sum())
+    order = [i for group in groups for i in sorted(group, key=lambda i: -moments[i])]
+    back = np.argsort(order)
+    return [found[:, back] for found in surgeon(w[:, order], x[:, order], knobs)]
 
 
 def surgeon(w: np.ndarray, x: np.ndarray, knobs: dict) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -214,7 +225,7 @@ def surgeon(w: np.ndarray, x: np.ndarray, knobs: dict) -> tuple[np.ndarray, np.n
 
 def slow_quantease(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
     """The catalogue's update, one weight at a time, its sum over all the others taken anew."""
-    codes, scales, zeros = surgeon(w, x, knobs)
+    codes, scales, zeros = ordered_surgeon(w, x, knobs)
     h, top = x.T @ x, 2 ** knobs["bits"] - 1
     for _ in range(4):
         for r, j in np.ndindex(*w.shape):

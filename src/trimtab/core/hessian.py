@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from trimtab.core.errors import Anomaly, BadInput
+from trimtab.core.finite import finite
 from trimtab.core.fit import Site
+from trimtab.core.triangular import cholesky, inverted
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +25,7 @@ def live(h: Float[Tensor, "n n"]) -> Bool[Tensor, " n"]:
 def scaled(h: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
     """H over the mean of its live diagonal. Raises ValueError where H is not finite or has a negative diagonal."""
     diagonal, seen = h.diagonal(), live(h)
-    if not h.isfinite().all() or (diagonal < 0).any():
+    if not finite(h) or (diagonal < 0).any():
         raise ValueError("the second moment of the input is not finite or has a negative diagonal")
     mean = diagonal[seen].mean() if seen.any() else torch.tensor(1.0)
     return h / mean
@@ -30,7 +33,8 @@ def scaled(h: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
 
 def conditioned(h: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
     """``scaled``, with 1 on the diagonal where an input was always 0: it meets no other, and H has an inverse."""
-    made: Tensor = scaled(h) + torch.diag((~live(h)).float())
+    made = scaled(h)
+    made.diagonal().add_((~live(h)).float())
     return made
 
 
@@ -40,12 +44,12 @@ def inverse_root(h: Float[Tensor, "n n"], damp: float) -> tuple[Float[Tensor, "n
     With J the reversal, J H J = L L^T makes J L J an upper root R of H = R R^T, and U = R^-1 = J L^-1 J. Where H is not
     positive definite in float32, damp grows tenfold, up to the mean of the diagonal; then ValueError.
     """
-    eye = torch.eye(h.shape[0])
     while damp <= 1:
-        lower, failed = torch.linalg.cholesky_ex((h + damp * eye).flip(0, 1))
-        if not failed:
-            inverse: Tensor = torch.linalg.solve_triangular(lower, eye, upper=False)
-            return inverse.flip(0, 1), damp
+        damped = h.flip(0, 1)
+        damped.diagonal().add_(damp)
+        lower = cholesky(damped)
+        if lower is not None:
+            return inverted(lower).flip(0, 1), damp
         damp = max(10 * damp, 1e-4)
         log.warning("Cholesky failed; damp_percent raised to %g", damp)
     raise ValueError("the second moment of the input is not positive definite, whatever the damping")
@@ -59,22 +63,42 @@ def seen(site: Site, method: str) -> Float[Tensor, "n n"]:
         raise _blamed(site, error) from error
 
 
-def rooted(site: Site, method: str, damp: float) -> tuple[Float[Tensor, "n n"], Float[Tensor, "n n"]]:
-    """``conditioned`` H of a site, for ``method``, and its ``inverse_root``: once for the linears that share an input.
-    How much was damped goes into the site's notes. Raises as ``seen`` does, and Anomaly where H cannot be factorized.
-    """
-    moment, key = _moment(site, method), f"root {damp}"
+def falling(diagonal: Float[Tensor, " n"], group: int) -> Integer[Tensor, " n"]:
+    """The columns in order of falling second moment: groups of ``group`` neighbours by the sum over the group, columns
+    so within each; what is equal stays as it was."""
+    groups = diagonal.unflatten(0, (-1, group))
+    within = groups.argsort(dim=1, descending=True, stable=True) + torch.arange(0, len(diagonal), group)[:, None]
+    return within[groups.sum(1).argsort(descending=True, stable=True)].flatten()
+
+
+class Rooted(NamedTuple):
+    """``diagonal`` of the ``conditioned`` H of a site and its ``inverse_root``, columns in ``order``."""
+
+    order: Integer[Tensor, " n"]
+    diagonal: Float[Tensor, " n"]
+    root: Float[Tensor, "n n"]
+
+
+def rooted(site: Site, method: str, damp: float, group: int | None = None) -> Rooted:
+    """Of a site, for ``method``, once for the linears that share an input; in ``falling`` order of groups of ``group``
+    columns, or as they stand. How much was damped goes into the site's notes. Raises as ``seen`` does, and Anomaly
+    where H cannot be factorized."""
+    moment, key = _moment(site, method), f"root {damp} {group}"
     assert site.gram is not None
     done = site.gram.derived
     try:
-        if key not in done:
-            done["conditioned"] = conditioned(moment)
-            done[key], used = inverse_root(done["conditioned"], damp)
+        if f"{key}: root" not in done:
+            h = conditioned(moment)
+            order = torch.arange(len(h)) if group is None else falling(h.diagonal(), group)
+            ordered = h if group is None else h.index_select(0, order).index_select(1, order)
+            root, used = inverse_root(ordered, damp)
+            made = {"order": order, "diagonal": ordered.diagonal().clone(), "root": root}
+            done |= {f"{key}: {name}": value for name, value in made.items()}
             done[f"{key}: used"] = torch.tensor(used, dtype=torch.float64)
     except ValueError as error:
         raise _blamed(site, error) from error
     site.notes["damp_percent"] = float(done[f"{key}: used"])
-    return done["conditioned"], done[key]
+    return Rooted(*(done[f"{key}: {name}"] for name in Rooted._fields))
 
 
 def check_damp(damp: float) -> None:

@@ -42,6 +42,11 @@ def library() -> ctypes.CDLL | None:
     pointer, whole = ctypes.c_void_p, ctypes.c_int
     found.trimtab_sweep.argtypes = [pointer] * 4 + [whole] * 7 + [pointer] * 3
     found.trimtab_sweep.restype = whole
+    found.trimtab_sizes.argtypes = [pointer, ctypes.c_int64, whole, whole, pointer, pointer]
+    found.trimtab_sizes.restype = whole
+    found.trimtab_moment.argtypes = [pointer, ctypes.c_int64, whole, ctypes.c_float, whole, pointer]
+    found.trimtab_moment.restype = whole
+    found.trimtab_amx.restype = whole
     return found
 
 
@@ -71,3 +76,32 @@ def sweep(
     if failed:
         raise MemoryError(f"a sweep over {n} columns of {rows} rows")
     return made
+
+
+def add_sizes(total: Float[Tensor, " n"], largest: Float[Tensor, " n"], x: Float[Tensor, "rows n"]) -> None:
+    """Of each column of X, the sum of |x| added to ``total`` and the largest raised in ``largest``, in place and in
+    float32; NaN stays NaN."""
+    native = library()
+    if native is not None and x.dtype in (torch.float32, torch.bfloat16):
+        x = x.contiguous()
+        native.trimtab_sizes(x.data_ptr(), *x.shape, STORED[x.dtype], total.data_ptr(), largest.data_ptr())
+    elif len(x):
+        size = x.abs().float()
+        total += size.sum(0)
+        torch.maximum(largest, size.amax(0), out=largest)
+
+
+@cache
+def amx() -> bool:
+    """Whether the library multiplies tiles of bfloat16 on this machine."""
+    native = library()
+    return native is not None and bool(native.trimtab_amx())
+
+
+def add_lower_moment(total: Float[Tensor, "n n"], x: Float[Tensor, "rows n"], weight: float) -> None:
+    """The lower triangle of total += weight X^T X, X in bfloat16, total in float32 and contiguous; where ``amx``.
+    Raises MemoryError."""
+    native, x = library(), x.contiguous()
+    assert native is not None
+    if native.trimtab_moment(x.data_ptr(), *x.shape, weight, torch.get_num_threads(), total.data_ptr()):
+        raise MemoryError(f"the second moment of {x.shape[1]} inputs")

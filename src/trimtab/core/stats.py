@@ -8,7 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
-from trimtab.core.products import add_moment
+from trimtab.core.native import add_sizes
+from trimtab.core.products import add_moment, mirror
 
 KINDS = ("text", "image", "video", "padding", "audio")
 TEXT, IMAGE, VIDEO, PADDING, AUDIO = range(len(KINDS))
@@ -30,6 +31,9 @@ class Gram:
 
     def __init__(self, width: int, weights: Float[Tensor, " kinds"] | None = None, sample: Stat | None = None) -> None:
         self.total = torch.zeros(width, width)
+        self.whole = True
+        """Whether ``total`` has what is above its diagonal: only what is below is summed, and ``read`` mirrors it."""
+
         self.absolute, self.largest = torch.zeros(width), torch.zeros(width)
         self.seen = torch.zeros(len(KINDS), dtype=torch.int64)
         self.derived: dict[str, Tensor] = {}
@@ -39,13 +43,13 @@ class Gram:
 
     def add(self, x: Float[Tensor, "tokens in"], kinds: Integer[Tensor, " tokens"]) -> None:
         self.derived.clear()
+        self.whole = False
         for weight, among in self._alike(kinds):
             kept = x if among.all() else x[among]
             add_moment(self.total, kept, weight)
-            size = kept.abs()
-            self.absolute += weight * size.sum(0, dtype=torch.float32)
-            if len(size):
-                self.largest = torch.maximum(self.largest, size.amax(0).float())
+            size = torch.zeros_like(self.absolute)
+            add_sizes(size, self.largest, kept)
+            self.absolute += weight * size
         self.seen += torch.bincount(kinds.flatten(), minlength=len(KINDS))
         if self.sample is not None:
             self.sample.add(x, kinds)
@@ -73,6 +77,7 @@ class Gram:
         if not torch.equal(self._counts(), other._counts()):
             raise ValueError(f"merge: weights differ: {other._counts().tolist()}, not {self._counts().tolist()}")
         self.total += other.total
+        self.whole = self.whole and other.whole
         self.absolute += other.absolute
         if self.sample is not None and other.sample is not None:
             self.sample.merge(other.sample)
@@ -80,6 +85,9 @@ class Gram:
         self.seen += other.seen
 
     def read(self) -> Float[Tensor, "in in"]:
+        if not self.whole:
+            mirror(self.total)
+            self.whole = True
         return self.total
 
     def mean_abs(self) -> Float[Tensor, " in"]:

@@ -10,12 +10,7 @@
 #include <cstring>
 #include <vector>
 
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
-#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
-#else
-#define CLONES
-#endif
-#define INLINE static inline __attribute__((always_inline))
+#include "portable.h"
 
 namespace {
 
@@ -25,8 +20,6 @@ constexpr int COLUMNS = 4;  // brought up to date at once, so that they stay in 
 
 typedef float vf __attribute__((vector_size(4 * LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * LANES)));
-
-enum Stored { FLOAT32 = 0, BFLOAT16 = 1, FLOAT16 = 2 };
 
 struct Knobs {
     int n, group, bits, symmetric, tries, stored;

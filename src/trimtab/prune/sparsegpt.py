@@ -107,7 +107,7 @@ class SparseGPT:
         """``w`` with its costliest entries, changed. Raises BadInput without ``site.gram``, Anomaly where that cannot
         be factorized."""
         self.check(w.shape[1])
-        _, u = rooted(site, "sparsegpt", self.damp_percent)
+        u = rooted(site, "sparsegpt", self.damp_percent).root
         assert site.gram is not None
         counts = live(site.gram.read()).float()
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from trimtab.core.card import Card
 from trimtab.core.fit import Site
 from trimtab.core.hessian import live, seen
+from trimtab.core.products import product
 from trimtab.core.weight import Weight
 from trimtab.quantize.grid import check, stored
 from trimtab.quantize.rtn import RTN
@@ -27,8 +28,8 @@ from trimtab.quantize.scaled import Input, fitted
 
 
 def lost(d: Float[Tensor, "n rows"], h: Float[Tensor, "n n"]) -> Float[Tensor, " rows"]:
-    """d H d^T for each row d of D."""
-    return ((h @ d) * d).sum(0)
+    """d H d^T for each row d of D; products in the dtype of H."""
+    return (product(h, d.to(h.dtype)) * d).sum(0)
 
 
 @dataclass(frozen=True)
@@ -78,5 +79,6 @@ class AWQ:
         self.check(w.shape[1])
         h = seen(site, "awq")
         assert site.gram is not None
-        given = Input(site.gram.mean_abs(), torch.where(live(h), h.diagonal(), 1.0), lambda d: lost(d, h))
+        rounded = h.bfloat16() if w.dtype == torch.bfloat16 else h  # the same measure for all that are compared
+        given = Input(site.gram.mean_abs(), torch.where(live(h), h.diagonal(), 1.0), lambda d: lost(d, rounded))
         return fitted(w, self.without_data()(w, site), given, self)

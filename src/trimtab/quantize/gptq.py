@@ -63,13 +63,15 @@ def solve(
 @dataclass(frozen=True)
 class GPTQ:
     """``bits`` 2, 3, 4 or 8; ``group_size`` inputs share a scale (-1: the whole row); ``symmetric`` stores no zero;
-    ``damp_percent`` is added to the diagonal of H as a share of its mean; ``clip`` searches each group's range."""
+    ``damp_percent`` is added to the diagonal of H as a share of its mean; ``clip`` searches each group's range;
+    ``act_order`` fixes groups, and columns within each, by falling second moment of the input, else as they stand."""
 
     bits: int = 4
     group_size: int = 64
     symmetric: bool = False
     damp_percent: float = 0.01
     clip: bool = True
+    act_order: bool = True
 
     CARD: ClassVar[Card] = Card(
         name="gptq",
@@ -85,7 +87,9 @@ class GPTQ:
         preserves=("tokens_kept", "cache_kept"),
         departures="The range of a group is searched, weighted by the diagonal of H, on the updated weights; scales "
         "are rounded to the checkpoint's dtype first; columns whose input was always 0 are rounded to nearest, not set "
-        "to 0; one Cholesky and one triangular inverse in place of three factorizations; columns in natural order.",
+        "to 0; one Cholesky and one triangular inverse in place of three factorizations; groups, and columns within "
+        "each, by falling second moment: the paper has the natural order, and its code's act-order parts a group's "
+        "columns.",
     )
 
     def check(self, width: int, rows: int | None = None) -> None:
@@ -104,15 +108,21 @@ class GPTQ:
     def __call__(self, w: Weight, site: Site) -> Weight:
         """``w`` on a grid. Raises BadInput without ``site.gram``, Anomaly where it cannot be factorized."""
         self.check(w.shape[1])
-        h, u = rooted(site, "gptq", self.damp_percent)
-        weight = h.diagonal() + self.damp_percent
+        size = span(self.group_size, w.shape[1])
+        order, diagonal, u = rooted(site, "gptq", self.damp_percent, size if self.act_order else None)
+        weight, back, groups = diagonal + self.damp_percent, order.argsort(), order[::size].argsort()
 
         def part(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            wide, tries = rows.float().T.contiguous(), shares(self.bits, self.clip)
-            found = sweep(wide, u, weight, tries, self.bits, span(self.group_size, len(u)), self.symmetric, w.dtype)
+            wide = rows.T.contiguous().index_select(0, order).float()
+            tries = shares(self.bits, self.clip)
+            found = sweep(wide, u, weight, tries, self.bits, size, self.symmetric, w.dtype)
             codes, scale, zero = solve(wide, u, weight, self, w.dtype) if found is None else found
-            return pack(codes.T.contiguous(), self.bits), scale.T.to(w.dtype), zero.T.byte()
+            return (
+                pack(codes.index_select(0, back).T.contiguous(), self.bits),
+                scale[groups].T.to(w.dtype),
+                zero[groups].T.byte(),
+            )
 
         packed, scale, zero = map(torch.cat, zip(*each(part, torch.split(w.dense().detach(), CHUNK)), strict=True))
         stored = None if self.symmetric else zero
-        return Quantized(packed, scale, stored, self.bits, span(self.group_size, w.shape[1]))
+        return Quantized(packed, scale, stored, self.bits, size)

@@ -120,7 +120,7 @@ class MRGPTQ:
         """``w`` on levels. Raises BadInput without ``site.gram``, Anomaly where it cannot be factorized."""
         self.check(w.shape[1])
         site, order = basis(site, self.rotate)
-        _, u = rooted(site, "mr_gptq", self.damp_percent)
+        u = rooted(site, "mr_gptq", self.damp_percent).root
         read, back = rows_of(w.dense().detach(), self.rotate), order.argsort()
         scales = fp4_scales(read, split(w.shape), FORMATS[self.format], True, w.dtype)
 

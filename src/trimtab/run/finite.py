@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import torch
 
+from trimtab.core.finite import finite
 from trimtab.core.stats import Gram
 from trimtab.core.weight import ROWS, Weight, rows
 
 
 def broken_weights(w: Weight) -> str | None:
     """How many output channels hold NaN or infinite weights, and the first; None where all are numbers."""
-    wrong = torch.cat([(~rows(w, index).isfinite()).sum(1) for index in torch.split(torch.arange(w.shape[0]), ROWS)])
-    channels = wrong.nonzero()[:, 0]
-    if not len(channels):
+    parts = torch.split(torch.arange(w.shape[0]), ROWS)
+    if all(finite(rows(w, index)) for index in parts):
         return None
+    wrong = torch.cat([(~rows(w, index).isfinite()).sum(1) for index in parts])
+    channels = wrong.nonzero()[:, 0]
     count, first = int(wrong.sum()), int(channels[0])
     return (f"{len(channels)} of {len(wrong)} output channels hold {count} weights that are NaN or infinite (first: "
             f"channel {first}); repair the checkpoint, or put the layer under ignore")  # fmt: skip

@@ -1,0 +1,12 @@
+// What each source needs to be compiled once for several widths of vector, the widest chosen at run time.
+
+#pragma once
+
+#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
+#define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
+#else
+#define CLONES
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+enum Stored { FLOAT32 = 0, BFLOAT16 = 1, FLOAT16 = 2 };  // dtypes, as core/native.py numbers them

@@ -1,0 +1,50 @@
+// The sum and the largest of |x| down each column of a matrix: the compiled form of core/native.py::add_sizes.
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "portable.h"
+
+namespace {
+
+template <typename T> INLINE void grow_sizes(const T *x, size_t rows, int n, float *sum, float *largest, float (*read)(T)) {
+    for (size_t row = 0; row < rows; row++, x += n)
+        for (int i = 0; i < n; i++) {
+            const float size = __builtin_fabsf(read(x[i]));
+            sum[i] += size;
+            largest[i] = size > largest[i] || size != size ? size : largest[i];
+        }
+}
+
+INLINE float of_float(float x) { return x; }
+
+INLINE float of_bfloat16(uint16_t x) {
+    const uint32_t bits = (uint32_t)x << 16;
+    float made;
+    memcpy(&made, &bits, sizeof made);
+    return made;
+}
+
+CLONES void sizes_of_floats(const float *x, size_t rows, int n, float *sum, float *largest) {
+    grow_sizes(x, rows, n, sum, largest, of_float);
+}
+
+CLONES void sizes_of_bfloat16s(const uint16_t *x, size_t rows, int n, float *sum, float *largest) {
+    grow_sizes(x, rows, n, sum, largest, of_bfloat16);
+}
+
+}  // namespace
+
+// Of x (rows, n), float32 or bfloat16: the sum of |x| of each column added to `sum`, the largest raised in `largest`,
+// NaN once one was NaN. 0 when done, 1 for another dtype.
+extern "C" int trimtab_sizes(const void *x, int64_t rows, int n, int stored, float *sum, float *largest) {
+    if (stored == FLOAT32)
+        sizes_of_floats((const float *)x, (size_t)rows, n, sum, largest);
+    else if (stored == BFLOAT16)
+        sizes_of_bfloat16s((const uint16_t *)x, (size_t)rows, n, sum, largest);
+    else
+        return 1;
+    return 0;
+}
+
