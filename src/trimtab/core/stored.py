@@ -1,4 +1,4 @@
-"""A matrix that stays in its checkpoint: a leaf that holds its place in a file and reads it whenever it is asked for."""
+"""A matrix that stays in its checkpoint: a leaf that holds a place in a file and reads it when it is asked for."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ DTYPES: Mapping[str, torch.dtype] = {
     "F16": torch.float16, "BF16": torch.bfloat16, "I32": torch.int32, "U32": torch.uint32, "F32": torch.float32,
     "C64": torch.complex64, "F64": torch.float64, "I64": torch.int64, "U64": torch.uint64,
 }  # fmt: skip
-"""What the format calls each dtype, in its own order: a file's tensors are sorted by it, the last first, then by name."""
+"""What the format calls each dtype, in its own order: tensors are sorted by it, the last first, then by name."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from trimtab.load.checkpoint import check_folder, read_json
 from trimtab.load.config import model_class
 from trimtab.load.stream import Blanks, Lazy, choose
 
+
 @dataclass(frozen=True)
 class Opened:
     """``notes``: on what was left unused or in the files; ``made``: the blanks that stand for matrices there."""

@@ -34,7 +34,8 @@ def open_source(
 
     ``dtype``: the checkpoint's own unless given (bfloat16 for GGUF). ``lowered``: put the runtime's kernels in place;
     by default as the artifact was measured, else no. ``stream``: leave matrices in the files and read them as they are
-    needed; by default where the model would take too much of the memory (see ``load/stream.py``). Raises BadInput and Refused (see the files beside this one).
+    needed; by default where the model would take too much of the memory (``load/stream.py``). Raises BadInput and
+    Refused (see the files beside this one).
     """
     settle_first_calls()
     wanted = _dtype(dtype)
