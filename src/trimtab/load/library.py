@@ -44,17 +44,19 @@ def open_library(
     if (folder / "adapter_config.json").exists():
         raise BadInput(f"{folder}: an adapter beside a model; accepted: a whole model (merge the adapter first)")
     held = {key: one for file in files for key, one in places(file).items()}
-    streaming = choose(folder, kind, held, dtype, stream, code)
     try:
+        streaming = choose(folder, kind, held, dtype, stream, code)
         with _no_bars():
-            model, info = (_by_code if code else _by_state)(kind, folder, dtype, streaming.state(held))
+            if code or kind.config_class.extra_files:
+                model, info = _by_folder(kind, folder, dtype, code)
+            else:
+                model, info = _by_state(kind, folder, dtype, streaming.state(held))
     except (OSError, ValueError, RuntimeError, LookupError, TypeError, ImportError, AttributeError) as error:
         raise BadInput(f"{folder}: {kind.__name__} cannot be loaded from it: {error}") from error
     missing = sorted(info["missing_keys"]) + list(info["error_msgs"])
     if missing:
         shown = ", ".join(missing[:12]) + (", ..." if len(missing) > 12 else "")
         raise BadInput(f"{folder}: {len(missing)} tensors of {kind.__name__} are missing from the checkpoint: {shown}")
-    align(model)
     notes, unused = list(streaming.notes), sorted(info["unexpected_keys"])
     if unused:
         notes.append(f"{len(unused)} tensors are not used by {kind.__name__}: {', '.join(unused[:8])}")
@@ -73,15 +75,18 @@ def _by_state(kind: Any, folder: Path, dtype: torch.dtype | None, state: dict[st
             None, False, None, folder, cache_dir=None, force_download=False, proxies=None, local_files_only=True,
             token=None, revision="main", subfolder="", trust_remote_code=False,
         )  # fmt: skip
+    align(model)
     return model, info
 
 
-def _by_code(kind: Any, folder: Path, dtype: torch.dtype | None, state: dict[str, Lazy]) -> tuple[Any, dict[str, Any]]:
-    """A class of the folder's own code, which only the library's Auto classes can find: they take no state dict."""
+def _by_folder(kind: Any, folder: Path, dtype: torch.dtype | None, code: bool) -> tuple[Any, dict[str, Any]]:
+    """Of a class of the folder's own code, which only the library's Auto classes can find (they take no state dict), or
+    one whose tensors are also in files of other names. The files are mapped while they are copied out of."""
     model, info = kind.from_pretrained(
         folder, dtype=dtype or "auto", use_safetensors=True, local_files_only=True, output_loading_info=True,
-        trust_remote_code=True,
+        trust_remote_code=code,
     )  # fmt: skip
+    align(model, all_of_them=True)
     return model, info
 
 
@@ -110,12 +115,13 @@ def _refuse(folder: Path, raw: dict[str, Any]) -> None:
                 )
 
 
-def align(model: nn.Module) -> None:
-    """Copy tensors that lie at odd addresses (views into a mapped file) to fresh memory.
+def align(model: nn.Module, all_of_them: bool = False) -> None:
+    """Copy tensors that lie at odd addresses (parts of a fused matrix) to fresh memory; ``all_of_them``, where some may
+    be views into a mapped file.
 
     Kernels may add in another order there, so logits would not be bit-equal in another process; and a file that
     changes under a running model could change the model.
     """
     for tensor in (*model.parameters(), *model.buffers()):
-        if tensor.data_ptr() % 64:
+        if all_of_them or tensor.data_ptr() % 64:
             tensor.data = tensor.data.clone(memory_format=torch.contiguous_format)

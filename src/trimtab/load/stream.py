@@ -95,6 +95,8 @@ def choose(
     try:
         if code:
             raise BadInput("the model needs code from its repository, which does not say what its matrices become")
+        if kind.config_class.extra_files:
+            raise BadInput(f"{kind.__name__} also reads {', '.join(kind.config_class.extra_files)}")
         return Streaming(
             matrices(kind, folder, places), (f"weights are read from the files as they are needed: {told}",)
         )

@@ -67,6 +67,8 @@ def _load(context: Context) -> None:
         recipe.model, revision=recipe.revision, dtype=recipe.dtype, trust_remote_code=recipe.trust_remote_code,
         stream=recipe.stream,
     )  # fmt: skip
+    for note in context.loaded.notes:
+        context.log.info("load: %s", note)
     check.fits(context)
     check_space(context.folder.root, 2 * context.loaded.source.bytes16)
     context.progress("load", 1, 1)
