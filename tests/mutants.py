@@ -749,7 +749,7 @@ MUTANTS = (
     Mutant("core/stored.py", "be cast without a word", "if (moved.dtype, moved.device) !=",
            "if False and (moved.dtype, moved.device) !=", (STREAM,)),
     Mutant("load/tensors.py", "write the blank", "late.get(name, value.detach())", "value.detach()", (GEMMA_STREAMS,)),
-    Mutant("load/stream.py", "leave tied pairs that may differ", "and len(taken[owners[name]]) == 1", "and True",
+    Mutant("load/stream.py", "leave tied pairs that may differ", "and taken[id(value)] == 1", "and True",
            (TIED_TWICE,)),
     Mutant("load/stream.py", "tied hosts read apart", "weights.setdefault(address, Stored(place, value.dtype))",
            "Stored(place, value.dtype)", (GEMMA_STREAMS,)),

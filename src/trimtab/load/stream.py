@@ -8,6 +8,7 @@ takes apart (fused matrices, convolutions), norms and biases are read.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,20 +120,18 @@ def matrices(kind: Any, folder: Path, places: Mapping[str, Place]) -> frozenset[
     Raises BadInput for a model without an anatomy, or one that has no such matrix.
     """
     model = skeleton(kind, read_config(folder), torch.float32)
-    owners = {name: id(value) for name, value in model.named_parameters(remove_duplicate=False)}
-    shapes = {name: tuple(value.shape) for name, value in model.named_parameters(remove_duplicate=False)}
-    taken: dict[int, list[str]] = {}
-    found = targets(model, places)
-    for key, name in found.items():
-        taken.setdefault(owners.get(name, 0), []).append(key)
+    # Held to the end: another parameter that an anatomy makes could get the address of one that it dropped.
+    values = dict(model.named_parameters(remove_duplicate=False))
+    found = {key: values[name] for key, name in targets(model, places).items() if name in values}
     anatomy.of(model)
     whole = {id(host.w.value) for host in hosts(model) if isinstance(host.w, Dense)}
+    taken = Counter(id(value) for value in found.values())
     keys = frozenset(
         key
-        for key, name in found.items()
-        if owners.get(name) in whole
-        and len(taken[owners[name]]) == 1  # of two that are tied the library compares the values
-        and places[key].shape == shapes[name]
+        for key, value in found.items()
+        if id(value) in whole
+        and taken[id(value)] == 1  # of two that are tied the library compares the values
+        and places[key].shape == tuple(value.shape)
         and places[key].dtype.is_floating_point
     )
     if not keys:
@@ -162,7 +161,7 @@ def settle(found: anatomy.Anatomy, made: Blanks) -> None:
     weights: dict[int, Stored] = {}
     for host in hosts(found.model):
         address = host.w.value.data_ptr() if isinstance(host.w, Dense) else 0
-        if address in made:
+        if address in made and host.w.shape == made[address][0].shape:
             place, value = made[address]
             host.w = weights.setdefault(address, Stored(place, value.dtype))
     left = [name for name, value in found.model.named_parameters() if value.data_ptr() in made]
