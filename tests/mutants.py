@@ -93,6 +93,14 @@ BY_HEAD = "tests/anatomy/test_traps.py::test_masks_by_key_head_element_by_elemen
 WINDOWS = "tests/export/test_drawings.py::test_a_decoder_in_two_parts_is_the_library_s_in_one[gemma3]"
 ONNX = "tests/export/test_onnx.py::test_every_grid_arrives_as_it_is_and_a_changed_code_does_not_pass"
 CODES = "tests/export/test_onnx.py::test_codes_in_containers_are_the_same_numbers"
+STREAM = "tests/load/test_stream.py"
+CHANGED = f"{STREAM}::test_a_file_that_is_no_longer_the_same_is_named"
+TIED_TWICE = f"{STREAM}::test_a_tied_pair_that_is_stored_twice_is_what_the_library_makes_of_it"
+GEMMA_STREAMS = f"{STREAM}::test_every_family_answers_and_is_written_the_same[gemma3]"
+PHI_STREAMS = f"{STREAM}::test_trimming_gives_the_same_reports_and_codes[phi3-rtn]"
+TENSORFILE = "tests/load/test_tensorfile.py"
+LAWS = "tests/laws/test_weight.py"
+STREAMED = "tests/run/test_streamed.py"
 IR = "tests/export/test_openvino.py::test_weights_stay_compressed_and_a_changed_code_does_not_pass"
 
 
@@ -750,13 +758,46 @@ MUTANTS = (
     Mutant("export/graph/points.py", "the words' factor is lost", "found * self.factor", "found", (WINDOWS,)),
     Mutant("export/onnxpoints.py", "zeros are added", '"Sub", [pen.cast(codes)', '"Add", [pen.cast(codes)', (ONNX,)),
     Mutant("export/ovpoints.py", "zeros are added", "op.subtract(values", "op.add(values", (IR,)),
+    # of matrices that stay in their files
+    Mutant("core/place.py", "believe a file that changed", "if stamp_of(os.fstat(file.fileno())) != self.stamp:",
+           "if not self.stamp:", (CHANGED,)),
+    Mutant("core/place.py", "know a file again by its size alone", "return stat.st_size, stat.st_mtime_ns, stat.st_ino",
+           "return stat.st_size, 0, 0", (CHANGED,)),
+    Mutant("core/place.py", "take the next tensor for a row", "0 <= int(wanted[0]) <= int(wanted[-1]) < self.shape[0]",
+           "True", (TENSORFILE,)),
+    Mutant("core/place.py", "rows in the file's order", "else found[inverse]", "else found[inverse.sort().values]",
+           (TENSORFILE,)),
+    Mutant("core/place.py", "begin at the header", "start + entry.begin", "entry.begin", (TENSORFILE,)),
+    Mutant("core/tensorfile.py", "sort by name alone", "(-ORDER.index(tensors[name].dtype), name)", "name",
+           (TENSORFILE,)),
+    Mutant("core/tensorfile.py", "a header of any length", '" " * (-len(text) % 8)', '" " * 0', (TENSORFILE,)),
+    Mutant("core/stored.py", "store the blank", "self.value if keep_vars else self.dense()", "self.value", (LAWS,)),
+    Mutant("core/stored.py", "forget the cast", "self.place.read().to(self.dtype)", "self.place.read()", (LAWS,)),
+    Mutant("core/stored.py", "be cast without a word", "if (moved.dtype, moved.device) !=",
+           "if False and (moved.dtype, moved.device) !=", (STREAM,)),
+    Mutant("load/tensors.py", "write the blank", "late.get(name, value.detach())", "value.detach()", (GEMMA_STREAMS,)),
+    Mutant("load/stream.py", "leave tied pairs that may differ", "and taken[id(value)] == 1", "and True",
+           (TIED_TWICE,)),
+    Mutant("load/stream.py", "tied hosts read apart", "weights.setdefault(address, Stored(place, value.dtype))",
+           "Stored(place, value.dtype)", (GEMMA_STREAMS,)),
+    Mutant("load/stream.py", "wait until nothing fits", "size <= SHARE * room", "size <= room",
+           (f"{STREAM}::test_by_itself_where_memory_is_short",)),
+    Mutant("load/stream.py", "load what does not fit", "if stream or size > room:", "if stream:",
+           (f"{STREAM}::test_what_cannot_be_streamed_is_refused_or_loaded_as_usual",)),
+    Mutant("runtime/held.py", "hold a copy of what lies in a file", "AS_IT_IS = (Dense, Stored)", "AS_IT_IS = (Dense,)",
+           (PHI_STREAMS,)),
+    Mutant("run/walk.py", "keep what was freed", "if streamed:", "if not streamed:",
+           (f"{STREAMED}::test_a_third_of_the_model_is_never_in_memory",)),
+    Mutant("run/check.py", "begin what needs the whole model", "if context.loaded.streamed:", "if False:",
+           (f"{STREAMED}::test_what_needs_the_model_in_memory_is_refused_before_any_work",)),
 )  # fmt: skip
 COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/levels.py",
            "core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",
            "core/joins.py", "core/factors.py", "core/firstcalls.py", "core/look.py", "core/evict.py", "core/slot.py",
            "cache/codes.py", "anatomy/masks.py", "anatomy/loop.py", "anatomy/slots.py", "adapt/peft.py", "run/tune.py",
            "core/products.py", "core/triangular.py", "core/finite.py", "native/sweep.cpp", "native/sizes.cpp",
-           "native/moment.cpp", "run/gather.py",
+           "native/moment.cpp", "core/place.py", "core/stored.py", "core/tensorfile.py", "load/stream.py",
+           "run/gather.py",
            "runtime/compose.py", "runtime/kernels.py", "runtime/held.py")  # fmt: skip
 
 

@@ -27,9 +27,9 @@ from trimtab.core.reading import Reading
 from trimtab.core.weight import Weight
 from trimtab.load import synthetic, tensors
 from trimtab.load.cache import new_folder, size
+from trimtab.load.config import read_config
 from trimtab.load.gate_samples import conditions, is_lowered, record
 from trimtab.load.hashing import content_hash
-from trimtab.load.library import read_config
 from trimtab.load.license import papers
 from trimtab.load.loaded import Loaded, Source
 from trimtab.load.manifest import FILE, SAMPLES, SOURCE, WEIGHTS, Base, Manifest, Policy, read_manifest

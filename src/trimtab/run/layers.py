@@ -11,6 +11,7 @@ from safetensors import safe_open
 
 from trimtab.core.build import build
 from trimtab.core.files import replacing
+from trimtab.core.place import places
 from trimtab.core.tensorfile import save_tensors
 from trimtab.core.weight import Weight
 
@@ -43,9 +44,9 @@ class Layers:
             return None
         with safe_open(self.path(index), "pt") as file:
             about = file.metadata()
-            found: dict[str, Weight] = {}
-            for path, spec in json.loads(about["specs"]).items():
-                found[path] = build(spec)
-                names = list(found[path].state_dict())
-                found[path].load_state_dict({name: file.get_tensor(f"{path}//{name}") for name in names}, assign=True)
+        held, found = places(self.path(index)), dict[str, Weight]()
+        for path, spec in json.loads(about["specs"]).items():
+            found[path] = build(spec)
+            names = list(found[path].state_dict())
+            found[path].load_state_dict({name: held[f"{path}//{name}"].read() for name in names}, assign=True)
         return found, json.loads(about["report"])

@@ -58,7 +58,7 @@ def fit(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tup
 
     given, known = context.recipe.calibrate, sensitivity.take(context)
     targets = step.targets if step.targets is not None else ("all-linear",)
-    source = Originals(context.recipe) if method.CARD.wants_source else None
+    source = Originals(context.recipe, context.loaded.streamed) if method.CARD.wants_source else None
     walk(anatomy, batches, method, targets, ignore=step.ignore, on_layer=ended, done=done, source=source,
          unseen=given.unreached, sensitivity=known,
          make=maker(anatomy, method, context.arm or given.weigh, known))  # fmt: skip

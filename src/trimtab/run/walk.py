@@ -16,10 +16,12 @@ from torch import Tensor
 from trimtab.anatomy import Anatomy
 from trimtab.core.errors import BadInput
 from trimtab.core.fit import Fit
+from trimtab.core.heap import give_back
 from trimtab.core.keep import Stream
 from trimtab.core.linear import Host, Linear
 from trimtab.core.sensitivity import Sensitivity
 from trimtab.core.stats import Gram
+from trimtab.core.stored import Stored
 from trimtab.core.weight import Weight
 from trimtab.run import gather
 from trimtab.run.batches import Batch, joined
@@ -70,6 +72,7 @@ def walk(
     if bench.fed and not sets:
         raise BadInput(f"{fit.CARD.name}: needs calibration data; got no batch")
     last = max(index for index, names in enumerate(plan) if names)
+    streamed = any(isinstance(host.w, Stored) for host in bench.hosts.values())
     streams: list[Stream] = []
     reports: list[LayerReport] = []
     with torch.no_grad():
@@ -83,6 +86,8 @@ def walk(
             made, streams = _unit(bench, index, todo, sets, streams if index <= last else [], (make, held))
             reports += made
             on_layer(index, made, {name: bench.hosts[name] for name in (names if stored is None else stored)})
+            if streamed:
+                give_back()
     return reports
 
 
@@ -133,7 +138,7 @@ def _tables(bench: Bench, names: Sequence[str], sets: Sequence[Batch], make: gat
     tied = {owner for owner, second in bench.aliases if bench.anatomy.part_of(second) == "head"}
     gram = None
     if sets and tied & set(names):
-        gram = _head_gram(bench.anatomy, (_through(bench.anatomy, batch) for batch in sets), make)
+        gram = _head_gram(bench.anatomy, _through(bench.anatomy, sets), make)
     return [bench.settle(name, gram if name in tied else None) for name in names]
 
 
@@ -144,11 +149,14 @@ def _rest(bench: Bench, names: Sequence[str], streams: Sequence[Stream], make: g
     return [bench.settle(name, gram if name in heads else None) for name in names]
 
 
-def _through(anatomy: Anatomy, batch: Batch) -> Stream:
-    stream = anatomy.start(batch)
+def _through(anatomy: Anatomy, sets: Sequence[Batch]) -> list[Stream]:
+    """Every batch to the end, block by block: a matrix that lies in a file is read once for all of them."""
+    linears, streams = dict(anatomy.linears()), [anatomy.start(batch) for batch in sets]
     for block in anatomy.blocks():
-        stream = block(stream)
-    return stream
+        hosts = [linears[name] for stage in anatomy.stages(block) for name in stage]
+        with gather.unpacked([host for host in hosts if isinstance(host.w, Stored)]):
+            streams = [block(stream) for stream in streams]
+    return streams
 
 
 def _head_gram(anatomy: Anatomy, streams: Iterable[Stream], make: gather.Make) -> Gram:

@@ -14,11 +14,11 @@ from trimtab.core.build import build
 from trimtab.core.codebook import Codebook
 from trimtab.core.joins import leaves
 from trimtab.core.linear import Embedding, Kernel, Linear
-from trimtab.core.weight import Dense, Quantized, Weight
+from trimtab.core.weight import Quantized, Weight
 from trimtab.runtime import int8
 from trimtab.runtime.compose import Made, compose, thick
 from trimtab.runtime.dtype import compute_dtype
-from trimtab.runtime.held import HOLD, Held, held_bytes
+from trimtab.runtime.held import AS_IT_IS, HOLD, Held, held_bytes
 from trimtab.runtime.kernels import INT4_ROWS, INT8_ROWS, Packed4, Packed8, unfit
 
 KERNELS: Mapping[int, tuple[str, int, Callable[[Quantized, torch.dtype, bool], Kernel]]] = {
@@ -118,7 +118,7 @@ class _Make:
         if acts is not None:
             return (None, None) if why is not None else int8.lowered(acts, w)
         if why is not None:
-            return (COPY, Held.of(w, self.dtype)) if self.held and not isinstance(w, Dense) else (None, None)
+            return (COPY, Held.of(w, self.dtype)) if self.held and not isinstance(w, AS_IT_IS) else (None, None)
         name, rows, packed = compose(w, partial(self.pack, release=self.release and id(w) not in self.read))
         return name, Held.of(w, self.dtype, packed, rows) if self.held else packed
 
