@@ -80,6 +80,7 @@ MIXED = "tests/quantize/test_mixed.py"
 ALLOCATE = "tests/run/test_allocate.py"
 INT8 = "tests/runtime/test_int8.py"
 ROUNDED = "tests/load/test_rounded_inputs.py"
+INPUTS = "tests/export/test_int8_inputs.py"
 CT = "tests/export/test_compressed_tensors.py::test_the_engines_own_reader_finds_our_numbers"
 LAYOUTS = "tests/export/test_gptq_awq.py"
 DELIVER = "tests/export/test_deliver.py"
@@ -668,6 +669,20 @@ MUTANTS = (
     Mutant("export/compressed_tensors.py", "another zero", "F.pad(w.zero.T, ", "F.pad(w.zero.T ^ 1, ", (CT,)),
     Mutant("export/compressed_tensors.py", "zeros lie along the groups", "_words(pack(lanes.contiguous(), w.bits)).T",
            "_words(pack(lanes.contiguous(), w.bits))", (CT,)),
+    Mutant("export/compressed_tensors.py", "the engine is not told to round", "int8inputs.INPUTS if rounding else None",
+           "None", (f"{INPUTS}::test_the_engines_own_reader_finds_our_numbers_and_its_own_rule_chooses_the_format",)),
+    Mutant("export/int8inputs.py", "bytes of the other sign", "found.codes.contiguous()", "-found.codes",
+           (f"{INPUTS}::test_the_engines_own_reader_finds_our_numbers_and_its_own_rule_chooses_the_format",)),
+    Mutant("export/int8inputs.py", "forget the factors", "if not isinstance(host.w, Quantized):", "if False:",
+           (f"{INPUTS}::test_what_it_cannot_express_is_refused_by_name",)),
+    Mutant("export/int8inputs.py", "a head that is the table", "if id(host.w) in tables:", "if False:",
+           (f"{INPUTS}::test_what_it_cannot_express_is_refused_by_name",)),
+    Mutant("export/deliver.py", "rounding hides a wrong byte", "fresh, bare, chosen.exact,", "fresh, bare, False,",
+           (f"{INPUTS}::test_a_flipped_byte_does_not_leave_though_rounding_would_hide_it",)),
+    Mutant("export/forms.py", "our own answers stay rounded", "host.acts, host.kernel = None, None",
+           "host.kernel = None", (f"{INPUTS}::test_transformers_answers_as_we_do",)),
+    Mutant("export/checks/compressed_tensors.py", "always rounded", '"unrounded" not in sys.argv[3:]', "True",
+           (f"{INPUTS}::test_transformers_answers_as_we_do",)),
     Mutant("export/gptq.py", "zeros of the first version as they are", "zeros(w) - 1 if first", "zeros(w) if first",
            (f"{LAYOUTS}::test_gptqs_words_element_by_element",)),
     Mutant("export/gptq.py", "first version for every zero", "int(zeros(w).min()) > 0", "int(zeros(w).min()) >= 0",
