@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import subjects
 import torch
-from engines import need
 from safetensors.torch import load_file, save_file
 
 from trimtab.core.acts import DynamicInt8
@@ -21,6 +20,7 @@ from trimtab.core.weight import Dense
 from trimtab.export import compressed_tensors, int8inputs
 from trimtab.export.deliver import SAID, deliver
 from trimtab.quantize import RTN, W8A8
+from untested import need
 
 NAME = "compressed-tensors"
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
