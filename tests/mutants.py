@@ -81,6 +81,7 @@ ALLOCATE = "tests/run/test_allocate.py"
 INT8 = "tests/runtime/test_int8.py"
 ROUNDED = "tests/load/test_rounded_inputs.py"
 INPUTS = "tests/export/test_int8_inputs.py"
+SILENCE = "tests/export/test_silence.py::test_an_openvino_folder_is_written_and_checked_in_silence"
 CT = "tests/export/test_compressed_tensors.py::test_the_engines_own_reader_finds_our_numbers"
 LAYOUTS = "tests/export/test_gptq_awq.py"
 DELIVER = "tests/export/test_deliver.py"
@@ -737,6 +738,10 @@ MUTANTS = (
            "near & (valid[:, None, :] | near)", (WINDOWS,)),
     Mutant("export/graph/points.py", "the words' factor is lost", "found * self.factor", "found", (WINDOWS,)),
     Mutant("export/onnxpoints.py", "zeros are added", '"Sub", [pen.cast(codes)', '"Add", [pen.cast(codes)', (ONNX,)),
+    Mutant("export/ovquiet.py", "telemetry while the folder is written", "sys.modules[TELEMETRY] = None",
+           "pass", (SILENCE,)),
+    Mutant("export/checks/openvino.py", "telemetry in the check", 'sys.modules["openvino_telemetry"] = None', "pass",
+           (SILENCE,)),
     Mutant("export/ovpoints.py", "zeros are added", "op.subtract(values", "op.add(values", (IR,)),
 )  # fmt: skip
 COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/levels.py",

@@ -28,8 +28,10 @@ def need(package: str) -> None:
 
 def unusable(package: str) -> str | None:
     """Why ``package`` cannot be imported; None where it can."""
+    from trimtab.export.ovquiet import without_telemetry
+
     try:
-        with catch_warnings():  # an engine's own, at its first import
+        with catch_warnings(), without_telemetry():  # an engine's own, at its first import
             simplefilter("ignore")
             import_module(package)
     except ModuleNotFoundError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from trimtab.export.files import carry, refuse_policies, refuse_rounding
 from trimtab.export.graph import forms
+from trimtab.export.ovquiet import without_telemetry
 from trimtab.load.loaded import Loaded
 
 ENGINE = "openvino"
@@ -29,7 +30,8 @@ def refuse(loaded: Loaded) -> None:
 
 def write(loaded: Loaded, folder: Path) -> None:
     """The graphs with their numbers, the library's config and tokenizer, and what openvino-genai reads instead."""
-    from trimtab.export.ovfile import write_graphs, write_words  # these packages are an extra
+    with without_telemetry():
+        from trimtab.export.ovfile import write_graphs, write_words  # these packages are an extra
 
     write_graphs(loaded, folder)
     carry(loaded, folder)
@@ -38,6 +40,7 @@ def write(loaded: Loaded, folder: Path) -> None:
 
 def notes(loaded: Loaded) -> Sequence[str]:
     """Sentences on what is written otherwise than it stands in the artifact."""
-    from trimtab.export.ovfile import unwritten
+    with without_telemetry():
+        from trimtab.export.ovfile import unwritten
 
     return [*forms.notes(loaded), *unwritten(loaded)]
