@@ -16,6 +16,7 @@ from trimtab.core.errors import Anomaly, Refused
 from trimtab.core.factors import Diagonal
 from trimtab.core.fit import Site
 from trimtab.core.joins import Chain
+from trimtab.core.staticacts import StaticInt8
 from trimtab.core.weight import Dense
 from trimtab.export import compressed_tensors, int8inputs
 from trimtab.export.deliver import SAID, deliver
@@ -77,12 +78,14 @@ def test_the_engines_own_reader_finds_our_numbers_and_its_own_rule_chooses_the_f
     from compressed_tensors.quantization import QuantizationConfig
 
     w = of(torch.randn(10, 24, dtype=dtype))
-    config = QuantizationConfig.model_validate(compressed_tensors.described({"a": w}, [], ["a"]))
+    config = QuantizationConfig.model_validate(compressed_tensors.described({"a": w}, [], {"a": DynamicInt8()}))
     scheme = config.config_groups["group_0"]
     assert scheme.format == config.format == infer_module_format(torch.nn.Linear, scheme) == int8inputs.FORMAT
-    found = BaseCompressor.get_value_from_registry(config.format).decompress(int8inputs.octets(w), scheme)
+    found = BaseCompressor.get_value_from_registry(config.format).decompress(
+        int8inputs.octets(w, DynamicInt8()), scheme
+    )
     assert torch.equal(found["weight"], w.dense())
-    assert {key: (value.dtype, list(value.shape)) for key, value in int8inputs.octets(w).items()} == {
+    assert {key: (value.dtype, list(value.shape)) for key, value in int8inputs.octets(w, DynamicInt8()).items()} == {
         "weight": (torch.int8, [10, 24]), "weight_scale": (dtype, [10, 1])
     }  # fmt: skip
 
@@ -100,6 +103,33 @@ def test_transformers_answers_as_we_do(subject: str, rounded: Path, tmp_path: Pa
     stored = load_file(tmp_path / "out" / "model.safetensors")
     assert sum(value.dtype == torch.int8 for value in stored.values()) == 15 + 14 * (subject == "seeing")
     assert "127.5" in " ".join(found.notes)
+
+
+class Fixed:
+    """Codes whose input has a fixed grid."""
+
+    acts = StaticInt8(0.0625)
+
+    def __call__(self, w: Any, site: Site) -> Any:
+        return W8A8()(w, site)
+
+
+def test_a_fixed_grid_is_the_engines_too(tmp_path: Path) -> None:
+    source = sure(subjects.language, tmp_path / "source")
+    made = subjects.trimmed(source, tmp_path / "artifact", lambda name: None if "embed" in name else Fixed())
+    found = deliver(made, NAME, tmp_path / "out")
+    said = json.loads((tmp_path / "out" / SAID).read_text())["checked"]
+    assert found.found.equal == 1
+    assert found.found.perplexity == pytest.approx(found.found.reference, rel=1e-4)
+    assert said["unrounded"]["reference"] != pytest.approx(said["reference"], rel=1e-4)
+    stored = load_file(tmp_path / "out" / "model.safetensors")
+    scales = [value for name, value in stored.items() if name.endswith("input_scale")]
+    assert [value.tolist() for value in scales] == [[0.0625]] * 15
+    (group,) = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"][
+        "config_groups"
+    ].values()
+    assert (group["input_activations"]["dynamic"], group["input_activations"]["strategy"]) == (False, "tensor")
+    assert "15 linears are rounded by the engine, 15 of them on a fixed grid. Without" in " ".join(found.notes)
 
 
 def test_a_flipped_byte_does_not_leave_though_rounding_would_hide_it(

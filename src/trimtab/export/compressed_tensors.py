@@ -11,16 +11,19 @@ scale, and without zeros the origin is 2**(bits - 1). Linears that round their i
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from trimtab.core.acts import Rounding
 from trimtab.core.errors import Refused
 from trimtab.core.pack import pack
+from trimtab.core.staticacts import StaticInt8
 from trimtab.core.tensorfile import save_tensors
 from trimtab.core.weight import Quantized
 from trimtab.export import int8inputs
@@ -31,6 +34,7 @@ from trimtab.load.artifact import hosts
 from trimtab.load.checkpoint import SINGLE
 from trimtab.load.loaded import Loaded
 
+NONE: Mapping[str, Rounding] = MappingProxyType({})
 ENGINE = "compressed_tensors"
 NAME = "compressed-tensors"
 BITS = (2, 4, 8)
@@ -62,10 +66,11 @@ def chosen(loaded: Loaded) -> dict[str, Quantized]:
 
 def write(loaded: Loaded, folder: Path) -> None:
     """One safetensors file, and the library's own config with a ``quantization_config``."""
-    codes, rounding = chosen(loaded), rounded(loaded)
+    codes = chosen(loaded)
+    rounding = {name: host.acts for name, host in rounded(loaded).items() if host.acts is not None}
     tensors = dense_state(loaded.library, set(codes))
     for name, w in codes.items():
-        made = int8inputs.octets(w) if name in rounding else packed(w)
+        made = int8inputs.octets(w, rounding[name]) if name in rounding else packed(w)
         tensors |= {f"{name}.{key}": value for key, value in made.items()}
     save_tensors(folder / SINGLE, tensors, {"format": "pt"})
     carry(loaded, folder)
@@ -110,13 +115,15 @@ def _words(octets: Tensor) -> Tensor:
     return F.pad(octets, (0, -octets.shape[1] % 4)).contiguous().view(torch.int32)
 
 
-def described(codes: Mapping[str, Quantized], dense: Sequence[str], rounding: Collection[str] = ()) -> dict[str, Any]:
-    """The ``quantization_config``: a group for each grid, every module by its name; ``rounding``: those whose input is
-    rounded."""
+def described(
+    codes: Mapping[str, Quantized], dense: Sequence[str], rounding: Mapping[str, Rounding] = NONE
+) -> dict[str, Any]:
+    """The ``quantization_config``: a group for each grid, every module by its name; ``rounding``: how those whose
+    input is rounded do it."""
     groups: dict[tuple[Any, ...], list[str]] = {}
     for name, w in codes.items():
         whole = w.group_size == w.shape[1]
-        grid = (w.bits, None if whole else w.group_size, w.zero is None, name in rounding)
+        grid = (w.bits, None if whole else w.group_size, w.zero is None, _static(rounding.get(name)))
         groups.setdefault(grid, []).append(name)
     found = {f"group_{number}": _group(names, *grid) for number, (grid, names) in enumerate(groups.items())}
     formats = {group["format"] for group in found.values()}
@@ -131,14 +138,19 @@ def described(codes: Mapping[str, Quantized], dense: Sequence[str], rounding: Co
     }
 
 
-def _group(names: Sequence[str], bits: int, group: int | None, symmetric: bool, rounding: bool) -> dict[str, Any]:
+def _static(acts: Rounding | None) -> bool | None:
+    """Whether the input's scale is fixed; None where it is not rounded."""
+    return None if acts is None else isinstance(acts, StaticInt8)
+
+
+def _group(names: Sequence[str], bits: int, group: int | None, symmetric: bool, static: bool | None) -> dict[str, Any]:
     return {
         "targets": list(names),
-        "format": int8inputs.FORMAT if rounding else "pack-quantized",
+        "format": "pack-quantized" if static is None else int8inputs.FORMAT,
         "weights": {
             "num_bits": bits, "type": "int", "symmetric": symmetric, "dynamic": False,
             "strategy": "channel" if group is None else "group", "group_size": group,
         },
-        "input_activations": int8inputs.INPUTS if rounding else None,
+        "input_activations": None if static is None else int8inputs.described(static),
         "output_activations": None,
     }  # fmt: skip

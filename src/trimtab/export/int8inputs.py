@@ -1,7 +1,8 @@
 """Rounded inputs in compressed-tensors' words: its format ``int-quantized``, which vLLM calls W8A8.
 
 Of a linear are stored ``weight`` (out, in) int8, code - 128, and ``weight_scale`` (out, 1) in the checkpoint's dtype.
-The input has no tensor: its scale is the token's own, taken when it comes. Of that scale two forms are about:
+A static input's scale is ``input_scale`` (1,), float32; a dynamic one's is each token's own and no tensor. Of that
+scale two forms are about:
 
     max_j |x_j| / 127      here, and in vLLM's kernels by their source
     max_j |x_j| / 127.5    in compressed-tensors, so in transformers, with -128 among the codes
@@ -14,18 +15,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from trimtab.core.acts import integers
+from trimtab.core.acts import Rounding, integers
 from trimtab.core.errors import Refused
+from trimtab.core.staticacts import StaticInt8
 from trimtab.core.weight import Quantized
 from trimtab.export.forms import quantized, rounded, say
 from trimtab.load.loaded import Loaded
 
 FORMAT = "int-quantized"
-INPUTS: dict[str, Any] = {
-    "num_bits": 8, "type": "int", "symmetric": True, "dynamic": True, "strategy": "token", "group_size": None,
-}  # fmt: skip
 
 
 def refuse(loaded: Loaded, name: str) -> None:
@@ -47,11 +47,18 @@ def refuse(loaded: Loaded, name: str) -> None:
                           f"linears; next: ignore: [{path.rpartition('.')[2]}] in the recipe")  # fmt: skip
 
 
-def octets(w: Quantized) -> dict[str, Tensor]:
-    """The format's tensors of a matrix, by their names under its module. Raises TypeError for any grid but 8 bits,
-    symmetric, one scale for each row."""
+def described(static: bool) -> dict[str, Any]:
+    """The ``input_activations`` of a group."""
+    found = {"num_bits": 8, "type": "int", "symmetric": True, "group_size": None}
+    return found | {"dynamic": not static, "strategy": "tensor" if static else "token"}
+
+
+def octets(w: Quantized, acts: Rounding) -> dict[str, Tensor]:
+    """The format's tensors of a matrix and of its input, by their names under its module. Raises TypeError for any grid
+    but 8 bits, symmetric, one scale for each row."""
     found = integers(w)
-    return {"weight": found.codes.contiguous(), "weight_scale": found.scale.detach()[:, None].contiguous()}
+    made = {"weight": found.codes.contiguous(), "weight_scale": found.scale.detach()[:, None].contiguous()}
+    return made | ({"input_scale": torch.tensor([acts.scale])} if isinstance(acts, StaticInt8) else {})
 
 
 def notes(loaded: Loaded) -> list[str]:
@@ -59,6 +66,9 @@ def notes(loaded: Loaded) -> list[str]:
     count = len(rounded(loaded))
     if not count:
         return []
-    return [f"inputs of {count} linears are rounded by the engine: transformers divides a token's largest by 127.5, "
-            "Trimtab and vLLM's kernels, by their source, by 127; without rounding the answers are exact. In "
-            "transformers an input of two axes (a pooled vector) has one scale for all its rows"]  # fmt: skip
+    static = sum(isinstance(host.acts, StaticInt8) for host in rounded(loaded).values())
+    said = f"inputs of {count} linears are rounded by the engine, {static} of them on a fixed grid"
+    if static < count:
+        said += (": transformers divides a token's largest by 127.5, Trimtab and vLLM's kernels, by their source, by "
+                 "127; an input of two axes (a pooled vector) has one scale for all its rows there")  # fmt: skip
+    return [f"{said}. Without rounding the answers are exact"]
