@@ -108,7 +108,7 @@ def test_transformers_answers_as_we_do(subject: str, rounded: Path, tmp_path: Pa
 class Fixed:
     """Codes whose input has a fixed grid."""
 
-    acts = StaticInt8(0.0625)
+    acts = StaticInt8(0.25)
 
     def __call__(self, w: Any, site: Site) -> Any:
         return W8A8()(w, site)
@@ -124,7 +124,7 @@ def test_a_fixed_grid_is_the_engines_too(tmp_path: Path) -> None:
     assert said["unrounded"]["reference"] != pytest.approx(said["reference"], rel=1e-4)
     stored = load_file(tmp_path / "out" / "model.safetensors")
     scales = [value for name, value in stored.items() if name.endswith("input_scale")]
-    assert [value.tolist() for value in scales] == [[0.0625]] * 15
+    assert [value.tolist() for value in scales] == [[0.25]] * 15
     (group,) = json.loads((tmp_path / "out" / "config.json").read_text())["quantization_config"][
         "config_groups"
     ].values()

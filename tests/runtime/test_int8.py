@@ -56,7 +56,7 @@ def test_codes_scales_and_sums_are_those_of_plain_integers(rows: int, out: int, 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("rows", "out", "width"), SHAPES)
 @pytest.mark.parametrize("factored", [False, True])
-@pytest.mark.parametrize("acts", [DynamicInt8(), StaticInt8(0.25)])
+@pytest.mark.parametrize("acts", [DynamicInt8(), StaticInt8(0.4)])
 def test_the_kernel_answers_as_the_reference_bit_for_bit(
     rows: int, out: int, width: int, dtype: torch.dtype, factored: bool, acts: Rounding
 ) -> None:
@@ -182,7 +182,8 @@ def test_the_tap_sees_the_input_as_it_came() -> None:
 
 
 def test_it_is_rebuilt_from_its_spec_and_no_other() -> None:
-    assert activation(DynamicInt8().spec()) == DynamicInt8()
-    for other in ({"kind": "dynamic_int8", "version": 2}, {"kind": "static_int8", "version": 1}, {}):
+    for one in (DynamicInt8(), StaticInt8(0.1)):
+        assert activation(one.spec()) == one
+    for other in ({"kind": "dynamic_int8", "version": 2}, {"kind": "static_int4", "version": 1, "scale": 1.0}, {}):
         with pytest.raises(ValueError, match="activation spec: got kind"):
             activation(other)
