@@ -9,6 +9,7 @@ and ``kl`` clip the few largest and give all others finer steps (see ``trimtab.q
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar, Literal
 
 import torch
@@ -70,20 +71,20 @@ class W8A8Static:
         return W8A8()(w, site)
 
     def rounding(self, site: Site) -> Rounding:
-        """The input's grid. Raises BadInput without ``site.gram`` and its sample, Anomaly where they hold no
-        numbers."""
+        """The input's grid. Raises BadInput without ``site.gram`` or, but for ``minmax``, its sample; Anomaly where
+        they hold no numbers."""
         gram = site.gram
-        if gram is None or not isinstance(gram.sample, Reservoir):
+        if gram is None or not (self.inputs == "minmax" or isinstance(gram.sample, Reservoir)):
             raise BadInput(f"{site.name}: w8a8_static needs calibration data, and no input was seen (accepted: "
-                           "site.gram with a Reservoir as its sample)")  # fmt: skip
+                           "site.gram, but for minmax with a Reservoir as its sample)")  # fmt: skip
         if not gram.largest.isfinite().all():
             raise Anomaly(f"{site.name}: some inputs were not finite. Look at the calibration data of this layer")
         largest = float(gram.largest.amax())
-        sizes, counts = sampled(gram, gram.sample)
-        if self.inputs == "percentile" and len(sizes):
-            largest = thresholds.percentile(sizes, counts, self.percentile)
-        elif self.inputs == "kl" and len(sizes):
-            largest = thresholds.kl(sizes, counts)
+        if self.inputs != "minmax" and isinstance(gram.sample, Reservoir):
+            sizes, counts = sampled(gram, gram.sample)
+            by_share = partial(thresholds.percentile, share=self.percentile)
+            find = by_share if self.inputs == "percentile" else thresholds.kl
+            largest = find(sizes, counts) if len(sizes) else largest
         return StaticInt8(float(torch.tensor(largest / TOP)) or 1.0)
 
 
