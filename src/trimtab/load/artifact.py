@@ -17,13 +17,14 @@ from transformers import GenerationConfig, PreTrainedModel
 
 import trimtab
 from trimtab import methods
-from trimtab.core.acts import activation, parted
+from trimtab.core.acts import parted
 from trimtab.core.build import build
 from trimtab.core.errors import BadInput, Refused, nearest
 from trimtab.core.files import write_atomic
 from trimtab.core.firstcalls import settle_first_calls
 from trimtab.core.linear import Host, Linear
 from trimtab.core.reading import Reading
+from trimtab.core.staticacts import activation
 from trimtab.core.weight import Weight
 from trimtab.load import synthetic, tensors
 from trimtab.load.cache import new_folder, size

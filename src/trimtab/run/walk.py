@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from trimtab.anatomy import Anatomy
+from trimtab.core.acts import Rounding
 from trimtab.core.errors import BadInput
 from trimtab.core.fit import Fit
 from trimtab.core.heap import give_back
@@ -25,6 +26,7 @@ from trimtab.core.stored import Stored
 from trimtab.core.weight import Weight
 from trimtab.run import gather
 from trimtab.run.batches import Batch, joined
+from trimtab.run.layers import NONE
 from trimtab.run.settle import Bench, LayerReport, Unseen
 from trimtab.run.targets import select
 
@@ -38,6 +40,7 @@ HELD = 131_072
 
 OnLayer = Callable[[int, "list[LayerReport]", dict[str, Host]], None]
 Done = Callable[[int], "Mapping[str, Weight] | None"]
+Inputs = Callable[[int], "Mapping[str, Rounding]"]
 
 
 def walk(
@@ -49,6 +52,7 @@ def walk(
     ignore: Sequence[str] = (),
     on_layer: OnLayer = lambda index, reports, hosts: None,
     done: Done = lambda index: None,
+    inputs: Inputs = lambda index: NONE,
     max_tokens: int = MAX_TOKENS,
     held: int = HELD,
     unseen: Unseen = "refuse",
@@ -59,7 +63,8 @@ def walk(
     """Fit every target in place and say how well; the reports of this call's units, in order.
 
     ``on_layer(index, reports, changed hosts)`` follows every unit. Where ``done(index)`` gives weights by host name
-    they are put in place, nothing is fitted, and its reports are empty. Batches are joined up to ``max_tokens``; where
+    they are put in place, nothing is fitted, and its reports are empty; ``inputs(index)`` says how those of them round
+    their input that do. Batches are joined up to ``max_tokens``; where
     all have more than ``held``, blocks are replayed per stage. A tied weight is named once, by its first host.
     ``unseen``, ``source``, ``sensitivity``: see ``Bench``. ``make``: the empty Gram of a linear. A method that needs no
     data runs no block. Raises BadInput before any work where targets, knobs or weights cannot be used, Refused for a
@@ -81,7 +86,7 @@ def walk(
                 streams = [anatomy.start(batch) for batch in sets]
             stored = done(index)
             for name, w in (stored or {}).items():
-                bench.put(name, w)
+                bench.put(name, w, inputs(index).get(name))
             todo = names if stored is None else []
             made, streams = _unit(bench, index, todo, sets, streams if index <= last else [], (make, held))
             reports += made

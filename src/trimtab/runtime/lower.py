@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import nn
 
-from trimtab.core.acts import DynamicInt8
+from trimtab.core.acts import Rounding
 from trimtab.core.build import build
 from trimtab.core.codebook import Codebook
 from trimtab.core.joins import leaves
@@ -31,7 +31,7 @@ COPY = "dense copy"
 SIMULATED: Mapping[str, str] = {"e2m1": "simulated: this CPU has no arithmetic of 4-bit floats"}
 """Levels for which other hardware has arithmetic of its own, and what is said of them here."""
 
-Key = tuple[int, DynamicInt8 | None]
+Key = tuple[int, Rounding | None]
 """What a kernel is made for: a weight, by its id, and what is done to its input."""
 
 
@@ -100,7 +100,7 @@ class _Make:
     read: set[int]
     held: int
 
-    def unfit(self, w: Weight, acts: DynamicInt8 | None) -> str | None:
+    def unfit(self, w: Weight, acts: Rounding | None) -> str | None:
         """Why ``w`` has no kernel: of an expression, why one of its leaves has none."""
         if acts is not None:
             return int8.unfit(w, self.capability)
@@ -113,7 +113,7 @@ class _Make:
                 return why
         return None
 
-    def __call__(self, w: Weight, acts: DynamicInt8 | None) -> tuple[str | None, Kernel | None]:
+    def __call__(self, w: Weight, acts: Rounding | None) -> tuple[str | None, Kernel | None]:
         why = self.unfit(w, acts)
         if acts is not None:
             return (None, None) if why is not None else int8.lowered(acts, w)
