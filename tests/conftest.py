@@ -37,6 +37,7 @@ import pytest  # noqa: E402
 import torch  # noqa: E402
 
 from trimtab.core.firstcalls import settle_first_calls  # noqa: E402
+from untested import pytest_sessionfinish, pytest_terminal_summary  # noqa: E402, F401
 
 settle_first_calls()  # the library's own models are asked here before any door of ours was gone through
 

@@ -81,6 +81,9 @@ MIXED = "tests/quantize/test_mixed.py"
 ALLOCATE = "tests/run/test_allocate.py"
 INT8 = "tests/runtime/test_int8.py"
 ROUNDED = "tests/load/test_rounded_inputs.py"
+STATIC = "tests/quantize/test_w8a8_static.py"
+INPUTS = "tests/export/test_int8_inputs.py"
+SILENCE = "tests/export/test_silence.py::test_an_openvino_folder_is_written_and_checked_in_silence"
 CT = "tests/export/test_compressed_tensors.py::test_the_engines_own_reader_finds_our_numbers"
 LAYOUTS = "tests/export/test_gptq_awq.py"
 DELIVER = "tests/export/test_deliver.py"
@@ -93,6 +96,14 @@ BY_HEAD = "tests/anatomy/test_traps.py::test_masks_by_key_head_element_by_elemen
 WINDOWS = "tests/export/test_drawings.py::test_a_decoder_in_two_parts_is_the_library_s_in_one[gemma3]"
 ONNX = "tests/export/test_onnx.py::test_every_grid_arrives_as_it_is_and_a_changed_code_does_not_pass"
 CODES = "tests/export/test_onnx.py::test_codes_in_containers_are_the_same_numbers"
+STREAM = "tests/load/test_stream.py"
+CHANGED = f"{STREAM}::test_a_file_that_is_no_longer_the_same_is_named"
+TIED_TWICE = f"{STREAM}::test_a_tied_pair_that_is_stored_twice_is_what_the_library_makes_of_it"
+GEMMA_STREAMS = f"{STREAM}::test_every_family_answers_and_is_written_the_same[gemma3]"
+PHI_STREAMS = f"{STREAM}::test_trimming_gives_the_same_reports_and_codes[phi3-rtn]"
+TENSORFILE = "tests/load/test_tensorfile.py"
+LAWS = "tests/laws/test_weight.py"
+STREAMED = "tests/run/test_streamed.py"
 IR = "tests/export/test_openvino.py::test_weights_stay_compressed_and_a_changed_code_does_not_pass"
 
 
@@ -655,6 +666,25 @@ MUTANTS = (
            "range(0, max(1, len(flat) - step), step)", (INT8,)),
     Mutant("runtime/lower.py", "hosts share a kernel though one rounds its input", "return id(host.w), host.acts",
            "return id(host.w), None", (INT8,)),
+    Mutant("core/staticacts.py", "what is larger wraps around", ".clamp_(-TOP, TOP)", "", (STATIC,)),
+    Mutant("core/staticacts.py", "an infinite input is hidden", "x.isfinite().all(-1, keepdim=True)",
+           "torch.ones_like(x[:, :1]) > 0", (STATIC,)),
+    Mutant("core/staticacts.py", "a scale of nothing", "and scale > 0", "", (ROUNDED,)),
+    Mutant("quantize/thresholds.py", "what is clipped is forgotten", "p[-1] += bins[kept:].sum()", "pass", (STATIC,)),
+    Mutant("quantize/thresholds.py", "the other divergence", "(p[there] * (p[there] / q[there]).log())",
+           "(q[there] * (q[there] / p[there]).log())", (STATIC,)),
+    Mutant("quantize/thresholds.py", "empty bins get a share", "torch.where(p > 0, (total / holding)[level], 0.0)",
+           "(total / holding)[level].nan_to_num(0)", (STATIC,)),
+    Mutant("quantize/thresholds.py", "every size counts one", "counts.double()[order].cumsum(0)",
+           "torch.ones_like(counts.double()).cumsum(0)", (STATIC,)),
+    Mutant("quantize/w8a8_static.py", "half the range", "largest / TOP", "largest / (2 * TOP)", (STATIC,)),
+    Mutant("quantize/w8a8_static.py", "a sampled row stands for itself", "weight * int(sample.seen[kind]) / len(rows)",
+           "weight", (STATIC,)),
+    Mutant("quantize/w8a8_static.py", "kinds that count nothing", "len(rows) and weight:", "len(rows):", (STATIC,)),
+    Mutant("run/walk.py", "a resumed block forgets to round", "bench.put(name, w, inputs(index).get(name))",
+           "bench.put(name, w, None)", (STATIC,)),
+    Mutant("export/int8inputs.py", "a fixed grid is said to be dynamic", '"dynamic": not static', '"dynamic": True',
+           (f"{INPUTS}::test_a_fixed_grid_is_the_engines_too",)),
     Mutant("quantize/w8a8.py", "a grid that is not centred", "symmetric=True", "symmetric=False", (FIT,)),
     Mutant("quantize/w8a8.py", "sums of any length", "if width > LONGEST:", "if width > 2 * LONGEST:", (W8A8,)),
     Mutant("quantize/smoothquant.py", "move the range the other way", "alpha * inputs", "-alpha * inputs", (SMOOTH,)),
@@ -681,10 +711,10 @@ MUTANTS = (
            (ALLOCATE,)),
     Mutant("runtime/times.py", "one row whatever was asked", "torch.randn(rows, grid.width",
            "torch.randn(1, grid.width", ("tests/runtime/test_times.py",)),
-    Mutant("run/settle.py", "leave the inputs as they are", "host.kernel, host.acts = None, self.acts",
+    Mutant("run/settle.py", "leave the inputs as they are", "host.kernel, host.acts = None, acts",
            "host.kernel, host.acts = None, None", (W8A8,)),
-    Mutant("run/settle.py", "an earlier step's rounding stays", "host.kernel, host.acts = None, self.acts",
-           "host.kernel, host.acts = None, self.acts or host.acts", (W8A8,)),
+    Mutant("run/settle.py", "an earlier step's rounding stays", "host.kernel, host.acts = None, acts",
+           "host.kernel, host.acts = None, acts or host.acts", (W8A8,)),
     Mutant("run/invariants.py", "a rounding that is gone still stands", "if host.acts is None or host.acts.spec()",
            "if host.acts is not None and host.acts.spec()", (W8A8,)),
     Mutant("load/artifact.py", "an artifact forgets to round", "host.acts = activation(spec)", "activation(spec)",
@@ -695,6 +725,21 @@ MUTANTS = (
     Mutant("export/compressed_tensors.py", "another zero", "F.pad(w.zero.T, ", "F.pad(w.zero.T ^ 1, ", (CT,)),
     Mutant("export/compressed_tensors.py", "zeros lie along the groups", "_words(pack(lanes.contiguous(), w.bits)).T",
            "_words(pack(lanes.contiguous(), w.bits))", (CT,)),
+    Mutant("export/compressed_tensors.py", "the engine is not told to round",
+           "None if static is None else int8inputs.described(static)", "None",
+           (f"{INPUTS}::test_the_engines_own_reader_finds_our_numbers_and_its_own_rule_chooses_the_format",)),
+    Mutant("export/int8inputs.py", "bytes of the other sign", "found.codes.contiguous()", "-found.codes",
+           (f"{INPUTS}::test_the_engines_own_reader_finds_our_numbers_and_its_own_rule_chooses_the_format",)),
+    Mutant("export/int8inputs.py", "forget the factors", "if not isinstance(host.w, Quantized):", "if False:",
+           (f"{INPUTS}::test_what_it_cannot_express_is_refused_by_name",)),
+    Mutant("export/int8inputs.py", "a head that is the table", "if id(host.w) in tables:", "if False:",
+           (f"{INPUTS}::test_what_it_cannot_express_is_refused_by_name",)),
+    Mutant("export/deliver.py", "rounding hides a wrong byte", "fresh, bare, chosen.exact,", "fresh, bare, False,",
+           (f"{INPUTS}::test_a_flipped_byte_does_not_leave_though_rounding_would_hide_it",)),
+    Mutant("export/forms.py", "our own answers stay rounded", "host.acts, host.kernel = None, None",
+           "host.kernel = None", (f"{INPUTS}::test_transformers_answers_as_we_do",)),
+    Mutant("export/checks/compressed_tensors.py", "always rounded", '"unrounded" not in sys.argv[3:]', "True",
+           (f"{INPUTS}::test_transformers_answers_as_we_do",)),
     Mutant("export/gptq.py", "zeros of the first version as they are", "zeros(w) - 1 if first", "zeros(w) if first",
            (f"{LAYOUTS}::test_gptqs_words_element_by_element",)),
     Mutant("export/gptq.py", "first version for every zero", "int(zeros(w).min()) > 0", "int(zeros(w).min()) >= 0",
@@ -749,14 +794,51 @@ MUTANTS = (
            "near & (valid[:, None, :] | near)", (WINDOWS,)),
     Mutant("export/graph/points.py", "the words' factor is lost", "found * self.factor", "found", (WINDOWS,)),
     Mutant("export/onnxpoints.py", "zeros are added", '"Sub", [pen.cast(codes)', '"Add", [pen.cast(codes)', (ONNX,)),
+    Mutant("export/ovquiet.py", "telemetry while the folder is written", "sys.modules[TELEMETRY] = None",
+           "pass", (SILENCE,)),
+    Mutant("export/checks/openvino.py", "telemetry in the check", 'sys.modules["openvino_telemetry"] = None', "pass",
+           (SILENCE,)),
     Mutant("export/ovpoints.py", "zeros are added", "op.subtract(values", "op.add(values", (IR,)),
+    # of matrices that stay in their files
+    Mutant("core/place.py", "believe a file that changed", "if stamp_of(os.fstat(file.fileno())) != self.stamp:",
+           "if not self.stamp:", (CHANGED,)),
+    Mutant("core/place.py", "know a file again by its size alone", "return stat.st_size, stat.st_mtime_ns, stat.st_ino",
+           "return stat.st_size, 0, 0", (CHANGED,)),
+    Mutant("core/place.py", "take the next tensor for a row", "0 <= int(wanted[0]) <= int(wanted[-1]) < self.shape[0]",
+           "True", (TENSORFILE,)),
+    Mutant("core/place.py", "rows in the file's order", "else found[inverse]", "else found[inverse.sort().values]",
+           (TENSORFILE,)),
+    Mutant("core/place.py", "begin at the header", "start + entry.begin", "entry.begin", (TENSORFILE,)),
+    Mutant("core/tensorfile.py", "sort by name alone", "(-ORDER.index(tensors[name].dtype), name)", "name",
+           (TENSORFILE,)),
+    Mutant("core/tensorfile.py", "a header of any length", '" " * (-len(text) % 8)', '" " * 0', (TENSORFILE,)),
+    Mutant("core/stored.py", "store the blank", "self.value if keep_vars else self.dense()", "self.value", (LAWS,)),
+    Mutant("core/stored.py", "forget the cast", "self.place.read().to(self.dtype)", "self.place.read()", (LAWS,)),
+    Mutant("core/stored.py", "be cast without a word", "if (moved.dtype, moved.device) !=",
+           "if False and (moved.dtype, moved.device) !=", (STREAM,)),
+    Mutant("load/tensors.py", "write the blank", "late.get(name, value.detach())", "value.detach()", (GEMMA_STREAMS,)),
+    Mutant("load/stream.py", "leave tied pairs that may differ", "and taken[id(value)] == 1", "and True",
+           (TIED_TWICE,)),
+    Mutant("load/stream.py", "tied hosts read apart", "weights.setdefault(address, Stored(place, value.dtype))",
+           "Stored(place, value.dtype)", (GEMMA_STREAMS,)),
+    Mutant("load/stream.py", "wait until nothing fits", "size <= SHARE * room", "size <= room",
+           (f"{STREAM}::test_by_itself_where_memory_is_short",)),
+    Mutant("load/stream.py", "load what does not fit", "if stream or size > room:", "if stream:",
+           (f"{STREAM}::test_what_cannot_be_streamed_is_refused_or_loaded_as_usual",)),
+    Mutant("runtime/held.py", "hold a copy of what lies in a file", "AS_IT_IS = (Dense, Stored)", "AS_IT_IS = (Dense,)",
+           (PHI_STREAMS,)),
+    Mutant("run/walk.py", "keep what was freed", "if streamed:", "if not streamed:",
+           (f"{STREAMED}::test_a_third_of_the_model_is_never_in_memory",)),
+    Mutant("run/check.py", "begin what needs the whole model", "if context.loaded.streamed:", "if False:",
+           (f"{STREAMED}::test_what_needs_the_model_in_memory_is_refused_before_any_work",)),
 )  # fmt: skip
 COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/levels.py",
            "core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",
            "core/joins.py", "core/factors.py", "core/firstcalls.py", "core/look.py", "core/evict.py", "core/slot.py",
            "cache/codes.py", "anatomy/masks.py", "anatomy/loop.py", "anatomy/slots.py", "adapt/peft.py", "run/tune.py",
            "core/products.py", "core/triangular.py", "core/finite.py", "native/sweep.cpp", "native/sizes.cpp",
-           "native/moment.cpp", "run/gather.py",
+           "native/moment.cpp", "core/place.py", "core/stored.py", "core/tensorfile.py", "load/stream.py",
+           "run/gather.py",
            "runtime/compose.py", "runtime/kernels.py", "runtime/held.py")  # fmt: skip
 
 

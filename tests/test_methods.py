@@ -142,6 +142,7 @@ def test_what_may_follow_what() -> None:
         "lora",
         "load_adapter",
         "w8a8",
+        "w8a8_static",
         "smoothquant",
     }
     assert set(order.after("snapkv")) == steps

@@ -21,7 +21,8 @@ from transformers import (
 )
 
 from trimtab.anatomy.tiny import randomize
-from trimtab.core.fit import Site
+from trimtab.core.fit import RoundsInput, Site
+from trimtab.core.linear import Linear
 from trimtab.load import artifact, open_source
 from trimtab.quantize import RTN
 
@@ -88,6 +89,8 @@ def trimmed(source: Path, out: Path, choose: Choose, policies: Any = (), **edits
             old = host.w
             made.setdefault(id(old), method(old, Site(name, old.dense)))
             host.w = made[id(old)]
+            if isinstance(method, RoundsInput) and isinstance(host, Linear):
+                host.acts = method.acts
     loaded.policies = policies
     artifact.write(out, loaded, {})
     return out

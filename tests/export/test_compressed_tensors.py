@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import subjects
 import torch
-from engines import need
 from safetensors.torch import load_file, save_file
 
 from trimtab import anatomy, methods
@@ -23,6 +22,7 @@ from trimtab.export.deliver import deliver
 from trimtab.load.artifact import read
 from trimtab.quantize import RTN
 from trimtab.tokens import DivPrune
+from untested import need
 
 NAME = "compressed-tensors"
 pytestmark = pytest.mark.filterwarnings(

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from drawings import loaded, logits, session
-from engines import need
 
 from trimtab.anatomy import tiny
 from trimtab.export.graph import forms
+from untested import need
 
 TEXT = ["gemma3", "gptneox", "gptneox-serial", "llama", "mistral", "opt", "opt-narrow", "phi", "phi3", "qwen2", "qwen3"]
 QUICK = ("gemma3", "opt-narrow")

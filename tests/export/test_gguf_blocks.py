@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import engines
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import untested
 from trimtab.core.weight import Quantized
 from trimtab.export.gguf import blocks, language
 
-engines.need("gguf")
+untested.need("gguf")
 import gguf  # noqa: E402
 
 Turn = Callable[[torch.Tensor], torch.Tensor]

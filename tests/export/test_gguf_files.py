@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import decoders as small
-import engines
 import pytest
 import subjects
 import torch
 from safetensors.numpy import load_file
 
+import untested
 from trimtab.anatomy import tiny
 from trimtab.core.errors import BadInput, Refused
 from trimtab.core.factors import Diagonal, LowRank
@@ -34,7 +34,7 @@ from trimtab.load.loaded import Source
 from trimtab.quantize import RTN
 from trimtab.tokens import DivPrune
 
-engines.need("gguf")
+untested.need("gguf")
 import gguf  # noqa: E402
 
 

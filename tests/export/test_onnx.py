@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import subjects
 import torch
-from engines import need
 from everyform import stored
 from transformers import BertConfig, BertModel
 
@@ -25,6 +24,7 @@ from trimtab.load import artifact
 from trimtab.load.artifact import read
 from trimtab.quantize import RTN
 from trimtab.tokens import DivPrune
+from untested import need
 
 CHECK = formats.FORMATS["onnx"].check
 

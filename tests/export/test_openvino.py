@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from engines import need
 from everyform import stored
 from PIL import Image
 
@@ -18,6 +17,7 @@ from trimtab.core.errors import Anomaly
 from trimtab.export import formats, gate, samples
 from trimtab.export.deliver import deliver
 from trimtab.load.artifact import read
+from untested import need
 
 CHECK = formats.FORMATS["openvino"].check
 OPTIONS = {"max_new_tokens": 12, "ignore_eos": True, "apply_chat_template": False}

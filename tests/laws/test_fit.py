@@ -80,6 +80,7 @@ KNOBS = {
     "finequant": HALVES,
     "quantease": GRIDS,
     "w8a8": [{}],
+    "w8a8_static": [{}, {"inputs": "percentile", "percentile": 99.0}, {"inputs": "kl"}],
     "smoothquant": SHARES,
     "mixed": BUDGETS,
     "magnitude": MASKS,
@@ -437,7 +438,7 @@ REFERENCES: dict[str, Callable[[np.ndarray, np.ndarray, dict], np.ndarray]] = {
     "rtn": slow_rtn, "gptq": slow_gptq, "awq": slow_awq, "mbq": slow_mbq, "magnitude": slow_magnitude,
     "wanda": slow_wanda, "sparsegpt": slow_sparsegpt, "eora": slow_eora, "svd": slow_svd, "nf4": slow_nf4,
     "fp4": slow_fp4, "mr_gptq": slow_mr_gptq, "finequant": slow_finequant, "quantease": slow_quantease,
-    "w8a8": slow_w8a8, "smoothquant": slow_smoothquant, "mixed": slow_mixed,
+    "w8a8": slow_w8a8, "w8a8_static": slow_w8a8, "smoothquant": slow_smoothquant, "mixed": slow_mixed,
 }  # fmt: skip
 
 
@@ -611,7 +612,7 @@ def test_it_beats_its_baseline_at_equal_bytes(name: str, knobs: dict) -> None:
         assert sum(ratio < 1 for ratio in ratios) >= (len(SEEDS) if card.guarantee == "always" else 18), ratios
 
 
-FED = [name for name in KNOBS if method(name).CARD.needs == "data"]
+FED = [name for name in KNOBS if method(name).CARD.needs == "data" and not method(name).CARD.wants_rows]
 """Methods that read the Gram alone: ``calibrate.weigh`` is for them."""
 
 

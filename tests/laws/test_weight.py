@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from atexit import register
 from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load, save
+from safetensors.torch import load, save, save_file
 from torch import Tensor
 
 from trimtab.core.blocks import Blocks, signs
@@ -17,8 +21,10 @@ from trimtab.core.codebook import LEVELS, Codebook
 from trimtab.core.factors import Diagonal, LowRank
 from trimtab.core.joins import Chain, Hadamard, Join, Sum, leaves
 from trimtab.core.pack import BITS, pack, period, unpack
+from trimtab.core.place import places
 from trimtab.core.scales import Scales
 from trimtab.core.sparse import FEW, Masked, masked_bits
+from trimtab.core.stored import Stored
 from trimtab.core.weight import Dense, Quantized, Weight, bits, check_grid, rows, times
 
 OUT, IN, GROUP = 6, 48, 24
@@ -50,6 +56,18 @@ def codebook(form: str, dtype: torch.dtype) -> Codebook:
     return Codebook.of(codes, scales, levels, dtype)
 
 
+NUMBERS = count()
+FOLDER = TemporaryDirectory(prefix="trimtab-laws-")
+register(FOLDER.cleanup)
+
+
+def stored(dtype: torch.dtype, cast: torch.dtype | None = None) -> Stored:
+    """A matrix in a file, behind another one."""
+    path = Path(FOLDER.name) / f"{next(NUMBERS)}.safetensors"
+    save_file({"a": torch.randn(3, 5), "w": torch.randn(OUT, IN).to(dtype)}, path)
+    return Stored(places(path)["w"], cast)
+
+
 FORMS = ("plain", "double", "mxfp4", "nvfp4")
 
 
@@ -62,6 +80,10 @@ def sparse(dtype: torch.dtype, kept: int = 3) -> Masked:
 
 CASES: dict[str, Callable[[], Weight]] = {
     "dense-float32": lambda: Dense(torch.randn(OUT, IN)),
+    "stored-float32": lambda: stored(torch.float32),
+    "stored-bfloat16": lambda: stored(torch.bfloat16),
+    "stored-cast": lambda: stored(torch.float32, torch.bfloat16),
+    "stored-sum": lambda: Sum([stored(torch.float32), thin(torch.float32)]),
     **{f"blocks-{size}": (lambda size=size: Blocks(IN, size)) for size in (1, 2, 16)},
     **{
         f"masked-{share}-{str(dtype)[6:]}": (

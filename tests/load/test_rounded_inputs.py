@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from trimtab import gate
 from trimtab.core.acts import DynamicInt8
 from trimtab.core.errors import BadInput, Refused
 from trimtab.core.fit import Site
+from trimtab.core.staticacts import StaticInt8
 from trimtab.export.deliver import deliver
 from trimtab.load import Loaded, artifact, open_source
 from trimtab.load.hashing import content_hash
@@ -52,7 +54,9 @@ def test_what_is_no_rounding_known_or_stands_where_none_can_is_refused_by_name(t
     right = DynamicInt8().spec()
     shutil.copytree(folder, tmp_path / "copy")
     for name, spec, says in (
-        (rounded, {"kind": "static_int8", "version": 1}, "activation spec: got kind 'static_int8'"),
+        (rounded, {"kind": "static_int4", "version": 1}, "activation spec: got kind 'static_int4'"),
+        (rounded, {"kind": "static_int8", "version": 1}, "got the scale None; accepted: a number above 0"),
+        (rounded, {"kind": "static_int8", "version": 1, "scale": 0.0}, "got the scale 0.0"),
         (rounded, {**right, "version": 9}, "version 9"),
         (dense, right, "inputs in 8 bits: got a Dense"),
         ("nowhere", right, "the model has no such linear"),
@@ -68,3 +72,18 @@ def test_a_plain_folder_cannot_say_it(trimmed: Any, tmp_path: Path) -> None:
     with pytest.raises(Refused, match="round their input to 8 bits"):
         deliver(trimmed[1], "dense", tmp_path / "plain")
     assert not (tmp_path / "plain").exists()
+
+
+def test_an_artifact_comes_back_with_its_scales_on_the_integer_kernel(llava_folder: Path, tmp_path: Path) -> None:
+    loaded = open_source(llava_folder)
+    for number, (name, host) in enumerate(loaded.anatomy.linears()):
+        if "language" in name:
+            host.w, host.acts = W8A8()(host.w, Site(name, host.w.dense)), StaticInt8(float(torch.tensor(0.01 + number)))
+    loaded.lower()
+    artifact.write(tmp_path / "out", loaded, {})
+    again = open_source(tmp_path / "out")
+    assert {path: host.acts for path, host in again.anatomy.linears()} == {
+        path: host.acts for path, host in loaded.anatomy.linears()
+    }
+    assert set(again.kernels.kernels.values()) == {"int8 x int8"}
+    assert gate.check(tmp_path / "out").passed

@@ -280,7 +280,11 @@ def test_remote_code_runs_only_where_it_is_named(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"(?s)own\.OwnModel.*trust_remote_code: true"):
         open_source(tmp_path)
     assert not (tmp_path / "ran").exists()
+    with pytest.raises(Refused, match=r"as they are needed .*the model needs code from its repository"):
+        open_source(tmp_path, trust_remote_code=True, stream=True)
+    assert not (tmp_path / "ran").exists()
     loaded = open_source(tmp_path, trust_remote_code=True)
     assert (tmp_path / "ran").exists()
+    assert all(value.data_ptr() % 64 == 0 for value in loaded.model.parameters())
     assert loaded.code
     assert type(loaded.model).__name__ == "OwnModel"

@@ -13,13 +13,14 @@ from small import SMALL
 from trimtab.core.acts import DynamicInt8
 from trimtab.core.joins import leaves
 from trimtab.core.linear import Linear
+from trimtab.core.staticacts import StaticInt8
 from trimtab.core.weight import Quantized, bits
 from trimtab.load.artifact import read
 from trimtab.run.start import resolve, resume, run
 from trimtab.runtime import int8
 
 STEPS = ("steps=[{mixed: {bits: 4.5, method: rtn, targets: [language]}}, "
-         "{smoothquant: {targets: [vision, projector]}}, "
+         "{smoothquant: {targets: [projector]}}, {w8a8_static: {inputs: kl, targets: [vision]}}, "
          "{rtn: {bits: 8, group_size: -1, symmetric: true, targets: [embedding, head]}}]")  # fmt: skip
 
 
@@ -42,8 +43,12 @@ def test_the_gate_passes_and_the_report_says_what_prefill_ran_on(finished: Any) 
     rounding = [host for _, host in loaded.anatomy.linears() if host.acts is not None]
     parts = {loaded.anatomy.part_of(host.name) for host in rounding}
     assert parts == {"vision", "projector"}
-    assert all(host.acts == DynamicInt8() for host in rounding)
-    assert f"{len(rounding)} linears on int8 x int8 x diagonal" in kernels
+    smooth = [host for host in rounding if loaded.anatomy.part_of(host.name) == "projector"]
+    assert all(host.acts == DynamicInt8() for host in smooth)
+    scales = {host.acts.scale for host in rounding if isinstance(host.acts, StaticInt8)}
+    assert len(scales) > 4
+    assert f"{len(smooth)} linears on int8 x int8 x diagonal" in kernels
+    assert f"{len(rounding) - len(smooth)} linears on int8 x int8" in kernels
     assert all(isinstance(host.kernel, int8.IntegerProduct) for host in rounding)
     assert any(axis["figure"].startswith("latency.prefill") for axis in data["axes"])
     assert kernels in (finished.folder / "report.md").read_text()

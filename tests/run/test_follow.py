@@ -107,7 +107,7 @@ def test_cards_decide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fitting(steps: list[Any], manifest: object = None) -> None:
-    loaded = SimpleNamespace(anatomy=anatomies.of(tiny.make("llava")[0]), manifest=manifest)
+    loaded = SimpleNamespace(anatomy=anatomies.of(tiny.make("llava")[0]), manifest=manifest, streamed=False)
     fits(SimpleNamespace(recipe=recipe(steps), loaded=loaded))  # type: ignore[arg-type]
 
 

@@ -143,7 +143,7 @@ def fitting(name: str, **given: object) -> None:
     from trimtab.run.recipe import Recipe
 
     plain = {"model": "x", "task": {"dataset": "easyvqa"}, "steps": [{"rtn": {"group_size": 8}}]} | given
-    loaded = SimpleNamespace(anatomy=anatomy.of(tiny.make(name)[0]))
+    loaded = SimpleNamespace(anatomy=anatomy.of(tiny.make(name)[0]), streamed=False)
     fits(SimpleNamespace(recipe=Recipe.parse(plain), loaded=loaded))  # type: ignore[arg-type]
 
 

@@ -2,7 +2,8 @@
 
     t = max_j |x_j| / 127      c_j = round(x_j / t)      y = t s (sum_j c_j k_j) + bias
 
-x is one token's input, t its scale, taken anew at each call (dynamic, per token); k are the signed 8-bit codes of a row
+x is one token's input, t its scale, taken anew at each call (dynamic, per token; ``trimtab.core.staticacts`` has the
+scale that is fixed); k are the signed 8-bit codes of a row
 of W and s that row's scale. The sum is one of integers, at most 127 * 128 for each input, and is exact in 32 bits up to
 ``LONGEST`` inputs. What is linear in x stays in the weight's expression: a Chain's diagonal factors (SmoothQuant's 1/s)
 are applied before the rounding, by the same expression that without it is multiplied out.
@@ -13,7 +14,8 @@ Source: Jacob et al. 2018, arXiv 1712.05877 (the arithmetic); Yao et al. 2022, "
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, NoReturn, final
 
@@ -62,9 +64,30 @@ def integers(w: Weight) -> Integers:
     return Integers(factors, (codes.codes ^ 128).view(torch.int8), codes.scale[:, 0])
 
 
+class Rounding(ABC):
+    """What a linear does to its input: codes on a grid. Every kind leaves the product to this one."""
+
+    @abstractmethod
+    def codes(self, x: Float[Tensor, "n in"]) -> tuple[Int8[Tensor, "n in"], Float[Tensor, "n 1"]]:
+        """Codes c and scales t; t is no number where a token's input is none."""
+
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """Kind, version and what the kind holds; ``trimtab.core.staticacts.activation`` rebuilds it."""
+
+    def __call__(
+        self, w: Weight, x: Float[Tensor, "*b in"], bias: Float[Tensor, " out"] | None = None
+    ) -> Float[Tensor, "*b out"]:
+        """y in x's dtype, the sums in float64, where they are exact. Raises as ``parted`` does."""
+        found = integers(w)
+        c, t = self.codes(before(found.factors, x))
+        sums = [(c.double() @ part.double().T).float() for part in found.codes.split(ROWS)]
+        return after(torch.cat(sums, 1), t, found.scale, x, bias)
+
+
 @final
 @dataclass(frozen=True)
-class DynamicInt8:
+class DynamicInt8(Rounding):
     """Symmetric 8-bit codes of each token's input, their scale taken when it comes. It holds nothing."""
 
     KIND: ClassVar[str] = "dynamic_int8"
@@ -76,15 +99,6 @@ class DynamicInt8:
         t = x.abs().amax(-1, keepdim=True) / TOP
         t = torch.where(t == 0, 1.0, t)
         return (x / t).round_().clamp_(-TOP, TOP).to(torch.int8), t
-
-    def __call__(
-        self, w: Weight, x: Float[Tensor, "*b in"], bias: Float[Tensor, " out"] | None = None
-    ) -> Float[Tensor, "*b out"]:
-        """y in x's dtype, the sums in float64, where they are exact. Raises as ``parted`` does."""
-        found = integers(w)
-        c, t = self.codes(before(found.factors, x))
-        sums = [(c.double() @ part.double().T).float() for part in found.codes.split(ROWS)]
-        return after(torch.cat(sums, 1), t, found.scale, x, bias)
 
     def spec(self) -> dict[str, Any]:
         return {"kind": self.KIND, "version": self.VERSION}
@@ -107,14 +121,6 @@ def after(
     return y.to(x.dtype).view(*x.shape[:-1], y.shape[1])
 
 
-def activation(spec: Mapping[str, Any]) -> DynamicInt8:
-    """What a host does to its input, from its ``spec``. Raises ValueError on a kind or version not known here."""
-    if (spec.get("kind"), spec.get("version")) != (DynamicInt8.KIND, DynamicInt8.VERSION):
-        raise ValueError(f"activation spec: got kind {spec.get('kind')!r} version {spec.get('version')!r}; known: "
-                         f"{DynamicInt8.KIND!r} {DynamicInt8.VERSION}")  # fmt: skip
-    return DynamicInt8()
-
-
 class Untaught(torch.autograd.Function):
     """A product through which no gradient comes: asked for one, it says so, where rounding would pass on zeros."""
 
@@ -126,4 +132,4 @@ class Untaught(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> NoReturn:
         raise TypeError(f"{ctx.name}: rounds its input to 8-bit codes, through which there is no gradient; train "
-                        "before w8a8 or smoothquant")  # fmt: skip
+                        "before w8a8, w8a8_static or smoothquant")  # fmt: skip

@@ -9,7 +9,7 @@ from typing import ClassVar, Protocol, runtime_checkable
 from jaxtyping import Float
 from torch import Tensor
 
-from trimtab.core.acts import DynamicInt8
+from trimtab.core.acts import Rounding
 from trimtab.core.card import Card
 from trimtab.core.sensitivity import Sensitivity
 from trimtab.core.stats import Gram
@@ -57,4 +57,11 @@ class RoundsInput(Protocol):
     """A ``Fit`` after which a linear also does something to its input that is not linear in it; an embedding, which has
     no input, does not."""
 
-    acts: ClassVar[DynamicInt8]
+    acts: ClassVar[Rounding]
+
+
+@runtime_checkable
+class CalibratesInput(Protocol):
+    """A ``Fit`` after which a linear rounds its input by what was seen at it, each in its own way."""
+
+    def rounding(self, site: Site) -> Rounding: ...

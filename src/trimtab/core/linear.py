@@ -18,7 +18,7 @@ from jaxtyping import Float, Integer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trimtab.core.acts import DynamicInt8, Untaught
+from trimtab.core.acts import Rounding, Untaught
 from trimtab.core.weight import Dense, Weight, rows
 
 Tap = Callable[[Any, Tensor], None]
@@ -55,7 +55,7 @@ class Linear(Host):
 
     tap: Tap | None
     kernel: Kernel | None
-    acts: DynamicInt8 | None
+    acts: Rounding | None
 
     def __init__(self, w: Weight, bias: nn.Parameter | None, name: str) -> None:
         super().__init__(w, name)

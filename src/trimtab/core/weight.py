@@ -82,7 +82,12 @@ class Dense(Weight):
         return self.value
 
     def spec(self) -> dict[str, Any]:
-        return {"kind": "dense", "version": self.VERSION, "shape": list(self.shape), "dtype": name_of(self.dtype)}
+        return dense_spec(self.shape, self.dtype)
+
+
+def dense_spec(shape: tuple[int, int], dtype: torch.dtype) -> dict[str, Any]:
+    """The description of a matrix stored as it is."""
+    return {"kind": "dense", "version": Dense.VERSION, "shape": list(shape), "dtype": name_of(dtype)}
 
 
 @final

@@ -12,7 +12,7 @@ from torch import Tensor
 from trimtab.core.errors import Refused
 from trimtab.core.tensorfile import save_tensors
 from trimtab.core.weight import Quantized
-from trimtab.export.files import carry, refuse_policies
+from trimtab.export.files import carry, refuse_policies, refuse_rounding
 from trimtab.export.forms import quantized, refuse_expressions, say
 from trimtab.export.state import dense_state
 from trimtab.load.artifact import hosts
@@ -27,6 +27,7 @@ def refuse(loaded: Loaded, name: str, bits: Collection[int]) -> None:
     where the decoder's linears are not all on one grid of ``bits`` whose rows and columns fill whole words."""
     nearest = f"codes of {', '.join(map(str, sorted(bits)))} bits on one grid in every linear of the decoder"
     refuse_policies(loaded, name)
+    refuse_rounding(loaded, name)
     refuse_expressions(loaded, name, nearest)
     found, wanted = codes(loaded), _linears(loaded)
     first = next(iter(found.values()), None)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from trimtab.core.tensorfile import save_tensors
-from trimtab.export.files import carry, refuse_policies
+from trimtab.export.files import carry, refuse_policies, refuse_rounding
 from trimtab.export.state import dense_state
 from trimtab.load.checkpoint import SINGLE
 from trimtab.load.loaded import Loaded
@@ -17,6 +17,7 @@ ENGINE = "transformers"
 def refuse(loaded: Loaded) -> None:
     """Raises Refused for policies."""
     refuse_policies(loaded, "dense")
+    refuse_rounding(loaded, "dense")
 
 
 def write(loaded: Loaded, folder: Path) -> None:

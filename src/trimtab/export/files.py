@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trimtab.core.errors import Refused
+from trimtab.export.forms import rounded
 from trimtab.load.artifact import SOURCE
 from trimtab.load.license import papers
 from trimtab.load.loaded import Loaded
@@ -26,13 +27,17 @@ def carry(loaded: Loaded, folder: Path) -> None:
         (folder / path.name).write_bytes(path.read_bytes())
 
 
-def refuse_policies(loaded: Loaded, name: str) -> None:
-    """Raises Refused for token and cache policies and for rounded inputs: what another engine serves would not be what
-    was measured."""
-    rounding = [path for path, host in loaded.anatomy.linears() if host.acts is not None]
+def refuse_rounding(loaded: Loaded, name: str) -> None:
+    """Raises Refused for rounded inputs: what another engine serves would not be what was measured."""
+    rounding = list(rounded(loaded))
     if rounding:
         raise Refused(f"--format {name}: {rounding[0]} and {len(rounding) - 1} more round their input to 8 bits, which "
-                      "the format is not written with; next: rtn or gptq in place of w8a8")  # fmt: skip
+                      "the format is not written with; nearest that is: --format compressed-tensors; or rtn or gptq in "
+                      "place of w8a8")  # fmt: skip
+
+
+def refuse_policies(loaded: Loaded, name: str) -> None:
+    """Raises Refused for token and cache policies: what another engine serves would not be what was measured."""
     if loaded.policies:
         names = ", ".join(method.CARD.name for method in loaded.policies)
         raise Refused(f"--format {name}: the artifact has the policies {names}, which another engine cannot follow; "

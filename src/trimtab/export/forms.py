@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from trimtab.core.errors import Refused
-from trimtab.core.linear import Host, Recast
+from trimtab.core.linear import Host, Linear, Recast
 from trimtab.core.weight import Dense, Quantized, Weight
 from trimtab.load.artifact import hosts
 from trimtab.load.loaded import Loaded
@@ -38,6 +38,17 @@ def quantized(loaded: Loaded) -> dict[str, Quantized]:
     inner = set(recast(loaded))
     found = ((path, host.w) for path, host in hosts(loaded.anatomy) if path not in inner)
     return {path: w for path, w in found if isinstance(w, Quantized)}
+
+
+def rounded(loaded: Loaded) -> dict[str, Linear]:
+    """The linears that round their input, by module path."""
+    return {path: host for path, host in loaded.anatomy.linears() if host.acts is not None}
+
+
+def unround(loaded: Loaded) -> None:
+    """From here on every linear takes its input as it comes."""
+    for host in rounded(loaded).values():
+        host.acts, host.kernel = None, None
 
 
 def recast(loaded: Loaded) -> Iterator[str]:

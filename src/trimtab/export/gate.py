@@ -57,12 +57,13 @@ class Found:
                 f"ours {self.reference:.4f}{loss}")  # fmt: skip
 
 
-def ask(check: Path, folder: Path, samples: Path) -> Found:
-    """Run the script ``check`` on ``folder`` in a fresh process, isolated, offline, in an empty working directory.
+def ask(check: Path, folder: Path, samples: Path, *more: str) -> Found:
+    """Run the script ``check`` on ``folder`` in a fresh process, isolated, offline, in an empty working directory;
+    ``more``: further words that the script knows.
 
     Raises Anomaly where it ends without an answer: the engine could not read the folder, say.
     """
-    command = [sys.executable, "-I", str(check.resolve()), str(folder.resolve()), str(samples.resolve())]
+    command = [sys.executable, "-I", str(check.resolve()), str(folder.resolve()), str(samples.resolve()), *more]
     offline = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
     with tempfile.TemporaryDirectory() as empty:
         done = subprocess.run(command, cwd=empty, env=offline, capture_output=True, text=True, check=False)
@@ -75,11 +76,12 @@ def ask(check: Path, folder: Path, samples: Path) -> Found:
     return Found(**row)
 
 
-def judge(check: Path, folder: Path, samples: Path, exact: bool = False) -> Found:
+def judge(check: Path, folder: Path, samples: Path, exact: bool = False, *more: str) -> Found:
     """What ``ask`` found. Raises Anomaly where that is not near enough."""
-    found = ask(check, folder, samples)
+    found = ask(check, folder, samples, *more)
     if not found.near(exact):
         wanted = f"{EQUAL:.0%} of greedy tokens and perplexity within {PERPLEXITY:.0%}, or a cosine of {COSINE}"
-        more = f"; of this engine also every loss within {LOSS}, or a cosine of {SAME}" if exact else ""
-        raise Anomaly(f"export: {check.stem}: the engine answers differently: {found.text()}; accepted: {wanted}{more}")
+        if exact:
+            wanted += f"; of this engine also every loss within {LOSS}, or a cosine of {SAME}"
+        raise Anomaly(f"export: {check.stem}: the engine answers differently: {found.text()}; accepted: {wanted}")
     return found

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from trimtab.export.files import carry, refuse_policies
+from trimtab.export.files import carry, refuse_policies, refuse_rounding
 from trimtab.export.graph import forms
 from trimtab.load.loaded import Loaded
 
@@ -22,6 +22,7 @@ def refuse(loaded: Loaded) -> None:
     """Raises Refused for policies, an architecture that is not drawn, or a weight that is not stored as codes, dense
     numbers or thin factors."""
     refuse_policies(loaded, NAME)
+    refuse_rounding(loaded, NAME)
     forms.refuse(loaded, NAME)
 
 

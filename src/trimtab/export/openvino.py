@@ -11,8 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from trimtab.export.files import carry, refuse_policies
+from trimtab.export.files import carry, refuse_policies, refuse_rounding
 from trimtab.export.graph import forms
+from trimtab.export.ovquiet import without_telemetry
 from trimtab.load.loaded import Loaded
 
 ENGINE = "openvino"
@@ -23,12 +24,14 @@ def refuse(loaded: Loaded) -> None:
     """Raises Refused for policies, an architecture that is not drawn, or a weight that is not stored as codes, dense
     numbers or thin factors."""
     refuse_policies(loaded, NAME)
+    refuse_rounding(loaded, NAME)
     forms.refuse(loaded, NAME)
 
 
 def write(loaded: Loaded, folder: Path) -> None:
     """The graphs with their numbers, the library's config and tokenizer, and what openvino-genai reads instead."""
-    from trimtab.export.ovfile import write_graphs, write_words  # these packages are an extra
+    with without_telemetry():
+        from trimtab.export.ovfile import write_graphs, write_words  # these packages are an extra
 
     write_graphs(loaded, folder)
     carry(loaded, folder)
@@ -37,6 +40,7 @@ def write(loaded: Loaded, folder: Path) -> None:
 
 def notes(loaded: Loaded) -> Sequence[str]:
     """Sentences on what is written otherwise than it stands in the artifact."""
-    from trimtab.export.ovfile import unwritten
+    with without_telemetry():
+        from trimtab.export.ovfile import unwritten
 
     return [*forms.notes(loaded), *unwritten(loaded)]

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from trimtab.core.errors import Anomaly, Refused
 from trimtab.core.weight import Dense
+from trimtab.export.forms import rounded
 from trimtab.load import synthetic, tensors
 from trimtab.load.artifact import hosts
 from trimtab.load.gate_samples import conditions
@@ -56,13 +57,15 @@ def record(loaded: Loaded, path: Path) -> None:
 
 
 def widen(loaded: Loaded) -> None:
-    """The model in float32: every matrix dense, rounded to its own dtype as it is served, one for all that share it."""
+    """The model in float32: every matrix dense, rounded to its own dtype as it is served, one for all that share it.
+    Codes whose input is rounded stay codes: their product is served in integers, and scaled in float32."""
     found = hosts(loaded.anatomy)
     before = [host.w for _, host in found]  # held, so that no address is given twice
-    made = {id(w): w for w in before}
+    rounding = {id(host.w) for host in rounded(loaded).values()}
+    made = {id(w): w for w in before if id(w) not in rounding}
     made = {key: Dense(w.dense().detach().float()) for key, w in made.items()}
     for (_, host), w in zip(found, before, strict=True):
-        host.w = made[id(w)]
+        host.w = made.get(id(w), w)
     loaded.library.float()
 
 

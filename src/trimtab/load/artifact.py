@@ -17,19 +17,20 @@ from transformers import GenerationConfig, PreTrainedModel
 
 import trimtab
 from trimtab import methods
-from trimtab.core.acts import activation, parted
+from trimtab.core.acts import parted
 from trimtab.core.build import build
 from trimtab.core.errors import BadInput, Refused, nearest
 from trimtab.core.files import write_atomic
 from trimtab.core.firstcalls import settle_first_calls
 from trimtab.core.linear import Host, Linear
 from trimtab.core.reading import Reading
+from trimtab.core.staticacts import activation
 from trimtab.core.weight import Weight
 from trimtab.load import synthetic, tensors
 from trimtab.load.cache import new_folder, size
+from trimtab.load.config import read_config
 from trimtab.load.gate_samples import conditions, is_lowered, record
 from trimtab.load.hashing import content_hash
-from trimtab.load.library import read_config
 from trimtab.load.license import papers
 from trimtab.load.loaded import Loaded, Source
 from trimtab.load.manifest import FILE, SAMPLES, SOURCE, WEIGHTS, Base, Manifest, Policy, read_manifest

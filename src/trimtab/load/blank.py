@@ -10,7 +10,7 @@ from trimtab import anatomy
 from trimtab.core.errors import BadInput
 from trimtab.load import builtin, hub
 from trimtab.load.checkpoint import read_json
-from trimtab.load.library import model_class, read_config
+from trimtab.load.config import model_class, read_config
 from trimtab.load.skeleton import skeleton
 
 

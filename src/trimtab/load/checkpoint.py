@@ -3,31 +3,14 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from trimtab.core.errors import BadInput, Refused
+from trimtab.core.tensorheader import Entry, read_header
 
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
-HEADER_LIMIT = 100_000_000
-# bytes of one element
-WIDTHS = {
-    "F64": 8, "I64": 8, "U64": 8, "C64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
-    "I8": 1, "U8": 1, "BOOL": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F8_E8M0": 1,
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Entry:
-    """A tensor in a safetensors file: its bytes are [begin, end) behind the header."""
-
-    dtype: str
-    shape: tuple[int, ...]
-    begin: int
-    end: int
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -41,49 +24,6 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadInput(f"{path}: got {type(value).__name__}; accepted: a JSON object")
     return value
-
-
-def read_header(path: Path) -> dict[str, Entry]:
-    """The tensors of a safetensors file, every bound checked: header length, types, sizes, gaps, end of file.
-
-    Raises BadInput that names the file and what is wrong with it.
-    """
-    if not path.is_file():
-        raise BadInput(f"{path}: no such file")
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if size < 8 or length > min(HEADER_LIMIT, size - 8):
-            raise BadInput(f"{path}: corrupt or truncated safetensors: {size} bytes cannot hold a header of {length}")
-        try:
-            table = json.loads(file.read(length))
-        except ValueError as error:
-            raise BadInput(f"{path}: corrupt safetensors: the header is not JSON") from error
-    if not isinstance(table, dict):
-        raise BadInput(f"{path}: corrupt safetensors: the header is no table of tensors")
-    found = {name: _entry(path, name, row) for name, row in table.items() if name != "__metadata__"}
-    reached = 0
-    for name, entry in sorted(found.items(), key=lambda item: (item[1].begin, item[1].end)):
-        if entry.begin != reached:
-            raise BadInput(f"{path}: corrupt safetensors: {name} begins at {entry.begin}, not at {reached}")
-        reached = entry.end
-    if reached != size - 8 - length:
-        raise BadInput(f"{path}: truncated or corrupt safetensors: {size - 8 - length} bytes of tensors, not {reached}")
-    return found
-
-
-def _entry(path: Path, name: str, row: Any) -> Entry:
-    try:
-        entry = Entry(row["dtype"], tuple(map(int, row["shape"])), *map(int, row["data_offsets"]))
-        width = WIDTHS[entry.dtype]
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{path}: corrupt safetensors: the entry of {name} is {str(row)[:80]}") from error
-    if min(entry.shape, default=0) < 0 or entry.end - entry.begin != math.prod(entry.shape) * width:
-        raise BadInput(
-            f"{path}: corrupt safetensors: {name} of {entry.dtype} {list(entry.shape)} in "
-            f"{entry.end - entry.begin} bytes"
-        )
-    return entry
 
 
 def check_folder(folder: Path) -> list[Path]:

@@ -47,7 +47,8 @@ class Loaded:
     ``library`` is the Hugging Face model, edited in place by compression. ``model`` is what answers: the library's
     model itself, or, with ``policies``, ``trimtab.anatomy.trimmed.Trimmed`` over it. ``policies`` are methods (knobs);
     set them as a whole. ``image_backend`` is ``pil`` where there are images. ``code``: the repository's own code ran.
-    ``kernels``: what the runtime put in place of the reference, where ``lower`` was called.
+    ``kernels``: what the runtime put in place of the reference, where ``lower`` was called. ``streamed``: matrices are
+    in the files of ``source`` still, and read as they are needed.
     """
 
     library: PreTrainedModel
@@ -61,6 +62,7 @@ class Loaded:
     code: bool = False
     notes: list[str] = field(default_factory=list)
     kernels: Any = None
+    streamed: bool = False
 
     @cached_property
     def anatomy(self) -> Anatomy:

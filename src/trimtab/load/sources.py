@@ -16,6 +16,7 @@ from trimtab.load.license import license_of
 from trimtab.load.loaded import Kind, Loaded, Source, bytes16
 from trimtab.load.manifest import FILE as MANIFEST
 from trimtab.load.processors import open_processors
+from trimtab.load.stream import settle
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
@@ -27,28 +28,34 @@ def open_source(
     dtype: torch.dtype | str | None = None,
     trust_remote_code: bool = False,
     lowered: bool | None = None,
+    stream: bool | None = None,
 ) -> Loaded:
     """The model of that name, with its processor, tokenizer, source and policies.
 
     ``dtype``: the checkpoint's own unless given (bfloat16 for GGUF). ``lowered``: put the runtime's kernels in place;
-    by default as the artifact was measured, else no. Raises BadInput and Refused (see the files beside this one).
+    by default as the artifact was measured, else no. ``stream``: leave matrices in the files and read them as they are
+    needed; by default where the model would take too much of the memory (``load/stream.py``). Raises BadInput and
+    Refused (see the files beside this one).
     """
     settle_first_calls()
     wanted = _dtype(dtype)
     text = str(name)
     path = Path(text).expanduser()
     if (path / MANIFEST).is_file():
-        _only_for("artifact", dtype=dtype, revision=revision)
+        _only_for("artifact", dtype=dtype, revision=revision, stream=stream or None)
         return artifact.read(path, lowered=lowered)
     kind, identity, folder = _locate(text, path, revision, wanted, trust_remote_code)
-    model, notes = open_library(folder, wanted, trust_remote_code)
+    opened = open_library(folder, wanted, trust_remote_code, stream)
+    model = opened.model
     found = open_processors(folder, trust_remote_code)
     commit = folder.name if kind == "hub" else fingerprint(folder)
     source = Source(identity, commit, license_of(folder), kind, bytes16(model), folder)
     loaded = Loaded(
-        model, found.processor, found.tokenizer, source, found.backend, notes=notes,
-        code=not type(model).__module__.startswith("transformers."),
+        model, found.processor, found.tokenizer, source, found.backend, notes=opened.notes,
+        code=not type(model).__module__.startswith("transformers."), streamed=bool(opened.made),
     )  # fmt: skip
+    if loaded.streamed:
+        settle(loaded.anatomy, opened.made)
     if lowered:
         loaded.lower()
     return loaded

@@ -5,50 +5,44 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
 from trimtab.core.errors import Anomaly, BadInput
-from trimtab.core.tensorfile import save_tensors
-from trimtab.load.checkpoint import read_header
+from trimtab.core.place import places
+from trimtab.core.stored import Stored
+from trimtab.core.tensorfile import Late, save_tensors
+from trimtab.core.tensorheader import read_header
 
 
-def collect(model: nn.Module) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """(tensors by state_dict name, aliases {name: name of the same tensor}). Raises Anomaly for a tensor on meta."""
+def collect(model: nn.Module) -> tuple[dict[str, Tensor | Late], dict[str, str]]:
+    """(tensors by state_dict name, aliases {name: name of the same tensor}); a matrix that is still in its file is
+    handed out to be read when it is written. Raises Anomaly for a tensor on meta."""
+    late = {f"{path}.value": one for path, one in model.named_modules(remove_duplicate=False)
+            if isinstance(one, Stored)}  # fmt: skip
     owners: dict[object, str] = {}
-    tensors, aliases = {}, {}
-    for name, value in model.state_dict().items():
+    tensors: dict[str, Tensor | Late] = {}
+    aliases = {}
+    for name, value in model.state_dict(keep_vars=True).items():
         if value.is_meta:
             raise Anomaly(f"{name}: the tensor has no values (it is on the meta device)")
         address = value.data_ptr() if value.numel() else name
         owner = owners.setdefault((address, value.shape, value.stride(), value.dtype), name)
         if owner == name:
-            tensors[name] = value
+            tensors[name] = late.get(name, value.detach())
         else:
             aliases[name] = owner
     return tensors, aliases
 
 
-def save(path: Path, tensors: dict[str, Tensor], metadata: str = "") -> None:
-    """A safetensors file; the bytes depend on nothing but names, values and ``metadata``.
-
-    Tensors that share memory (views of one another) are written apart, each whole.
-    """
-    seen: set[int] = set()
-    apart = {}
-    for name, value in tensors.items():
-        memory = value.untyped_storage().data_ptr()
-        apart[name] = (value.clone() if memory in seen else value).contiguous()
-        seen.add(memory)
-    save_tensors(path, apart, {"trimtab": metadata} if metadata else None)
+def save(path: Path, tensors: Mapping[str, Tensor | Late], metadata: str = "") -> None:
+    """A safetensors file; the bytes depend on nothing but names, values and ``metadata``."""
+    save_tensors(path, tensors, {"trimtab": metadata} if metadata else None)
 
 
 def load(path: Path) -> dict[str, Tensor]:
-    """Every tensor of a safetensors file, checked first (see ``checkpoint.read_header``)."""
-    read_header(path)
-    with safe_open(path, framework="pt") as file:
-        return {name: file.get_tensor(name).clone(memory_format=torch.contiguous_format) for name in file.keys()}  # noqa: SIM118
+    """Every tensor of a safetensors file, checked first (see ``core/tensorheader.py``)."""
+    return {name: place.read() for name, place in places(path).items()}
 
 
 def metadata(path: Path) -> str:

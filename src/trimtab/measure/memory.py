@@ -33,6 +33,11 @@ def peak() -> int:
     return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
 
 
+def available() -> int:
+    """Bytes of memory that programs can still get without swapping."""
+    return int(psutil.virtual_memory().available)
+
+
 def stored(cache: Any) -> int:
     """Bytes of the keys and values that a cache stores now: ours says so itself, of the library's they are summed."""
     if hasattr(cache, "nbytes"):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from trimtab.quantize.rtn import RTN
     from trimtab.quantize.smoothquant import SmoothQuant
     from trimtab.quantize.w8a8 import W8A8
+    from trimtab.quantize.w8a8_static import W8A8Static
 
 __all__ = [
     "AWQ",
@@ -34,6 +35,7 @@ __all__ = [
     "Mixed",
     "QuantEase",
     "SmoothQuant",
+    "W8A8Static",
 ]
 
 METHODS = {
@@ -47,6 +49,7 @@ METHODS = {
     "fp4": "trimtab.quantize.fp4:FP4",
     "mr_gptq": "trimtab.quantize.mr_gptq:MRGPTQ",
     "w8a8": "trimtab.quantize.w8a8:W8A8",
+    "w8a8_static": "trimtab.quantize.w8a8_static:W8A8Static",
     "smoothquant": "trimtab.quantize.smoothquant:SmoothQuant",
     "mixed": "trimtab.quantize.mixed:Mixed",
 }

@@ -35,7 +35,7 @@ class W8A8:
         departures="One scale for each row of a matrix, not for each group of rows, so that the sums stay in integers; "
         "no distillation. Of the rule for static int8 the "
         "arithmetic is kept (symmetric weights for each row, sums in 32 bits), and the input's range is taken at run "
-        "time and not calibrated; nothing is requantized behind a layer.",
+        "time (w8a8_static calibrates it); nothing is requantized behind a layer.",
     )
 
     @property

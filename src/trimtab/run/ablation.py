@@ -48,8 +48,9 @@ def _fitted(context: Context, batches: Sequence[Any], arm: Weigh, when: str) -> 
     """Another arm, from the untouched model on; its layers and answers are stored as they come."""
     given = context.recipe
     loaded = open_source(
-        given.model, revision=given.revision, dtype=given.dtype, trust_remote_code=given.trust_remote_code
-    )
+        given.model, revision=given.revision, dtype=given.dtype, trust_remote_code=given.trust_remote_code,
+        stream=context.loaded.streamed,
+    )  # fmt: skip
     other = replace(context, loaded=loaded, arm=arm)
     for index, step in enumerate(given.steps, 1):
         steps.fit(other, index, step, batches)

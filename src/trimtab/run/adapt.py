@@ -144,8 +144,9 @@ def unrounded(name: str, hosts: Mapping[str, Linear]) -> None:
     gradient comes through it."""
     for path, host in hosts.items():
         if host.acts is not None:
-            raise BadInput(f"{name}: {path} rounds its input to 8 bits (w8a8, smoothquant), beside which no adapter "
-                           "can stand; accepted: the model before that step, or other target_modules")  # fmt: skip
+            raise BadInput(f"{name}: {path} rounds its input to 8 bits (w8a8, w8a8_static, smoothquant), beside which "
+                           "no adapter can stand; accepted: the model before that step, or other "
+                           "target_modules")  # fmt: skip
 
 
 def load(context: Context, method: LoadAdapter, state: Path, label: str) -> Changed:

@@ -13,6 +13,7 @@ from trimtab.core.errors import Anomaly, BadInput
 from trimtab.run import adapt, calibration
 from trimtab.run.context import Context
 from trimtab.run.follow import clashes
+from trimtab.run.recipe import Recipe
 from trimtab.run.targets import select
 
 # In bf16 the two orders of summation differ by rounding; what a wrong position or mask does is far above this.
@@ -50,6 +51,8 @@ def fits(context: Context) -> None:
     for task in (context.recipe.task, *context.recipe.also):
         if task.type != "text" and not sees:
             raise BadInput(f"task.type: {task.type!r} shows pictures, and {kind!r} takes none; accepted: text")
+    if context.loaded.streamed:
+        in_memory(context.recipe)
     policies = []
     hosts = dict(anatomy.linears()) | dict(anatomy.embeddings())
     for index, step in enumerate(context.recipe.steps):
@@ -76,3 +79,16 @@ def fits(context: Context) -> None:
         raise BadInput(clash)
     loop.by_layer(anatomy, policies)
     loop.of_cache(anatomy, policies)
+
+
+def in_memory(recipe: Recipe) -> None:
+    """Raises BadInput for what needs the whole model in memory, where its weights are read as they are needed."""
+    for axis in ("prefill", "decode", "memory", "cache"):
+        if getattr(recipe.budget, axis) is not None:
+            raise BadInput(f"budget.{axis}: the model as it came is read from its files as it is needed, so there is "
+                           "nothing to compare with; accepted: accuracy, perplexity, weights, or stream: "
+                           "false")  # fmt: skip
+    for index, step in enumerate(recipe.steps):
+        if step.method == "lora":
+            raise BadInput(f"steps.{index}.lora: training holds every matrix at once, and this model is read from its "
+                           "files as it is needed; accepted: stream: false, or training the artifact")  # fmt: skip

@@ -22,6 +22,7 @@ def redacted(context: Context) -> dict[str, Any]:
     """The recipe without paths, names of the user's files and prompts, as it may stand in an artifact."""
     plain = context.recipe.model_dump(mode="json", exclude_none=True)
     plain["model"] = context.loaded.source.id  # of a local model the last part of its path
+    plain.pop("stream", None)  # how the weights were read changes no bit of what comes out
     for task in (plain["task"], *plain.get("also", ())):
         for key in ("data", "image_root", "prompt"):
             if key in task:
@@ -81,7 +82,7 @@ def gate(context: Context) -> dict[str, Any]:
 
 
 def untimed(context: Context) -> dict[str, Any]:
-    """In place of timing, where nothing passed the gate."""
+    """In place of timing, where nothing passed the gate, or the untouched model was never in memory as a whole."""
     return {"ratios": {}, "machine": facts().row()}
 
 

@@ -48,8 +48,8 @@ def execute(context: Context) -> None:
         deliver.reload(context)
     stage("after", lambda: figures.after(context))
     stage("seal", lambda: deliver.seal(context))
-    passed = stage("gate", lambda: deliver.gate(context))["passed"]
-    stage("timing", lambda: timing.measure(context) if passed else deliver.untimed(context))
+    timed = stage("gate", lambda: deliver.gate(context))["passed"] and not figures.streamed(context)
+    stage("timing", lambda: timing.measure(context) if timed else deliver.untimed(context))
     stage("verdict", lambda: judge.judge(context))
     stage("end", lambda: deliver.report(context))
 
@@ -64,8 +64,11 @@ def _load(context: Context) -> None:
     recipe = context.recipe
     context.progress("load", 0, 1)
     context.loaded = open_source(
-        recipe.model, revision=recipe.revision, dtype=recipe.dtype, trust_remote_code=recipe.trust_remote_code
-    )
+        recipe.model, revision=recipe.revision, dtype=recipe.dtype, trust_remote_code=recipe.trust_remote_code,
+        stream=recipe.stream,
+    )  # fmt: skip
+    for note in context.loaded.notes:
+        context.log.info("load: %s", note)
     check.fits(context)
     check_space(context.folder.root, 2 * context.loaded.source.bytes16)
     context.progress("load", 1, 1)

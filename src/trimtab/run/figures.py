@@ -37,8 +37,15 @@ def before(context: Context) -> dict[str, Any]:
     context.read("before", readings)
     source = context.loaded.source
     return {"model": {"id": source.id, "license": source.license, "kind": source.kind, "revision": source.revision,
+                      "streamed": context.loaded.streamed,
                       "parameters": params.parameters(context.loaded.library)},
             "reused": context.reused}  # fmt: skip
+
+
+def streamed(context: Context) -> bool:
+    """Whether the model's matrices were read from its files as they were needed, which no time and no peak of memory
+    says anything of."""
+    return bool(context.journal.ended["before"]["result"]["model"].get("streamed"))
 
 
 def control(context: Context) -> list[Reading]:

@@ -37,7 +37,7 @@ def main() -> None:
 
     order = json.loads(sys.argv[1])
     torch.set_num_threads(order["threads"])
-    loaded = open_source(order["model"], revision=order["revision"], dtype=order["dtype"])
+    loaded = open_source(order["model"], revision=order["revision"], dtype=order["dtype"], stream=False)
     stored = tensors.load(Path(order["samples"]))
     start = "0.in."
     batch = {name.removeprefix(start): value for name, value in stored.items() if name.startswith(start)}

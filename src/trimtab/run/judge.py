@@ -10,7 +10,7 @@ from trimtab import methods
 from trimtab.core.errors import Anomaly
 from trimtab.core.files import write_atomic
 from trimtab.evaluate.ratio import Ratio, more_repeats
-from trimtab.run import allocate, said, sensitivity, steps
+from trimtab.run import allocate, figures, said, sensitivity, steps
 from trimtab.run.amounts import Amount
 from trimtab.run.context import Context
 from trimtab.run.deliver import REFUSED
@@ -50,6 +50,8 @@ def judge(context: Context) -> dict[str, Any]:
     notes += _kernels(context.journal.ended["timing"]["result"].get("kernels"))
     notes = ineffective + notes + [f"invariant {row['name']} of {row['step']}: {row['detail']}" for row in broken]
     notes += said.unreached(_layers(context)) + said.samples(context.journal.ended["audit"]["result"])
+    if figures.streamed(context):
+        notes.append(said.STREAMED)
     if context.journal.ended["before"]["result"]["reused"]:
         notes.append("Answers before were taken from an earlier run with the same model, data, versions and threads; "
                      "evaluate.reuse: false asks again.")  # fmt: skip

@@ -111,6 +111,7 @@ class Recipe(Strict):
     threads: int | None = Field(default=None, ge=1)
     revision: str | None = None
     trust_remote_code: bool = False
+    stream: bool | None = None
 
     @classmethod
     def parse(cls, value: dict[str, Any]) -> Recipe:

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 Row = Mapping[str, Any]
+STREAMED = ("Weights were read from the model's files as they were needed, not held in memory. What comes out is the "
+            "same bit for bit; no time and no memory was measured, since both would be the disk's.")  # fmt: skip
 SHOWN = 6
 """Layers that are named; the rest are counted."""
 

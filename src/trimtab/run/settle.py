@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from trimtab.anatomy import Anatomy
-from trimtab.core.acts import DynamicInt8
+from trimtab.core.acts import Rounding
 from trimtab.core.errors import Anomaly, BadInput, Refused
-from trimtab.core.fit import Fit, RoundsInput, Site
+from trimtab.core.fit import CalibratesInput, Fit, RoundsInput, Site
 from trimtab.core.linear import Host, Linear
 from trimtab.core.products import quadratic
 from trimtab.core.sensitivity import Sensitivity
@@ -95,11 +95,6 @@ class Bench:
         if wrong:
             raise BadInput("\n".join(wrong[:8]) + (f"\n... and {len(wrong) - 8} more" if len(wrong) > 8 else ""))
 
-    @property
-    def acts(self) -> DynamicInt8 | None:
-        """What the method has linears do to their input."""
-        return self.fit.acts if isinstance(self.fit, RoundsInput) else None
-
     def settle(self, name: str, gram: Gram | None, group: Mapping[str, Weight] = NO_GROUP) -> LayerReport:
         """Fit a matrix and put it in place. ``group``: the weights of its stage before any was fitted, by name. With no
         ``gram``, or an empty one, see ``without`` and ``unreached``.
@@ -143,19 +138,26 @@ class Bench:
         aim = old if read is None else Dense(read(name).detach())
         site = Site(name, aim.dense, gram, tuple(group), self.sensitivity, peers=tuple(group.values()))
         new = fit(old, site)
-        self.put(name, new)
+        self.put(name, new, rounding(fit, site))
         error = relative_error(aim, new, None if gram is None else gram.read())
         stored, damp = bits(new) / (new.shape[0] * new.shape[1]), site.notes.get("damp_percent")
         return LayerReport(name, self.anatomy.part_of(name), error, stored, seen, damp)
 
-    def put(self, name: str, w: Weight) -> None:
-        """``w`` as the weight of host ``name`` and of those tied to it, with what the method has linears do to their
-        input; kernels of the old weight go."""
+    def put(self, name: str, w: Weight, acts: Rounding | None) -> None:
+        """``w`` as the weight of host ``name`` and of those tied to it, ``acts`` as what linears do to their input;
+        kernels of the old weight go."""
         for other in (name, *(second for first, second in self.aliases if first == name)):
             host = self.hosts[other]
             host.w = w
             if isinstance(host, Linear):
-                host.kernel, host.acts = None, self.acts
+                host.kernel, host.acts = None, acts
+
+
+def rounding(fit: Fit, site: Site) -> Rounding | None:
+    """What the method has a linear do to its input."""
+    if isinstance(fit, CalibratesInput):
+        return fit.rounding(site)
+    return fit.acts if isinstance(fit, RoundsInput) else None
 
 
 def relative_error(old: Weight, new: Weight, h: Tensor | None, at_once: int = 4096) -> float:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from trimtab import methods
+from trimtab.anatomy import Anatomy
+from trimtab.core.acts import Rounding
 from trimtab.core.card import Card
 from trimtab.core.linear import Host
 from trimtab.quantize.mixed import Mixed
@@ -48,23 +50,33 @@ def fit(context: Context, index: int, step: Step, batches: Sequence[Any]) -> tup
     def ended(at: int, reports: Sequence[LayerReport], changed: dict[str, Host]) -> None:
         made = [_row(report, label) for report in reports]
         if not stored.has(at):
-            stored.put(at, {path: host.w for path, host in changed.items()}, made)
+            stored.put(at, {path: host.w for path, host in changed.items()}, made, rounded(anatomy, changed))
         rows.extend(made if made else (stored.get(at) or ({}, []))[1])
         context.progress(label, min(at + 1, total), total)
 
+    def place(at: int) -> Layers:
+        return own if at <= anatomy.layers().start else stored
+
     def done(at: int) -> Any:
-        found = (own if at <= anatomy.layers().start else stored).get(at)
+        found = place(at).get(at)
         return None if found is None else found[0]
 
     given, known = context.recipe.calibrate, sensitivity.take(context)
     targets = step.targets if step.targets is not None else ("all-linear",)
-    source = Originals(context.recipe) if method.CARD.wants_source else None
-    walk(anatomy, batches, method, targets, ignore=step.ignore, on_layer=ended, done=done, source=source,
+    source = Originals(context.recipe, context.loaded.streamed) if method.CARD.wants_source else None
+    walk(anatomy, batches, method, targets, ignore=step.ignore, on_layer=ended, done=done,
+         inputs=lambda at: place(at).acts(at), source=source,
          unseen=given.unreached, sensitivity=known,
          make=maker(anatomy, method, context.arm or given.weigh, known))  # fmt: skip
     touched = {row["name"] for row in rows}
     changed = {path: host for path, host in hosts(context).items() if path in touched}
     return rows, [one for name in method.CARD.establishes for one in invariants.LAYERS[name](changed, label)]
+
+
+def rounded(anatomy: Anatomy, changed: Mapping[str, Host]) -> dict[str, Rounding]:
+    """How those of ``changed`` round their input that do; of a word table, the head that is tied to it."""
+    how = {id(host.w): host.acts for _, host in anatomy.linears() if host.acts is not None}
+    return {path: how[id(host.w)] for path, host in changed.items() if id(host.w) in how}
 
 
 def _row(report: LayerReport, label: str) -> dict[str, Any]:

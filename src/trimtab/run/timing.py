@@ -91,7 +91,7 @@ def _source(context: Context) -> Any:
     recipe = context.recipe
     slow = recipe.dtype is None and compute_dtype() == torch.float32
     return open_source(recipe.model, revision=recipe.revision, dtype="float32" if slow else recipe.dtype,
-                       trust_remote_code=recipe.trust_remote_code)  # fmt: skip
+                       trust_remote_code=recipe.trust_remote_code, stream=False)  # fmt: skip
 
 
 def _batch(context: Context, size: int) -> dict[str, Tensor]:

@@ -54,6 +54,9 @@ def _told(found: Iterable[T], progress: Told, count: int) -> list[T]:
 def speed(model: str, batch_size: int, repeats: int) -> list[Reading]:
     """Vision, prefill and decode of ``model`` at batch 1 and ``batch_size``, on easyvqa-grid or on text."""
     loaded = open_source(model)
+    if loaded.streamed:
+        raise BadInput("bench: the model is read from its files as it is needed, and would be timed with the disk; "
+                       "accepted: a model that fits in memory")  # fmt: skip
     readings = []
     for size in sorted({1, batch_size}):
         readings += latencies(parts(loaded.model, _prompts(loaded, size)), repeats=repeats)

@@ -14,15 +14,19 @@ import torch
 from torch import Tensor
 
 from trimtab.anatomy import Anatomy
+from trimtab.core.acts import Rounding
 from trimtab.core.errors import BadInput
 from trimtab.core.fit import Fit
+from trimtab.core.heap import give_back
 from trimtab.core.keep import Stream
 from trimtab.core.linear import Host, Linear
 from trimtab.core.sensitivity import Sensitivity
 from trimtab.core.stats import Gram
+from trimtab.core.stored import Stored
 from trimtab.core.weight import Weight
 from trimtab.run import gather
 from trimtab.run.batches import Batch, joined
+from trimtab.run.layers import NONE
 from trimtab.run.settle import Bench, LayerReport, Unseen
 from trimtab.run.targets import select
 
@@ -36,6 +40,7 @@ HELD = 131_072
 
 OnLayer = Callable[[int, "list[LayerReport]", dict[str, Host]], None]
 Done = Callable[[int], "Mapping[str, Weight] | None"]
+Inputs = Callable[[int], "Mapping[str, Rounding]"]
 
 
 def walk(
@@ -47,6 +52,7 @@ def walk(
     ignore: Sequence[str] = (),
     on_layer: OnLayer = lambda index, reports, hosts: None,
     done: Done = lambda index: None,
+    inputs: Inputs = lambda index: NONE,
     max_tokens: int = MAX_TOKENS,
     held: int = HELD,
     unseen: Unseen = "refuse",
@@ -57,7 +63,8 @@ def walk(
     """Fit every target in place and say how well; the reports of this call's units, in order.
 
     ``on_layer(index, reports, changed hosts)`` follows every unit. Where ``done(index)`` gives weights by host name
-    they are put in place, nothing is fitted, and its reports are empty. Batches are joined up to ``max_tokens``; where
+    they are put in place, nothing is fitted, and its reports are empty; ``inputs(index)`` says how those of them round
+    their input that do. Batches are joined up to ``max_tokens``; where
     all have more than ``held``, blocks are replayed per stage. A tied weight is named once, by its first host.
     ``unseen``, ``source``, ``sensitivity``: see ``Bench``. ``make``: the empty Gram of a linear. A method that needs no
     data runs no block. Raises BadInput before any work where targets, knobs or weights cannot be used, Refused for a
@@ -70,6 +77,7 @@ def walk(
     if bench.fed and not sets:
         raise BadInput(f"{fit.CARD.name}: needs calibration data; got no batch")
     last = max(index for index, names in enumerate(plan) if names)
+    streamed = any(isinstance(host.w, Stored) for host in bench.hosts.values())
     streams: list[Stream] = []
     reports: list[LayerReport] = []
     with torch.no_grad():
@@ -78,11 +86,13 @@ def walk(
                 streams = [anatomy.start(batch) for batch in sets]
             stored = done(index)
             for name, w in (stored or {}).items():
-                bench.put(name, w)
+                bench.put(name, w, inputs(index).get(name))
             todo = names if stored is None else []
             made, streams = _unit(bench, index, todo, sets, streams if index <= last else [], (make, held))
             reports += made
             on_layer(index, made, {name: bench.hosts[name] for name in (names if stored is None else stored)})
+            if streamed:
+                give_back()
     return reports
 
 
@@ -133,7 +143,7 @@ def _tables(bench: Bench, names: Sequence[str], sets: Sequence[Batch], make: gat
     tied = {owner for owner, second in bench.aliases if bench.anatomy.part_of(second) == "head"}
     gram = None
     if sets and tied & set(names):
-        gram = _head_gram(bench.anatomy, (_through(bench.anatomy, batch) for batch in sets), make)
+        gram = _head_gram(bench.anatomy, _through(bench.anatomy, sets), make)
     return [bench.settle(name, gram if name in tied else None) for name in names]
 
 
@@ -144,11 +154,14 @@ def _rest(bench: Bench, names: Sequence[str], streams: Sequence[Stream], make: g
     return [bench.settle(name, gram if name in heads else None) for name in names]
 
 
-def _through(anatomy: Anatomy, batch: Batch) -> Stream:
-    stream = anatomy.start(batch)
+def _through(anatomy: Anatomy, sets: Sequence[Batch]) -> list[Stream]:
+    """Every batch to the end, block by block: a matrix that lies in a file is read once for all of them."""
+    linears, streams = dict(anatomy.linears()), [anatomy.start(batch) for batch in sets]
     for block in anatomy.blocks():
-        stream = block(stream)
-    return stream
+        hosts = [linears[name] for stage in anatomy.stages(block) for name in stage]
+        with gather.unpacked([host for host in hosts if isinstance(host.w, Stored)]):
+            streams = [block(stream) for stream in streams]
+    return streams
 
 
 def _head_gram(anatomy: Anatomy, streams: Iterable[Stream], make: gather.Make) -> Gram:

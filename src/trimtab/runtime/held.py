@@ -15,10 +15,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from trimtab.core.linear import Kernel
+from trimtab.core.stored import Stored
 from trimtab.core.weight import Dense, Weight
 
 HOLD = 32 << 20
 """Bytes of all dense copies of a model together; a model that would need more holds none."""
+AS_IT_IS = (Dense, Stored)
+"""Weights that are no form of another matrix: a copy would save nothing."""
 
 
 @dataclass(frozen=True)
@@ -48,5 +51,5 @@ def held_dtype(w: Weight, dtype: torch.dtype) -> torch.dtype:
 
 def held_bytes(weights: Iterable[Weight], dtype: torch.dtype) -> int:
     """What copies of all ``weights`` that are not stored dense would take, each once."""
-    each = {id(w): w for w in weights if not isinstance(w, Dense)}
+    each = {id(w): w for w in weights if not isinstance(w, AS_IT_IS)}
     return sum(w.shape[0] * w.shape[1] * held_dtype(w, dtype).itemsize for w in each.values())

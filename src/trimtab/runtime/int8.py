@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Int8, Int32
 from torch import Tensor
 
-from trimtab.core.acts import TOP, DynamicInt8, after, before, integers
+from trimtab.core.acts import TOP, Rounding, after, before, integers
 from trimtab.core.factors import Diagonal
 from trimtab.core.weight import Weight
 
@@ -48,7 +48,7 @@ def unfit(w: Weight, capability: str) -> str | None:
     return None if exact() else "this CPU's integer product saturates in 16 bits"
 
 
-def lowered(acts: DynamicInt8, w: Weight) -> tuple[str, IntegerProduct]:
+def lowered(acts: Rounding, w: Weight) -> tuple[str, IntegerProduct]:
     """The kernel of a host that rounds its input by ``acts``, by the name that reports give it."""
     product = IntegerProduct.of(acts, w)
     return " x ".join(["int8 x int8", *("diagonal" for _ in product.factors)]), product
@@ -58,13 +58,13 @@ def lowered(acts: DynamicInt8, w: Weight) -> tuple[str, IntegerProduct]:
 class IntegerProduct:
     """A host whose input is rounded: its factors, the signed codes of its weight, a scale for each row."""
 
-    acts: DynamicInt8
+    acts: Rounding
     factors: Sequence[Diagonal]
     codes: Int8[Tensor, "out in"]
     scale: Float[Tensor, " out"]
 
     @classmethod
-    def of(cls, acts: DynamicInt8, w: Weight) -> IntegerProduct:
+    def of(cls, acts: Rounding, w: Weight) -> IntegerProduct:
         """Codes of its own; ``w`` is not needed any more. Raises TypeError where ``w`` is not such a weight."""
         found = integers(w)
         return cls(acts, found.factors, found.codes, found.scale.clone())

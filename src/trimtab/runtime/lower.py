@@ -9,16 +9,16 @@ from functools import partial
 import torch
 from torch import nn
 
-from trimtab.core.acts import DynamicInt8
+from trimtab.core.acts import Rounding
 from trimtab.core.build import build
 from trimtab.core.codebook import Codebook
 from trimtab.core.joins import leaves
 from trimtab.core.linear import Embedding, Kernel, Linear
-from trimtab.core.weight import Dense, Quantized, Weight
+from trimtab.core.weight import Quantized, Weight
 from trimtab.runtime import int8
 from trimtab.runtime.compose import Made, compose, thick
 from trimtab.runtime.dtype import compute_dtype
-from trimtab.runtime.held import HOLD, Held, held_bytes
+from trimtab.runtime.held import AS_IT_IS, HOLD, Held, held_bytes
 from trimtab.runtime.kernels import INT4_ROWS, INT8_ROWS, Packed4, Packed8, unfit
 
 KERNELS: Mapping[int, tuple[str, int, Callable[[Quantized, torch.dtype, bool], Kernel]]] = {
@@ -31,7 +31,7 @@ COPY = "dense copy"
 SIMULATED: Mapping[str, str] = {"e2m1": "simulated: this CPU has no arithmetic of 4-bit floats"}
 """Levels for which other hardware has arithmetic of its own, and what is said of them here."""
 
-Key = tuple[int, DynamicInt8 | None]
+Key = tuple[int, Rounding | None]
 """What a kernel is made for: a weight, by its id, and what is done to its input."""
 
 
@@ -100,7 +100,7 @@ class _Make:
     read: set[int]
     held: int
 
-    def unfit(self, w: Weight, acts: DynamicInt8 | None) -> str | None:
+    def unfit(self, w: Weight, acts: Rounding | None) -> str | None:
         """Why ``w`` has no kernel: of an expression, why one of its leaves has none."""
         if acts is not None:
             return int8.unfit(w, self.capability)
@@ -113,12 +113,12 @@ class _Make:
                 return why
         return None
 
-    def __call__(self, w: Weight, acts: DynamicInt8 | None) -> tuple[str | None, Kernel | None]:
+    def __call__(self, w: Weight, acts: Rounding | None) -> tuple[str | None, Kernel | None]:
         why = self.unfit(w, acts)
         if acts is not None:
             return (None, None) if why is not None else int8.lowered(acts, w)
         if why is not None:
-            return (COPY, Held.of(w, self.dtype)) if self.held and not isinstance(w, Dense) else (None, None)
+            return (COPY, Held.of(w, self.dtype)) if self.held and not isinstance(w, AS_IT_IS) else (None, None)
         name, rows, packed = compose(w, partial(self.pack, release=self.release and id(w) not in self.read))
         return name, Held.of(w, self.dtype, packed, rows) if self.held else packed
 

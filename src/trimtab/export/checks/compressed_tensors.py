@@ -1,4 +1,6 @@
-"""Plain transformers with compressed-tensors on its folder: ``python -I compressed_tensors.py FOLDER SAMPLES``."""
+"""Plain transformers with compressed-tensors on its folder: ``python -I compressed_tensors.py FOLDER SAMPLES``.
+
+With a third word, ``unrounded``, linears that round their input take it as it comes."""
 
 from __future__ import annotations
 
@@ -15,9 +17,18 @@ from teacher import main
 
 
 def opened(folder: Path) -> Any:
-    """The model, whose codes the engine makes dense in the dtype of their scales, as it does at a first call."""
+    """The model, whose codes the engine makes dense in the dtype of their scales, as it does at a first call; in
+    float32 where the input is rounded, since a product of integers is not rounded to that dtype before its end."""
     model = open_model(folder)
-    assert any(hasattr(module, "weight_packed") for module in model.modules()), "no linear holds codes"
+    held = [module for module in model.modules() if hasattr(module, "weight_scale")]
+    assert held, "no linear holds codes"
+    for module in held:
+        scheme = module.quantization_scheme
+        name = "weight" if scheme.input_activations else "weight_packed"
+        assert getattr(module, name).dtype in (torch.int8, torch.int32), "no codes"
+        if scheme.input_activations:
+            module.weight_scale.data = module.weight_scale.data.float()
+            module.quantization_enabled = "unrounded" not in sys.argv[3:]
     compressor = model.hf_quantizer.compressor
     assert isinstance(compressor, ModelCompressor)
     compressor.decompress_model(model)

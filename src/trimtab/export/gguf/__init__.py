@@ -10,7 +10,7 @@ from typing import Any
 
 from trimtab.core.linear import Host, Recast
 from trimtab.core.weight import Quantized
-from trimtab.export.files import carry, refuse_policies
+from trimtab.export.files import carry, refuse_policies, refuse_rounding
 from trimtab.export.gguf import language, vision, vocabulary
 from trimtab.export.gguf.entry import Entry, Value
 from trimtab.export.gguf.families import family_of, window
@@ -27,6 +27,7 @@ def refuse(loaded: Loaded) -> None:
     """Raises Refused for policies, an architecture or a config that llama.cpp's graphs do not run, or a weight whose
     form no block type holds: by name, with the nearest that can be."""
     refuse_policies(loaded, "gguf")
+    refuse_rounding(loaded, "gguf")
     for _ in _files(loaded):
         pass
 
