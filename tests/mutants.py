@@ -388,7 +388,7 @@ MUTANTS = (
            (NATIVE,)),
     Mutant("run/gather.py", "gather again behind the new weights", "settled.add(index)", "pass", (WALK,)),
     Mutant("core/hessian.py", "the root of H in place of that of its inverse",
-           "inverted(lower).flip(0, 1)", "lower.flip(0, 1)", (FIT,)),
+           "made = inverted(lower)", "made = lower.clone()", (FIT,)),
     Mutant("core/hessian.py", "say the damping that was asked for",
            'float(done[f"{key}: used"])', "damp",
            (f"{BAD}::test_a_singular_hessian_is_damped_and_the_report_says_how_much",)),

@@ -49,7 +49,9 @@ def inverse_root(h: Float[Tensor, "n n"], damp: float) -> tuple[Float[Tensor, "n
         damped.diagonal().add_(damp)
         lower = cholesky(damped)
         if lower is not None:
-            return inverted(lower).flip(0, 1), damp
+            made = inverted(lower)
+            del damped, lower  # at most three matrices of this size at a time
+            return made.flip(0, 1), damp
         damp = max(10 * damp, 1e-4)
         log.warning("Cholesky failed; damp_percent raised to %g", damp)
     raise ValueError("the second moment of the input is not positive definite, whatever the damping")
@@ -90,9 +92,9 @@ def rooted(site: Site, method: str, damp: float, group: int | None = None) -> Ro
         if f"{key}: root" not in done:
             h = conditioned(moment)
             order = torch.arange(len(h)) if group is None else falling(h.diagonal(), group)
-            ordered = h if group is None else h.index_select(0, order).index_select(1, order)
-            root, used = inverse_root(ordered, damp)
-            made = {"order": order, "diagonal": ordered.diagonal().clone(), "root": root}
+            h = h if group is None else h.index_select(0, order).index_select(1, order)
+            root, used = inverse_root(h, damp)
+            made = {"order": order, "diagonal": h.diagonal().clone(), "root": root}
             done |= {f"{key}: {name}": value for name, value in made.items()}
             done[f"{key}: used"] = torch.tensor(used, dtype=torch.float64)
     except ValueError as error:

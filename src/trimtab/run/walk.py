@@ -22,7 +22,6 @@ from trimtab.core.keep import Stream
 from trimtab.core.linear import Host, Linear
 from trimtab.core.sensitivity import Sensitivity
 from trimtab.core.stats import Gram
-from trimtab.core.stored import Stored
 from trimtab.core.weight import Weight
 from trimtab.run import gather
 from trimtab.run.batches import Batch, joined
@@ -64,8 +63,8 @@ def walk(
 
     ``on_layer(index, reports, changed hosts)`` follows every unit. Where ``done(index)`` gives weights by host name
     they are put in place, nothing is fitted, and its reports are empty; ``inputs(index)`` says how those of them round
-    their input that do. Batches are joined up to ``max_tokens``; where
-    all have more than ``held``, blocks are replayed per stage. A tied weight is named once, by its first host.
+    their input that do. Batches are joined up to ``max_tokens``; where all have more than ``held``, blocks are replayed
+    per stage. A tied weight is named once, by its first host.
     ``unseen``, ``source``, ``sensitivity``: see ``Bench``. ``make``: the empty Gram of a linear. A method that needs no
     data runs no block. Raises BadInput before any work where targets, knobs or weights cannot be used, Refused for a
     linear that no sample reaches.
@@ -77,7 +76,6 @@ def walk(
     if bench.fed and not sets:
         raise BadInput(f"{fit.CARD.name}: needs calibration data; got no batch")
     last = max(index for index, names in enumerate(plan) if names)
-    streamed = any(isinstance(host.w, Stored) for host in bench.hosts.values())
     streams: list[Stream] = []
     reports: list[LayerReport] = []
     with torch.no_grad():
@@ -91,8 +89,7 @@ def walk(
             made, streams = _unit(bench, index, todo, sets, streams if index <= last else [], (make, held))
             reports += made
             on_layer(index, made, {name: bench.hosts[name] for name in (names if stored is None else stored)})
-            if streamed:
-                give_back()
+            give_back()
     return reports
 
 
@@ -128,6 +125,7 @@ def _unit(
     with gather.unpacked([host for stage in linears for host in stage]) as unpack:
 
         def settle(stage: gather.Stage, gram: Gram) -> None:
+            give_back()  # of what the passes made on their way: most is held now
             group = {host.name: host.w for host in stage}
             reports.extend(bench.settle(name, gram, group) for name in group)
             unpack(stage)
