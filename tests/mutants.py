@@ -827,7 +827,7 @@ MUTANTS = (
            (f"{STREAM}::test_what_cannot_be_streamed_is_refused_or_loaded_as_usual",)),
     Mutant("runtime/held.py", "hold a copy of what lies in a file", "AS_IT_IS = (Dense, Stored)", "AS_IT_IS = (Dense,)",
            (PHI_STREAMS,)),
-    Mutant("run/walk.py", "keep what was freed", "if streamed:", "if not streamed:",
+    Mutant("core/heap.py", "keep what was freed", "trim(0)", "pass",
            (f"{STREAMED}::test_a_third_of_the_model_is_never_in_memory",)),
     Mutant("run/check.py", "begin what needs the whole model", "if context.loaded.streamed:", "if False:",
            (f"{STREAMED}::test_what_needs_the_model_in_memory_is_refused_before_any_work",)),

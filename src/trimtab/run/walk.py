@@ -22,6 +22,7 @@ from trimtab.core.keep import Stream
 from trimtab.core.linear import Host, Linear
 from trimtab.core.sensitivity import Sensitivity
 from trimtab.core.stats import Gram
+from trimtab.core.stored import Stored
 from trimtab.core.weight import Weight
 from trimtab.run import gather
 from trimtab.run.batches import Batch, joined
