@@ -92,6 +92,9 @@ BY_HEAD = "tests/anatomy/test_traps.py::test_masks_by_key_head_element_by_elemen
 WINDOWS = "tests/export/test_drawings.py::test_a_decoder_in_two_parts_is_the_library_s_in_one[gemma3]"
 ONNX = "tests/export/test_onnx.py::test_every_grid_arrives_as_it_is_and_a_changed_code_does_not_pass"
 CODES = "tests/export/test_onnx.py::test_codes_in_containers_are_the_same_numbers"
+EMBEDDING = "tests/evaluate/test_embedding.py"
+BOOTSTRAP = "tests/evaluate/test_bootstrap.py"
+SENTENCES = "tests/data/test_sentences.py"
 IR = "tests/export/test_openvino.py::test_weights_stay_compressed_and_a_changed_code_does_not_pass"
 
 
@@ -723,6 +726,27 @@ MUTANTS = (
     Mutant("export/graph/points.py", "the words' factor is lost", "found * self.factor", "found", (WINDOWS,)),
     Mutant("export/onnxpoints.py", "zeros are added", '"Sub", [pen.cast(codes)', '"Add", [pen.cast(codes)', (ONNX,)),
     Mutant("export/ovpoints.py", "zeros are added", "op.subtract(values", "op.add(values", (IR,)),
+    # of encoders
+    Mutant("evaluate/embedding.py", "padding is pooled", "(states * weight).sum(1)", "states.sum(1)", (EMBEDDING,)),
+    Mutant("evaluate/embedding.py", "embeddings keep their length",
+           "F.normalize((states * weight).sum(1) / weight.sum(1), dim=-1)", "(states * weight).sum(1) / weight.sum(1)",
+           (EMBEDDING,)),
+    Mutant("evaluate/embedding.py", "products in place of cosines", "F.normalize(x.double(), dim=-1), len",
+           "x.double(), len", (EMBEDDING,)),
+    Mutant("evaluate/embedding.py", "equal similarities do not share a rank", "(below + upto).double() / 2",
+           "upto.double()", (EMBEDDING,)),
+    Mutant("evaluate/embedding.py", "ranks are not centred", "rank - rank.mean(1, keepdim=True)", "rank",
+           (EMBEDDING,)),
+    Mutant("evaluate/bootstrap.py", "one end of both", "(1 - level) / 2, (1 + level) / 2",
+           "(1 - level), (1 + level) / 2", (BOOTSTRAP,)),
+    Mutant("evaluate/bootstrap.py", "draw half as many", "(resamples, len(values))", "(resamples, len(values) // 2)",
+           (BOOTSTRAP,)),
+    Mutant("evaluate/bootstrap.py", "the upper percentile", "rows.quantile(share, dim=1)",
+           "rows.quantile(1 - share, dim=1)", (BOOTSTRAP,)),
+    Mutant("data/sentences.py", "fragments are sentences", "LEAST <= len", "1 <= len", (SENTENCES,)),
+    Mutant("data/sentences.py", "code is prose", ">= SHARE * len(one)", ">= 0", (SENTENCES,)),
+    Mutant("data/sentences.py", "a sentence said twice counts twice", "list(dict.fromkeys(found))", "found",
+           (SENTENCES,)),
 )  # fmt: skip
 COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/levels.py",
            "core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",
