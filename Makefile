@@ -7,7 +7,7 @@ TORCH_INDEX ?=
 WORKERS ?= 2
 
 .PHONY: demo test lint types docs mutants clean make-easyvqa-llava bench-kill bench-quickstart bench-gemma \
-	bench-heal-3bit bench-keeping bench-layerwise bench-quantize bench-modality
+	bench-heal-3bit bench-keeping bench-layerwise bench-quantize bench-modality bench-encoder
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -59,11 +59,16 @@ bench-keeping: $(VENV)/.installed
 bench-layerwise: $(VENV)/.installed
 	$(BIN)/python benchmarks/layerwise.py
 
-bench-quantize: $(VENV)/.installed  # TEXT=DIR calibrates on files of yours; about an hour, most of it the peer's
-	$(BIN)/python benchmarks/quantize.py $(if $(TEXT),--text $(TEXT))
+# TEXT=DIR calibrates on files of yours, PEERS="nncf ..." asks only some; an hour or more, most of it the peers'.
+# It goes on where it was stopped.
+bench-quantize: $(VENV)/.installed
+	$(BIN)/python benchmarks/quantize.py $(if $(TEXT),--text $(TEXT)) $(if $(PEERS),--peers $(PEERS))
 
 bench-modality: $(VENV)/.installed
 	$(BIN)/python benchmarks/modality.py
+
+bench-encoder: $(VENV)/.installed
+	$(BIN)/python benchmarks/encoder.py
 
 clean:
 	rm -rf $(VENV) build dist runs .mypy_cache .ruff_cache .pytest_cache

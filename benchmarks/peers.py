@@ -5,24 +5,68 @@ from __future__ import annotations
 import os
 import subprocess
 import venv
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
+TORCH = "torch==2.13.0"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """``packages``: what pip is asked for beside torch. ``jobs``: what it does here; ``cannot``: why not the others, by
+    name of the job. ``environment``: variables that its processes need."""
+
+    packages: tuple[str, ...]
+    jobs: tuple[str, ...]
+    cannot: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def pins(self) -> tuple[str, ...]:
+        return (TORCH, *self.packages)
+
+
+NO_PRUNING = {"wanda": "it does not prune"}
 PEERS = {
-    "llmcompressor": ("torch==2.13.0", "llmcompressor==0.14.0.1", "transformers==5.17.0"),
-}
-"""What pip is asked for, in order: torch first, so that nothing pulls another."""
+    "llmcompressor": Peer(
+        ("llmcompressor==0.14.0.1", "transformers==5.17.0"), ("gptq4", "gptq3", "awq4", "wanda"),
+    ),
+    "gptqmodel": Peer(
+        ("gptqmodel==7.6.0", "transformers==5.17.0"), ("gptq4", "gptq3"),  # 7.7 wants torch 2.14.1
+        {"awq4": "its AWQ has no side in this benchmark yet"} | NO_PRUNING,
+        # It takes one worker on two cores by default, and then refuses to start: its loader wants two.
+        {"GPTQMODEL_CPU_WORKERS": "2", "CUDA_VISIBLE_DEVICES": ""},
+    ),
+    "nncf": Peer(
+        ("nncf==3.4.0", "openvino==2026.4.1", "transformers==5.17.0"), ("gptq4", "gptq3"),
+        {"awq4": "its AWQ has no side in this benchmark yet"} | NO_PRUNING,
+    ),
+}  # fmt: skip
 
 
 def python_of(peer: str, folder: Path) -> Path:
     """The interpreter of ``peer``'s environment under ``folder``. Raises CalledProcessError where pip fails."""
     home = folder / peer
     done, python = home / ".installed", home / "bin" / "python"
-    wanted = "\n".join(PEERS[peer])
+    wanted = "\n".join(PEERS[peer].pins)
     if not done.is_file() or done.read_text(encoding="utf-8") != wanted:
         venv.create(home, with_pip=True, clear=True)
+        pip = [str(python), "-m", "pip", "install", "--quiet"]
         index = os.environ.get("TORCH_INDEX")
-        for package in PEERS[peer]:
-            where = ["--index-url", index] if index and package.startswith("torch==") else []
-            subprocess.run([python, "-m", "pip", "install", "--quiet", *where, package], check=True)
+        subprocess.run([*pip, *(["--index-url", index] if index else []), TORCH], check=True)
+        # torch once more, so that no package brings another
+        subprocess.run([*pip, TORCH, *PEERS[peer].packages], check=True)
         done.write_text(wanted, encoding="utf-8")
     return python
+
+
+def ready(peers: Sequence[str], folder: Path) -> tuple[dict[str, Path], dict[str, str]]:
+    """The interpreters of the peers that install, and why the others do not."""
+    found, failed = {}, {}
+    for peer in peers:
+        try:
+            found[peer] = python_of(peer, folder)
+        except subprocess.CalledProcessError as error:
+            failed[peer] = f"does not install: pip ended with status {error.returncode}"
+    return found, failed

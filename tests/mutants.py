@@ -104,6 +104,9 @@ PHI_STREAMS = f"{STREAM}::test_trimming_gives_the_same_reports_and_codes[phi3-rt
 TENSORFILE = "tests/load/test_tensorfile.py"
 LAWS = "tests/laws/test_weight.py"
 STREAMED = "tests/run/test_streamed.py"
+EMBEDDING = "tests/evaluate/test_embedding.py"
+BOOTSTRAP = "tests/evaluate/test_bootstrap.py"
+SENTENCES = "tests/data/test_sentences.py"
 IR = "tests/export/test_openvino.py::test_weights_stay_compressed_and_a_changed_code_does_not_pass"
 
 
@@ -831,6 +834,27 @@ MUTANTS = (
            (f"{STREAMED}::test_a_third_of_the_model_is_never_in_memory",)),
     Mutant("run/check.py", "begin what needs the whole model", "if context.loaded.streamed:", "if False:",
            (f"{STREAMED}::test_what_needs_the_model_in_memory_is_refused_before_any_work",)),
+    # of encoders
+    Mutant("evaluate/embedding.py", "padding is pooled", "(states * weight).sum(1)", "states.sum(1)", (EMBEDDING,)),
+    Mutant("evaluate/embedding.py", "embeddings keep their length",
+           "F.normalize((states * weight).sum(1) / weight.sum(1), dim=-1)", "(states * weight).sum(1) / weight.sum(1)",
+           (EMBEDDING,)),
+    Mutant("evaluate/embedding.py", "products in place of cosines", "F.normalize(x.double(), dim=-1), len",
+           "x.double(), len", (EMBEDDING,)),
+    Mutant("evaluate/embedding.py", "equal similarities do not share a rank", "(below + upto).double() / 2",
+           "upto.double()", (EMBEDDING,)),
+    Mutant("evaluate/embedding.py", "ranks are not centred", "rank - rank.mean(1, keepdim=True)", "rank",
+           (EMBEDDING,)),
+    Mutant("evaluate/bootstrap.py", "one end of both", "(1 - level) / 2, (1 + level) / 2",
+           "(1 - level), (1 + level) / 2", (BOOTSTRAP,)),
+    Mutant("evaluate/bootstrap.py", "draw half as many", "(resamples, len(values))", "(resamples, len(values) // 2)",
+           (BOOTSTRAP,)),
+    Mutant("evaluate/bootstrap.py", "the upper percentile", "rows.quantile(share, dim=1)",
+           "rows.quantile(1 - share, dim=1)", (BOOTSTRAP,)),
+    Mutant("data/sentences.py", "fragments are sentences", "LEAST <= len", "1 <= len", (SENTENCES,)),
+    Mutant("data/sentences.py", "code is prose", ">= SHARE * len(one)", ">= 0", (SENTENCES,)),
+    Mutant("data/sentences.py", "a sentence said twice counts twice", "list(dict.fromkeys(found))", "found",
+           (SENTENCES,)),
 )  # fmt: skip
 COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/levels.py",
            "core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,7 +17,7 @@ from llmcompressor.modifiers.awq import AWQModifier
 from llmcompressor.modifiers.gptq import GPTQModifier
 from llmcompressor.modifiers.pruning import WandaPruningModifier
 from llmcompressor.modifiers.quantization import QuantizationModifier
-from safetensors.torch import load_file
+from side import asked, keep_dense, peak, rows, weight_bytes
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 
@@ -35,22 +33,15 @@ def modifiers(job: dict[str, Any]) -> list[Any]:
     return [AWQModifier(), QuantizationModifier(**scheme)]
 
 
-def peak() -> int:
-    """VmHWM of this process in bytes."""
-    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
-    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
-
-
 def main() -> None:
-    begun, job = float(os.environ["BENCH_BEGUN"]), json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
-    torch.set_num_threads(job["threads"])
+    begun, job = float(os.environ["BENCH_BEGUN"]), asked()
     model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.bfloat16)
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
-    rows = load_file(job["tokens"])["input_ids"].tolist()
-    data = Dataset.from_dict({"input_ids": rows, "attention_mask": [[1] * len(row) for row in rows]})
+    windows = rows(job)
+    data = Dataset.from_dict({"input_ids": windows, "attention_mask": [[1] * len(row) for row in windows]})
     start = time.monotonic()
-    oneshot(model=model, dataset=data, recipe=modifiers(job), num_calibration_samples=len(rows),
-            max_seq_length=len(rows[0]), pipeline="sequential")  # fmt: skip
+    oneshot(model=model, dataset=data, recipe=modifiers(job), num_calibration_samples=len(windows),
+            max_seq_length=len(windows[0]), pipeline="sequential")  # fmt: skip
     fitted, high = time.monotonic() - start, peak()
     aside = time.monotonic()
     dense = {name: t.detach().to(torch.bfloat16).contiguous().clone() for name, t in model.state_dict().items()
@@ -60,11 +51,9 @@ def main() -> None:
     tokenizer.save_pretrained(job["out"])
     os.sync()
     whole = time.time() - begun - aside
-    from safetensors.torch import save_file
-
     dense.pop("lm_head.weight", None)  # tied
-    save_file(dense, job["dense"], {"format": "pt"})
-    size = sum(path.stat().st_size for path in Path(job["out"]).glob("*.safetensors"))
+    keep_dense(job, dense)
+    size = weight_bytes(job["out"], ".safetensors")
     print(json.dumps({"fitted_s": fitted, "whole_s": whole, "peak_bytes": high, "weight_bytes": size}))
 
 
