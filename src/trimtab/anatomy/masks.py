@@ -37,12 +37,25 @@ def needed(
 ) -> Bool[Tensor, "b h t s"] | None:
     """``causal``, or None where that says no more than SDPA's own rule without a mask (every key up to the query's own
     place; all of them for a single query), which is computed faster and reads no mask in each layer."""
+    count, stored = queries.shape[1], keys.shape[-1]
+    if count in (1, stored) and _is_plain(queries, keys, valid, window):
+        return None
     seen = causal(queries, keys, valid, window)
-    count, stored = seen.shape[2:]
     if count not in (1, stored):
         return seen
     plain = torch.ones(count, stored, dtype=torch.bool, device=seen.device).tril_(stored - count)
     return None if torch.equal(seen, plain.expand_as(seen)) else seen
+
+
+def _is_plain(
+    queries: Integer[Tensor, "b t"], keys: Integer[Tensor, "b *g s"], valid: Bool[Tensor, "b *g s"], window: int | None
+) -> bool:
+    """Whether positions alone say so: nothing padded, every key behind the one before, none out of the window. Reads a
+    number for each key where the mask has one for each pair."""
+    if keys.ndim != 2 or not bool(valid.all()) or not bool((keys.diff() > 0).all()):
+        return False
+    near = window is None or bool((keys[:, -1] - keys[:, 0] < window).all())
+    return near and torch.equal(queries, keys[:, -queries.shape[1] :])
 
 
 def with_blocks(

@@ -35,3 +35,8 @@ def each(work: Callable[[Tensor], T], parts: Sequence[Tensor]) -> list[T]:
             return [work(part) for part in parts]
         with ThreadPoolExecutor(min(threads, len(parts)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             return list(pool.map(work, parts))
+
+
+def evenly(rows: Tensor, most: int) -> Sequence[Tensor]:
+    """``rows`` in parts of at most ``most`` for ``each``: as many as there are threads, or more."""
+    return rows.split(max(1, min(most, -(-len(rows) // torch.get_num_threads()))))

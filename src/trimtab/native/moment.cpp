@@ -10,6 +10,7 @@
 #include <cstdint>
 #include <cstring>
 #include <new>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -53,11 +54,11 @@ AMX void transpose(const uint32_t *from, uint32_t *to) {  // 16 x 16 words, both
     }
 }
 
-// Words of rows [0, count) of x, tile by tile: (columns / 16, pairs / 16, 16 x 16); zeros where there are no numbers.
-AMX void arrange(const uint16_t *x, int64_t count, int n, int tiles, int steps, uint32_t *across, uint32_t *down) {
+// Words of rows [0, count) of x, tiles `first` and the next: (2, pairs / 16, 16 x 16); zeros where there are no numbers.
+AMX void arrange(const uint16_t *x, int64_t count, int n, int first, int steps, uint32_t *across, uint32_t *down) {
     alignas(64) uint16_t even[SIDE], odd[SIDE];
-    for (int tile = 0; tile < tiles; tile++) {
-        const int from = tile * SIDE, width = n - from < SIDE ? (n > from ? n - from : 0) : SIDE;
+    for (int tile = 0; tile < 2; tile++) {
+        const int from = (first + tile) * SIDE, width = n - from < SIDE ? (n > from ? n - from : 0) : SIDE;
         for (int step = 0; step < steps; step++) {
             uint32_t *to = across + ((size_t)tile * steps + step) * WORDS;
             for (int p = 0; p < SIDE; p++) {
@@ -114,28 +115,55 @@ AMX void add(const float *made, int high, int wide, float weight, float *total, 
         }
 }
 
-// Panels of 32 rows of the lower triangle, every `parts`th from `part` on.
-AMX void work(const uint16_t *x, int64_t rows, int n, float weight, int part, int parts, float *total) {
-    const int panels = (n + PANEL - 1) / PANEL, most = CHUNK / PANEL;
-    std::vector<uint32_t> room((size_t)panels * 2 * most * WORDS * 2 + SIDE);
-    uint32_t *across = (uint32_t *)(((uintptr_t)room.data() + 63) & ~(uintptr_t)63);
-    uint32_t *down = across + (size_t)panels * 2 * most * WORDS;
+// Threads wait here until all have come, for the time of a chunk at most.
+class Meeting {
+  public:
+    explicit Meeting(int all) : all(all) {}
+
+    void wait() {
+        const int mine = round.load();
+        if (here.fetch_add(1) + 1 == all) {
+            here.store(0);
+            round.store(mine + 1);
+        } else {
+            while (round.load() == mine) std::this_thread::yield();
+        }
+    }
+
+  private:
+    const int all;
+    std::atomic<int> here{0}, round{0};
+};
+
+struct Job {
+    const uint16_t *x;
+    int64_t rows;
+    int n, panels, parts;
+    float weight, *total;
+    uint32_t *across, *down;
+};
+
+// Part of the arranging and every `parts`th panel of 32 rows of the lower triangle.
+AMX void work(const Job &job, int part, Meeting &meeting) {
     alignas(64) float made[PANEL * PANEL];
     const Config config;
+    const int n = job.n;
     _tile_loadconfig(&config);
-    for (int64_t start = 0; start < rows; start += CHUNK) {
-        const int64_t count = rows - start < CHUNK ? rows - start : CHUNK;
+    for (int64_t start = 0; start < job.rows; start += CHUNK) {
+        const int64_t count = job.rows - start < CHUNK ? job.rows - start : CHUNK;
         const int steps = (int)((count + PANEL - 1) / PANEL);
         const size_t panel = (size_t)2 * steps * WORDS;
-        arrange(x + start * n, count, n, 2 * panels, steps, across, down);
-        __asm__ volatile("" ::: "memory");  // tiles are loaded from what was stored, which the compiler does not see
-        for (int i = part; i < panels; i += parts)
+        for (int i = part; i < job.panels; i += job.parts)
+            arrange(job.x + start * n, count, n, 2 * i, steps, job.across + i * panel, job.down + i * panel);
+        meeting.wait();
+        for (int i = part; i < job.panels; i += job.parts)
             for (int j = 0; j <= i; j++) {
-                multiply(down + i * panel, across + j * panel, steps, made);
+                multiply(job.down + i * panel, job.across + j * panel, steps, made);
                 const int high = n - i * PANEL < PANEL ? n - i * PANEL : PANEL;
                 const int wide = n - j * PANEL < PANEL ? n - j * PANEL : PANEL;
-                add(made, high, wide, weight, total + (size_t)i * PANEL * n + j * PANEL, n);
+                add(made, high, wide, job.weight, job.total + (size_t)i * PANEL * n + j * PANEL, n);
             }
+        meeting.wait();
     }
     _tile_release();
 }
@@ -153,23 +181,40 @@ extern "C" int trimtab_amx() {
 // total (n, n) += weight X^T X for x (rows, n) bfloat16, its lower triangle (of what is above, the squares of 32 on the
 // diagonal). 0 when done, 1 where there is not enough memory, 2 without AMX. See trimtab_amx.
 extern "C" int trimtab_moment(const uint16_t *x, int64_t rows, int n, float weight, int threads, float *total) {
-    std::atomic<int> failed(0);
-    const auto part = [&](int index) {
-        try {
-            work(x, rows, n, weight, index, threads, total);
-        } catch (const std::bad_alloc &) {
-            failed = 1;
-        }
-    };
+    const int panels = (n + PANEL - 1) / PANEL;
+    const size_t words = (size_t)panels * 2 * (CHUNK / PANEL) * WORDS;
+    std::vector<uint32_t> room;
     std::vector<std::thread> others;
-    for (int index = 1; index < threads; index++) try {
-            others.emplace_back(part, index);
-        } catch (const std::exception &) {  // no more threads, or no memory for one
-            part(index);
-        }
-    part(0);
+    try {
+        room.resize(2 * words + SIDE);
+        others.reserve(threads);
+    } catch (const std::bad_alloc &) {
+        return 1;
+    }
+    uint32_t *across = (uint32_t *)(((uintptr_t)room.data() + 63) & ~(uintptr_t)63);
+    threads = threads < panels ? threads : panels;
+    const Job job = {x, rows, n, panels, threads, weight, total, across, across + words};
+    Meeting meeting(threads);
+    std::atomic<bool> begin(false), called_off(false);
+    const auto part = [&](int index) {
+        while (!begin.load()) std::this_thread::yield();
+        if (!called_off.load()) work(job, index, meeting);
+    };
+    try {
+        for (int index = 1; index < threads; index++) others.emplace_back(part, index);
+    } catch (const std::system_error &) {  // no more threads: this one does it all
+        called_off = true;
+    }
+    begin = true;
+    if (!called_off) {
+        part(0);
+    }
     for (auto &other : others) other.join();
-    return failed;
+    if (called_off) {
+        Meeting alone(1);
+        work({x, rows, n, panels, 1, weight, total, across, across + words}, 0, alone);
+    }
+    return 0;
 }
 #else
 extern "C" int trimtab_amx() { return 0; }

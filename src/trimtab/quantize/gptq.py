@@ -19,7 +19,7 @@ from trimtab.core.fit import Site
 from trimtab.core.hessian import check_damp, rooted
 from trimtab.core.native import Swept, sweep
 from trimtab.core.pack import pack
-from trimtab.core.threads import each
+from trimtab.core.threads import each, evenly
 from trimtab.core.weight import Quantized, Weight
 from trimtab.quantize.grid import check, decode, encode, fit_grid, shares, span, stored
 from trimtab.quantize.rtn import RTN
@@ -123,6 +123,6 @@ class GPTQ:
                 zero[groups].T.byte(),
             )
 
-        packed, scale, zero = map(torch.cat, zip(*each(part, torch.split(w.dense().detach(), CHUNK)), strict=True))
+        packed, scale, zero = map(torch.cat, zip(*each(part, evenly(w.dense().detach(), CHUNK)), strict=True))
         stored = None if self.symmetric else zero
         return Quantized(packed, scale, stored, self.bits, size)

@@ -77,6 +77,7 @@ def walk(
     if bench.fed and not sets:
         raise BadInput(f"{fit.CARD.name}: needs calibration data; got no batch")
     last = max(index for index, names in enumerate(plan) if names)
+    streamed = any(isinstance(host.w, Stored) for host in bench.hosts.values())
     streams: list[Stream] = []
     reports: list[LayerReport] = []
     with torch.no_grad():
@@ -90,7 +91,8 @@ def walk(
             made, streams = _unit(bench, index, todo, sets, streams if index <= last else [], (make, held))
             reports += made
             on_layer(index, made, {name: bench.hosts[name] for name in (names if stored is None else stored)})
-            give_back()
+            if streamed or index == 0:
+                give_back()
     return reports
 
 
@@ -126,7 +128,8 @@ def _unit(
     with gather.unpacked([host for stage in linears for host in stage]) as unpack:
 
         def settle(stage: gather.Stage, gram: Gram) -> None:
-            give_back()  # of what the passes made on their way: most is held now
+            if stage[0] is linears[-1][0]:
+                give_back()  # of what the passes made on their way: most is held now
             group = {host.name: host.w for host in stage}
             reports.extend(bench.settle(name, gram, group) for name in group)
             unpack(stage)
