@@ -30,6 +30,7 @@ FASTV = "tests/tokens/test_fastv.py"
 GPTQ = "tests/quantize/test_gptq.py"
 NATIVE = "tests/quantize/test_native.py"
 PRODUCTS = "tests/laws/test_products.py"
+PLAINLY = "tests/anatomy/test_traps.py::test_no_mask_only_where_it_would_say_nothing"
 WALK = "tests/run/test_walk.py"
 AWQ = "tests/quantize/test_awq.py"
 MBQ = "tests/quantize/test_mbq.py"
@@ -373,14 +374,16 @@ MUTANTS = (
     Mutant("native/sizes.cpp", "NaN is passed over", " || size != size", "", (PRODUCTS,)),
     Mutant("native/moment.cpp", "odd rows are not seen", "_mm512_or_si512(low, _mm512_slli_epi32(high, 16))", "low",
            (PRODUCTS,)),
-    Mutant("native/moment.cpp", "the first chunk only", "start < rows; start += CHUNK", "start < rows; start += rows",
+    Mutant("native/moment.cpp", "the first chunk only", "start += CHUNK", "start += job.rows",
            (PRODUCTS,)),
-    Mutant("native/moment.cpp", "each thread its own panels only", "int i = part; i < job.panels; i += job.parts)\n            arrange",
-           "int i = part; i < job.panels; i += 2 * job.parts)\n            arrange", (PRODUCTS,)),
-    Mutant("anatomy/masks.py", "a window that is too short", "(keys[:, -1] - keys[:, 0] < window)", "(keys[:, 0] < window)",
-           ("tests/anatomy/test_traps.py", "tests/laws/test_anatomy.py")),
-    Mutant("anatomy/masks.py", "padding does not matter", "not bool(valid.all())", "False",
-           ("tests/anatomy/test_traps.py", "tests/laws/test_anatomy.py")),
+    Mutant("native/moment.cpp", "each thread its own panels only", "i += job.parts)\n            arrange",
+           "i += 2 * job.parts)\n            arrange", (PRODUCTS,)),
+    Mutant("anatomy/masks.py", "any window is long enough", "(keys[:, -1] - keys[:, 0] < window)", "(keys == keys)",
+           (PLAINLY,)),
+    Mutant("anatomy/masks.py", "padding does not matter", "not bool(valid.all())", "False", (PLAINLY,)),
+    Mutant("anatomy/masks.py", "any order of keys", "not bool((keys.diff() > 0).all())", "False", (PLAINLY,)),
+    Mutant("anatomy/masks.py", "any queries", "near and torch.equal(queries, keys[:, -queries.shape[1] :])", "near",
+           (PLAINLY,)),
     Mutant("native/moment.cpp", "weights are not counted", "_mm512_set1_ps(weight)", "_mm512_set1_ps(1.0f)",
            (PRODUCTS,)),
     Mutant("core/products.py", "a product in 16 bits", "return a.float() @ b.float()", "return (a @ b).float()",
