@@ -30,6 +30,7 @@ FASTV = "tests/tokens/test_fastv.py"
 GPTQ = "tests/quantize/test_gptq.py"
 NATIVE = "tests/quantize/test_native.py"
 PRODUCTS = "tests/laws/test_products.py"
+NORM = "tests/laws/test_norm.py"
 PLAINLY = "tests/anatomy/test_traps.py::test_no_mask_only_where_it_would_say_nothing"
 WALK = "tests/run/test_walk.py"
 AWQ = "tests/quantize/test_awq.py"
@@ -372,6 +373,12 @@ MUTANTS = (
            "pass", (STAT,)),
     Mutant("native/sizes.cpp", "signs are kept", "__builtin_fabsf(read(x[i]))", "read(x[i])", (PRODUCTS,)),
     Mutant("native/sizes.cpp", "NaN is passed over", " || size != size", "", (PRODUCTS,)),
+    Mutant("native/norm.cpp", "no eps", "sum / (float)n + eps", "sum / (float)n", (NORM,)),
+    Mutant("native/norm.cpp", "round when it is not asked", "if (early)", "if (!early)", (NORM,)),
+    Mutant("native/norm.cpp", "forget the end of a row", "for (; i < n; i++) sum", "for (; i < 0; i++) sum", (NORM,)),
+    Mutant("native/norm.cpp", "rounded towards 0", "(bits + 0x7fff + ((bits >> 16) & 1)) >> 16", "bits >> 16", (NORM,)),
+    Mutant("core/norm.py", "any module that has a weight is one", "if _same(form(x), asked):", "if True:", (NORM,)),
+    Mutant("core/norm.py", "a module goes on in one pass", "del module.forward", "pass", (NORM,)),
     Mutant("native/moment.cpp", "odd rows are not seen", "_mm512_or_si512(low, _mm512_slli_epi32(high, 16))", "low",
            (PRODUCTS,)),
     Mutant("native/moment.cpp", "the first chunk only", "start += CHUNK", "start += job.rows",
@@ -869,10 +876,13 @@ COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/lev
            "core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",
            "core/joins.py", "core/factors.py", "core/firstcalls.py", "core/look.py", "core/evict.py", "core/slot.py",
            "cache/codes.py", "anatomy/masks.py", "anatomy/loop.py", "anatomy/slots.py", "adapt/peft.py", "run/tune.py",
-           "core/products.py", "core/triangular.py", "core/finite.py", "native/sweep.cpp", "native/sizes.cpp",
+           "core/products.py", "core/triangular.py", "core/finite.py", "core/norm.py", "native/norm.cpp",
+           "native/sweep.cpp", "native/sizes.cpp",
            "native/moment.cpp", "core/place.py", "core/stored.py", "core/tensorfile.py", "load/stream.py",
            "run/gather.py",
            "runtime/compose.py", "runtime/kernels.py", "runtime/held.py")  # fmt: skip
+COMPILED = ("core/norm.py",)
+"""What does nothing without the compiled library."""
 
 
 def misfits(mutants: tuple[Mutant, ...] = MUTANTS) -> list[str]:
@@ -904,10 +914,13 @@ def caught(mutant: Mutant) -> str | None:
                         ignore=shutil.ignore_patterns("__pycache__", "*.safetensors", "*.so"))  # fmt: skip
         file = copy / "src" / "trimtab" / mutant.file
         file.write_text(file.read_text(encoding="utf-8").replace(mutant.old, mutant.new), encoding="utf-8")
-        if file.suffix == ".cpp":  # elsewhere the forms in torch run, which the mutants break
+        if (
+            file.suffix == ".cpp" or mutant.file in COMPILED
+        ):  # elsewhere the forms in torch run, which the mutants break
             flags = ("-std=c++17", "-O1", "-fPIC", "-shared", "-pthread", "-Wno-psabi")
-            sources = map(str, file.parent.glob("*.cpp"))
-            subprocess.run(["c++", *flags, *sources, "-o", str(file.parent / "trimtab_native.so")], check=True)
+            place = copy / "src" / "trimtab" / "native"
+            sources = map(str, place.glob("*.cpp"))
+            subprocess.run(["c++", *flags, *sources, "-o", str(place / "trimtab_native.so")], check=True)
         done = pytest_on(copy, mutant.tests)
     if done.returncode == 0:
         return None

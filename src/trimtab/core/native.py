@@ -47,6 +47,8 @@ def library() -> ctypes.CDLL | None:
     found.trimtab_moment.argtypes = [pointer, ctypes.c_int64, whole, ctypes.c_float, whole, pointer]
     found.trimtab_moment.restype = whole
     found.trimtab_amx.restype = whole
+    found.trimtab_rms_norm.argtypes = [pointer, pointer, ctypes.c_int64, whole, ctypes.c_float, whole, whole, pointer]
+    found.trimtab_rms_norm.restype = whole
     return found
 
 

@@ -20,6 +20,7 @@ from trimtab.core.fit import Fit
 from trimtab.core.heap import give_back
 from trimtab.core.keep import Stream
 from trimtab.core.linear import Host, Linear
+from trimtab.core.norm import in_one_pass
 from trimtab.core.sensitivity import Sensitivity
 from trimtab.core.stats import Gram
 from trimtab.core.stored import Stored
@@ -67,8 +68,8 @@ def walk(
     their input that do. Batches are joined up to ``max_tokens``; where all have more than ``held``, blocks are replayed
     per stage. A tied weight is named once, by its first host.
     ``unseen``, ``source``, ``sensitivity``: see ``Bench``. ``make``: the empty Gram of a linear. A method that needs no
-    data runs no block. Raises BadInput before any work where targets, knobs or weights cannot be used, Refused for a
-    linear that no sample reaches.
+    data runs no block. RMS norms of the library are computed in one pass (``core/norm.py``). Raises BadInput before any
+    work where targets, knobs or weights cannot be used, Refused for a linear that no sample reaches.
     """
     bench = Bench(anatomy, fit, unseen, source, sensitivity)
     plan = units(anatomy, bench, select(anatomy, targets, ignore))
@@ -80,7 +81,7 @@ def walk(
     streamed = any(isinstance(host.w, Stored) for host in bench.hosts.values())
     streams: list[Stream] = []
     reports: list[LayerReport] = []
-    with torch.no_grad():
+    with torch.no_grad(), in_one_pass(anatomy.model.modules()):
         for index, names in enumerate(plan):
             if index == 1 and last > 0:
                 streams = [anatomy.start(batch) for batch in sets]
