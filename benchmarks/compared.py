@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jobs import AGAINST
@@ -34,17 +34,21 @@ def figures(runs: Runs) -> dict[str, Any]:
 
 def against(ours: Runs, theirs: Runs) -> dict[str, Any]:
     """A peer's figures beside ours: how many times as fast ours is by both clocks, and our perplexity over theirs by
-    pairs of windows, seed by seed (the median ratio, the largest upper bound)."""
+    pairs of windows, the loss of each being its mean over the seeds that both ran."""
     made = figures(theirs)
     for clock, name in (("fitted_s", "speedup"), ("whole_s", "speedup_whole")):
         ratio = of_repeats([run[clock] for run in ours], [run[clock] for run in theirs])
         made |= {name: ratio.value, f"{name}_low": ratio.low}
-    mine = {run["seed"]: run["losses"] for run in ours}
-    each = [of_windows(run["losses"], mine[run["seed"]]) for run in theirs if run["seed"] in mine]
-    if each:
-        made |= {"ppl_ratio": statistics.median(one.value for one in each),
-                 "ppl_ratio_high": max(one.high for one in each)}  # fmt: skip
+    mine, other = ({run["seed"]: run["losses"] for run in runs} for runs in (ours, theirs))
+    if both := sorted(mine.keys() & other.keys()):
+        ratio = of_windows(means(other[seed] for seed in both), means(mine[seed] for seed in both))
+        made |= {"ppl_ratio": ratio.value, "ppl_ratio_high": ratio.high}
     return made
+
+
+def means(losses: Iterable[Sequence[float]]) -> list[float]:
+    """Each window's mean."""
+    return [statistics.fmean(window) for window in zip(*losses, strict=True)]
 
 
 def compared(runs: Runs, not_run: NotRun) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ import finished
 import peers
 from compared import compared, said
 from jobs import JOBS
+from trimtab.evaluate.ratio import of_windows
 
 SECONDS = {"ours": 10.0, "llmcompressor": 40.0, "gptqmodel": 25.0, "nncf": 100.0}
 LOSS = {"ours": 3.0, "llmcompressor": 3.2, "gptqmodel": 3.1, "nncf": 3.4}
@@ -70,6 +71,18 @@ def test_a_seed_that_a_peer_lost_is_not_paired_with_another() -> None:
     [row] = compared(every, {})
     assert (row["seeds"], row["peers"]["nncf"]["seeds"]) == (3, 2)
     assert row["peers"]["nncf"]["ppl_ratio"] == pytest.approx(math.exp(LOSS["ours"] - LOSS["nncf"]))
+
+
+def test_windows_are_paired_by_their_means_over_seeds() -> None:
+    """Two windows; what seeds differ by takes no part in the bound."""
+    every = [run | {"losses": [1.0 + 0.3 * run["seed"], 2.0 - 0.3 * run["seed"]]} for run in runs("gptq4", ["ours"])]
+    every += [run | {"losses": [1.4, 1.8]} for run in runs("gptq4", ["nncf"])]
+    [row] = compared(every, {})
+    seeds = {run["seed"] for run in every}
+    middle = 0.3 * sum(seeds) / len(seeds)
+    expected = of_windows([1.4, 1.8], [1.0 + middle, 2.0 - middle])
+    found = row["peers"]["nncf"]
+    assert (found["ppl_ratio"], found["ppl_ratio_high"]) == pytest.approx((expected.value, expected.high))
 
 
 def test_every_peer_does_a_job_or_says_why_not() -> None:
