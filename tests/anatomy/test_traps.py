@@ -202,7 +202,7 @@ def test_no_mask_only_where_it_would_say_nothing() -> None:
         assert torch.equal(found, masks.causal(where[:, -queries:], where, valid, window))
     unordered = where.flip(1)
     assert masks.needed(unordered, unordered, there, None) is not None
-    earlier = masks.needed(where - 1, where, there, None)
+    earlier = masks.needed(where - 2, where, there, None)
     assert earlier is not None, "queries that stand before the keys of their own places"
 
 
