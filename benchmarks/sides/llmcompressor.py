@@ -13,10 +13,10 @@ from typing import Any
 import torch
 from datasets import Dataset
 from llmcompressor import oneshot
-from llmcompressor.modifiers.awq import AWQModifier
 from llmcompressor.modifiers.gptq import GPTQModifier
 from llmcompressor.modifiers.pruning import WandaPruningModifier
 from llmcompressor.modifiers.quantization import QuantizationModifier
+from llmcompressor.modifiers.transform.awq import AWQModifier
 from side import asked, keep_dense, peak, rows, weight_bytes
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
