@@ -17,6 +17,7 @@ from llmcompressor.modifiers.gptq import GPTQModifier
 from llmcompressor.modifiers.pruning import WandaPruningModifier
 from llmcompressor.modifiers.quantization import QuantizationModifier
 from llmcompressor.modifiers.transform.awq import AWQModifier
+from llmcompressor.pipelines.cache import IntermediatesCache
 from side import asked, keep_dense, peak, rows, weight_bytes
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -38,6 +39,8 @@ def main() -> None:
     model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.bfloat16)
     tokenizer = AutoTokenizer.from_pretrained(job["model"])
     windows = rows(job)
+    if not torch.accelerator.is_available():  # its AWQ pins what it would copy to one, which fails where there is none
+        IntermediatesCache.pin_memory = lambda *_: None
     data = Dataset.from_dict({"input_ids": windows, "attention_mask": [[1] * len(row) for row in windows]})
     start = time.monotonic()
     oneshot(model=model, dataset=data, recipe=modifiers(job), num_calibration_samples=len(windows),
