@@ -173,13 +173,13 @@ def test_bits_are_the_bytes_of_the_file(w: Weight) -> None:
 
 
 def test_rows_are_rows_of_dense(w: Weight) -> None:
-    index = torch.randint(0, OUT, (2, 3))
-    found, wanted = rows(w, index), w.dense()[index]
-    assert found.dtype == wanted.dtype
-    if isinstance(w, Join | LowRank):  # sums of another order
-        torch.testing.assert_close(found, wanted, rtol=2e-2 if w.dtype == torch.bfloat16 else 1e-5, atol=1e-6)
-    else:
-        assert same_bits(found, wanted)
+    for index in (torch.randint(0, OUT, (2, 3)), torch.arange(OUT), torch.arange(2, OUT - 1)):
+        found, wanted = rows(w, index), w.dense()[index]
+        assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
+        if isinstance(w, Join | LowRank):  # sums of another order
+            torch.testing.assert_close(found, wanted, rtol=2e-2 if w.dtype == torch.bfloat16 else 1e-5, atol=1e-6)
+        else:
+            assert same_bits(found, wanted)
 
 
 def test_what_stands_before_is_carried_through(w: Weight) -> None:

@@ -11,13 +11,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
+from torch import Tensor
+
 from trimtab.core.card import Card
 from trimtab.core.errors import BadInput
 from trimtab.core.fit import Site
 from trimtab.core.sparse import Masked
+from trimtab.core.threads import each, evenly
 from trimtab.core.weight import Weight
 from trimtab.prune.magnitude import Magnitude
 from trimtab.prune.pattern import check, kept, stored
+
+CHUNK = 4096
+"""Rows whose scores are held at once."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,9 @@ class Wanda:
         self.check(w.shape[1])
         if site.gram is None:
             raise BadInput(f"{site.name}: wanda needs calibration data, and no input was seen (accepted: site.gram)")
-        dense = w.dense().detach()
-        norms = site.gram.read().float().diagonal().sqrt()
-        return Masked.of(dense, kept(dense.float().abs() * norms, self.keep, self.pattern))
+        dense, norms = w.dense().detach(), site.gram.read().float().diagonal().sqrt()
+
+        def part(rows: Tensor) -> Tensor:
+            return kept(rows.float().abs() * norms, self.keep, self.pattern)
+
+        return Masked.of(dense, torch.cat(each(part, evenly(dense, CHUNK))))
