@@ -516,7 +516,7 @@ MUTANTS = (
            "slot.valid.shape[-1]", (ALONE,)),
     Mutant("anatomy/slots.py", "the next position is the newest one", "amax(1) + 1", "amax(1)", (ANATOMY,)),
     # prune
-    Mutant("prune/wanda.py", "forget the inputs", "dense.float().abs() * norms", "dense.float().abs()", (FIT,)),
+    Mutant("prune/wanda.py", "forget the inputs", "rows.float().abs() * norms", "rows.float().abs()", (FIT,)),
     Mutant("prune/wanda.py", "the square of the norm", ".diagonal().sqrt()", ".diagonal()", (FIT,)),
     Mutant("prune/magnitude.py", "keep the largest with their sign", "dense.float().abs()", "dense.float()", (FIT,)),
     Mutant("prune/pattern.py", "keep the least", "descending=True", "descending=False", (FIT,)),
@@ -551,6 +551,7 @@ MUTANTS = (
            "count * width > _coordinate_bits", (WEIGHT,)),
     Mutant("core/sparse.py", "coordinates of another row", "first - counts.cumsum(0) + counts",
            "first - counts.cumsum(0)", (WEIGHT,)),
+    Mutant("core/sparse.py", "rows in order begin with the first value", "w.values[first[0] :]", "w.values", (WEIGHT,)),
     Mutant("core/sparse.py", "drop the values of few rows", "wide(flat[:, column]) * wide(self.values)",
            "wide(flat[:, column])", (WEIGHT,)),
     Mutant("core/sparse.py", "columns that wrap around", "width <= 1 << 15", "width <= 1 << 20", (WEIGHT,)),
