@@ -86,6 +86,27 @@ def test_nothing_else_is_taken_for_one() -> None:
         assert form_of(other) is None
 
 
+@pytest.mark.usefixtures("compiled")
+@pytest.mark.parametrize("kind", [Gemma3RMSNorm, LlamaRMSNorm])
+def test_other_dtypes_than_the_modules_own_are_left_to_it(kind: type[nn.Module]) -> None:
+    """A float32 norm on 16-bit rows answers in float32 or in 16 bits, as its library has it."""
+    module, x = made(kind, 16, torch.float32), torch.randn(4, 16).bfloat16()
+    with torch.no_grad():
+        wanted = module(x)
+        with in_one_pass([module]):
+            assert module(x).dtype == wanted.dtype
+            assert torch.equal(module(x), wanted)
+
+
+@pytest.mark.usefixtures("compiled")
+def test_a_forward_that_somebody_put_in_place_stays() -> None:
+    module = made(LlamaRMSNorm, 16, torch.float32)
+    module.forward = hooked = lambda x: 2 * x  # type: ignore[method-assign]
+    with in_one_pass([module]):
+        assert module.forward is hooked
+    assert module.forward is hooked
+
+
 def test_without_the_library_modules_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trimtab.core.norm.library", lambda: None)
     module = made(LlamaRMSNorm, 16, torch.float32)

@@ -28,14 +28,16 @@ EQUAL = 0.99
 
 @dataclass(frozen=True)
 class Form:
-    """``weight`` g in float32; ``early``: rounded to the dtype of x before the product with g as well."""
+    """``weight`` g in float32; ``early``: rounded to the dtype of x before the product with g as well; ``dtype`` of the
+    module, for which alone its answers are known."""
 
     weight: Float[Tensor, " n"]
     eps: float
     early: bool
+    dtype: torch.dtype
 
     def __call__(self, x: Float[Tensor, "*b n"]) -> Float[Tensor, "*b n"]:
-        """Of x in float32 or bfloat16, where there is the compiled library."""
+        """Of x in ``dtype``, where there is the compiled library."""
         native, x, made = library(), x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
         assert native is not None
         native.trimtab_rms_norm(x.data_ptr(), self.weight.data_ptr(), x.numel() // x.shape[-1], x.shape[-1], self.eps,
@@ -57,7 +59,7 @@ def form_of(module: nn.Module) -> Form | None:
     with torch.no_grad():
         asked: Tensor = module(x)
     for offset, early in product((0.0, 1.0), (False, True)):
-        form = Form(plain + offset, eps, early)
+        form = Form(plain + offset, eps, early, weight.dtype)
         if _same(form(x), asked):
             return form
     return None
@@ -74,8 +76,10 @@ def _same(mine: Tensor, asked: Tensor) -> bool:
 
 @contextmanager
 def in_one_pass(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """The RMS norms among ``modules`` by their compiled form inside, as they were behind it. No gradients."""
-    found = [(module, form) for module in modules if (form := form_of(module)) is not None]
+    """The RMS norms among ``modules`` by their compiled form inside, as they were behind it. No gradients. A module
+    whose ``forward`` somebody else has put in place is left alone."""
+    own = (module for module in modules if "forward" not in vars(module))
+    found = [(module, form) for module in own if (form := form_of(module)) is not None]
     try:
         for module, form in found:
             module.forward = partial(_forward, form, module.forward)
@@ -86,5 +90,5 @@ def in_one_pass(modules: Iterable[nn.Module]) -> Iterator[None]:
 
 
 def _forward(form: Form, plain: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    known = x.dtype in KNOWN and x.shape[-1] == len(form.weight)
+    known = x.dtype == form.dtype and x.shape[-1] == len(form.weight)
     return form(x) if known else plain(x)

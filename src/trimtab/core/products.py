@@ -5,12 +5,14 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Callable, Iterator
 from functools import cache
-from pathlib import Path
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.backends import cpu
 
+from trimtab.core import mkl
 from trimtab.core.native import add_lower_moment, amx
 
 ROW_MAJOR, PLAIN, TRANSPOSED = 101, 111, 112
@@ -22,14 +24,10 @@ BLOCK = 512
 def _wide_product() -> Callable[..., None] | None:
     """``cblas_gemm_bf16bf16f32`` of torch's own MKL: products of bfloat16 summed in float32, which torch itself does
     not offer on a CPU (no ``mm(out_dtype=)`` there). None where the library lacks it or the machine gains nothing."""
-    from torch.backends import cpu, mkl
-
-    if not mkl.is_available() or "AVX512" not in cpu.get_cpu_capability() or not torch.cpu._is_amx_tile_supported():
+    if "AVX512" not in cpu.get_cpu_capability() or not torch.cpu._is_amx_tile_supported():
         return None
-    path = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
-    try:
-        found = ctypes.CDLL(str(path)).cblas_gemm_bf16bf16f32
-    except (OSError, AttributeError):
+    found: Any = mkl.function("cblas_gemm_bf16bf16f32")
+    if found is None:
         return None
     whole, pointer, real = ctypes.c_int, ctypes.c_void_p, ctypes.c_float
     found.argtypes = [whole] * 6 + [real, pointer, whole, pointer, whole, real, pointer, whole]

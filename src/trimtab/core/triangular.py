@@ -4,28 +4,21 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
-from functools import cache
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from trimtab.core import mkl
+
 LEAF = 256
 """Rows of a triangular matrix that are inverted by substitution; what is larger is halved."""
 
 
-@cache
 def _potrf() -> Callable[..., None] | None:
-    """LAPACK's ``spotrf`` of torch's own MKL, None where torch has another library. Called on a matrix in row order it
-    needs neither the copy to column order nor the walk across it (``tril``) on which torch spends three quarters."""
-    if not torch.backends.mkl.is_available():
-        return None
-    try:
-        found: Callable[..., None] = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")).spotrf_
-    except (OSError, AttributeError):
-        return None
-    return found
+    """LAPACK's ``spotrf``. Called on a matrix in row order it needs neither the copy to column order nor the walk
+    across it (``tril``) on which torch spends three quarters of its time."""
+    return mkl.function("spotrf_")
 
 
 def cholesky(h: Float[Tensor, "n n"]) -> Float[Tensor, "n n"] | None:

@@ -11,15 +11,6 @@ namespace {
 
 constexpr int LANES = 64;  // sums side by side, so that they are vectors
 
-INLINE float wide(float x) { return x; }
-
-INLINE float wide(uint16_t x) {
-    const uint32_t bits = (uint32_t)x << 16;
-    float made;
-    memcpy(&made, &bits, sizeof made);
-    return made;
-}
-
 INLINE void narrow(float x, float *to) { *to = x; }
 
 INLINE void narrow(float x, uint16_t *to) {  // to nearest, ties to even; NaN stays one

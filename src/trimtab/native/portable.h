@@ -2,6 +2,9 @@
 
 #pragma once
 
+#include <cstdint>
+#include <cstring>
+
 #if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && !defined(__clang__)
 #define CLONES __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
@@ -10,3 +13,12 @@
 #define INLINE static inline __attribute__((always_inline))
 
 enum Stored { FLOAT32 = 0, BFLOAT16 = 1, FLOAT16 = 2 };  // dtypes, as core/native.py numbers them
+
+INLINE float wide(float x) { return x; }
+
+INLINE float wide(uint16_t x) {  // of bfloat16
+    const uint32_t bits = (uint32_t)x << 16;
+    float made;
+    memcpy(&made, &bits, sizeof made);
+    return made;
+}

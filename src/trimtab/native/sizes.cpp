@@ -8,30 +8,21 @@
 
 namespace {
 
-template <typename T> INLINE void grow_sizes(const T *x, size_t rows, int n, float *sum, float *largest, float (*read)(T)) {
+template <typename T> INLINE void grow_sizes(const T *x, size_t rows, int n, float *sum, float *largest) {
     for (size_t row = 0; row < rows; row++, x += n)
         for (int i = 0; i < n; i++) {
-            const float size = __builtin_fabsf(read(x[i]));
+            const float size = __builtin_fabsf(wide(x[i]));
             sum[i] += size;
             largest[i] = size > largest[i] || size != size ? size : largest[i];
         }
 }
 
-INLINE float of_float(float x) { return x; }
-
-INLINE float of_bfloat16(uint16_t x) {
-    const uint32_t bits = (uint32_t)x << 16;
-    float made;
-    memcpy(&made, &bits, sizeof made);
-    return made;
-}
-
 CLONES void sizes_of_floats(const float *x, size_t rows, int n, float *sum, float *largest) {
-    grow_sizes(x, rows, n, sum, largest, of_float);
+    grow_sizes(x, rows, n, sum, largest);
 }
 
 CLONES void sizes_of_bfloat16s(const uint16_t *x, size_t rows, int n, float *sum, float *largest) {
-    grow_sizes(x, rows, n, sum, largest, of_bfloat16);
+    grow_sizes(x, rows, n, sum, largest);
 }
 
 }  // namespace

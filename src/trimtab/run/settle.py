@@ -162,8 +162,8 @@ def rounding(fit: Fit, site: Site) -> Rounding | None:
 
 def relative_error(old: Weight, new: Weight, h: Tensor | None, at_once: int = 4096) -> float:
     """sqrt(tr(D H D^T) / tr(W H W^T)), D = W - W', the identity for H where it is None; 0 where W X is 0. Rows are read
-    in parts: a dense copy of an embedding may be the largest thing in memory. D of 16-bit weights is rounded to 16 bits
-    where products are made in these (relative error of the result: 1e-4 at most)."""
+    in parts: a dense copy of an embedding may be the largest thing in memory. D of bfloat16
+    weights is rounded to bfloat16, for the products' sake (relative error of the result: 1e-4 at most)."""
     lost = whole = 0.0
     for index in torch.split(torch.arange(old.shape[0]), at_once):
         w = rows(old, index)
