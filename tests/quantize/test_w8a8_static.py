@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from trimtab import anatomy as anatomies
@@ -191,3 +192,13 @@ def test_another_method_takes_the_rounding_away() -> None:
     assert [path for path, host in anatomy.linears() if host.acts is None and "layers" in path] == [
         "model.layers.0.mlp.down_proj"
     ]
+
+
+def test_a_block_that_does_not_say_how_inputs_are_rounded_is_not_gone_on_with(tmp_path: Path) -> None:
+    """The file of a version that did not record it: rounding would be lost without a word."""
+    stored = Layers(tmp_path / "state")
+    stored.folder.mkdir()
+    save_file({"some": torch.ones(1)}, stored.path(3), {"specs": "{}", "report": "[]"})
+    assert stored.acts(2) == {}
+    with pytest.raises(BadInput, match=r"00003\.safetensors: written by an earlier Trimtab.*start anew"):
+        stored.acts(3)

@@ -12,6 +12,7 @@ from safetensors import safe_open
 
 from trimtab.core.acts import Rounding
 from trimtab.core.build import build
+from trimtab.core.errors import BadInput
 from trimtab.core.files import replacing
 from trimtab.core.place import places
 from trimtab.core.staticacts import activation
@@ -65,8 +66,13 @@ class Layers:
         return found, json.loads(about["report"])
 
     def acts(self, index: int) -> dict[str, Rounding]:
-        """Of the hosts of block ``index`` whose input is rounded, how; none where it was not finished."""
+        """Of the hosts of block ``index`` whose input is rounded, how; none where it was not finished. Raises BadInput
+        for the file of an earlier Trimtab, which does not say."""
         if not self.has(index):
             return {}
         with safe_open(self.path(index), "pt") as file:
-            return {path: activation(spec) for path, spec in json.loads(file.metadata()["acts"]).items()}
+            stored = file.metadata().get("acts")
+        if stored is None:
+            raise BadInput(f"{self.path(index)}: written by an earlier Trimtab, which did not record how inputs are "
+                           "rounded; accepted: a run of this version (start anew)")  # fmt: skip
+        return {path: activation(spec) for path, spec in json.loads(stored).items()}

@@ -9,7 +9,7 @@ import torch
 
 from trimtab import __version__
 from trimtab.core.errors import BadInput
-from trimtab.core.native import library
+from trimtab.core.native import amx, library
 
 
 def conditions() -> dict[str, Any]:
@@ -24,6 +24,7 @@ def conditions() -> dict[str, Any]:
         "machine": platform.machine(),
         "threads": torch.get_num_threads(),
         "compiled": library() is not None,
+        "tiles": amx(),
     }
 
 
