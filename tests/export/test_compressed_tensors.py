@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import subjects
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from spoil import spoil
+from torch import Tensor
 
 from trimtab import anatomy, methods
 from trimtab.anatomy import tiny
@@ -74,17 +76,11 @@ def test_transformers_answers_as_we_do(subject: str, artifacts: Path, tmp_path: 
 def test_a_flipped_byte_does_not_leave(
     subject: str, at: str, artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = compressed_tensors.write
-
-    def faulty(loaded: Any, folder: Path) -> None:
-        write(loaded, folder)
-        file = folder / "model.safetensors"
-        tensors = load_file(file)
+    def flip(tensors: dict[str, Tensor]) -> None:
         name = next(name for name in tensors if name.endswith(f"layers.1.{at}.weight_packed"))
         tensors[name].view(torch.uint8)[3, 5] ^= 0xFF
-        save_file(tensors, file, {"format": "pt"})
 
-    monkeypatch.setattr(compressed_tensors, "write", faulty)
+    spoil(monkeypatch, compressed_tensors, flip)
     with pytest.raises(Anomaly, match="answers differently"):
         deliver(artifacts / subject, NAME, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,9 @@ import pytest
 import subjects
 import torch
 from safetensors.numpy import load_file as load_numpy
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from spoil import spoil
+from torch import Tensor
 
 from trimtab.core.errors import Anomaly, BadInput, Refused
 from trimtab.export import dense, formats, gate, samples
@@ -40,16 +42,10 @@ def test_a_dense_folder_is_answered_by_plain_transformers(artifacts: Path, tmp_p
 def test_what_the_engine_answers_otherwise_does_not_leave(
     artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = dense.write
-
-    def faulty(loaded: object, folder: Path) -> None:
-        write(loaded, folder)
-        file = next(folder.glob("*.safetensors"))
-        tensors = load_file(file)
+    def negate(tensors: dict[str, Tensor]) -> None:
         tensors["model.layers.0.mlp.up_proj.weight"].neg_()
-        save_file(tensors, file, {"format": "pt"})
 
-    monkeypatch.setattr(dense, "write", faulty)
+    spoil(monkeypatch, dense, negate)
     with pytest.raises(Anomaly, match="answers differently: "):
         deliver(artifacts / "language", "dense", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

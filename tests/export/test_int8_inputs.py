@@ -10,6 +10,8 @@ import pytest
 import subjects
 import torch
 from safetensors.torch import load_file, save_file
+from spoil import spoil
+from torch import Tensor
 
 from trimtab.core.acts import DynamicInt8
 from trimtab.core.errors import Anomaly, Refused
@@ -135,16 +137,10 @@ def test_a_fixed_grid_is_the_engines_too(tmp_path: Path) -> None:
 def test_a_flipped_byte_does_not_leave_though_rounding_would_hide_it(
     rounded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = compressed_tensors.write
-
-    def faulty(loaded: Any, folder: Path) -> None:
-        write(loaded, folder)
-        file = folder / "model.safetensors"
-        tensors = load_file(file)
+    def flip(tensors: dict[str, Tensor]) -> None:
         next(value for name, value in tensors.items() if name.endswith("layers.1.mlp.down_proj.weight"))[3, 5] ^= 0x7F
-        save_file(tensors, file, {"format": "pt"})
 
-    monkeypatch.setattr(compressed_tensors, "write", faulty)
+    spoil(monkeypatch, compressed_tensors, flip)
     with pytest.raises(Anomaly, match="answers differently"):
         deliver(rounded / "language", NAME, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
