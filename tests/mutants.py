@@ -31,6 +31,9 @@ GPTQ = "tests/quantize/test_gptq.py"
 NATIVE = "tests/quantize/test_native.py"
 PRODUCTS = "tests/laws/test_products.py"
 NORM = "tests/laws/test_norm.py"
+GATED = "tests/laws/test_gated.py"
+LANES = "tests/run/test_lanes.py"
+PATTERN = "tests/prune/test_pattern.py"
 PLAINLY = "tests/anatomy/test_traps.py::test_no_mask_only_where_it_would_say_nothing"
 WALK = "tests/run/test_walk.py"
 AWQ = "tests/quantize/test_awq.py"
@@ -216,7 +219,7 @@ MUTANTS = (
            "decode(code, scale, zero, dtype))", (FIT,)),
     Mutant("quantize/scaled.py", "scale down what matters", "1 / scales(given.size, i / POINTS)",
            "scales(given.size, i / POINTS)", (AWQ,)),
-    Mutant("quantize/scaled.py", "forget to scale back", "loss(wide - q * back[:, None])", "loss(wide - q)", (AWQ,)),
+    Mutant("quantize/scaled.py", "forget to scale back", ".mul_(back[:, None])", "", (AWQ,)),
     Mutant("quantize/scaled.py", "take the worst exponent", ".sum(0).argmin())", ".sum(0).argmax())", (AWQ,)),
     Mutant("quantize/scaled.py", "clip where more is lost", "losses[-1] < losses[0]", "losses[-1] > losses[0]",
            (f"{FIT}::test_a_slow_reference_gives_the_same_codes",)),
@@ -372,14 +375,28 @@ MUTANTS = (
     Mutant("core/products.py", "half of a symmetric sum", "total[:start, start:stop] = total[start:stop, :start].T",
            "pass", (STAT,)),
     Mutant("native/sizes.cpp", "signs are kept", "__builtin_fabsf(wide(x[i]))", "wide(x[i])", (PRODUCTS,)),
+    Mutant("native/sizes.cpp", "squares are sums", "square[i] += size * size", "square[i] += size", (PRODUCTS,)),
+    Mutant("core/stats.py", "merge forgets the squares", "self.squares += other.squares", "self.squares += 0", (STAT,)),
+    Mutant("core/stats.py", "all rows in the second moment", "kept[:room]", "kept", (STAT,)),
     Mutant("native/sizes.cpp", "NaN is passed over", " || size != size", "", (PRODUCTS,)),
     Mutant("native/norm.cpp", "no eps", "sum / (float)n + eps", "sum / (float)n", (NORM,)),
     Mutant("native/norm.cpp", "round when it is not asked", "if (early)", "if (!early)", (NORM,)),
     Mutant("native/norm.cpp", "forget the end of a row", "for (; i < n; i++) sum", "for (; i < 0; i++) sum", (NORM,)),
-    Mutant("native/norm.cpp", "rounded towards 0", "(bits + 0x7fff + ((bits >> 16) & 1)) >> 16", "bits >> 16", (NORM,)),
-    Mutant("core/norm.py", "any module that has a weight is one", "if _same(form(x), asked):", "if True:", (NORM,)),
+    Mutant("native/portable.h", "rounded towards 0", "(bits + 0x7fff + ((bits >> 16) & 1)) >> 16", "bits >> 16",
+           (NORM,)),
+    Mutant("native/threads.h", "the first part alone", "for (int64_t part = 1; part < parts; part++) {",
+           "for (int64_t part = 1; part < 1; part++) {", (GATED,)),
+    Mutant("native/gated.cpp", "the other activation", "z = kind == SILU ? x", "z = kind != SILU ? x", (GATED,)),
+    Mutant("native/gated.cpp", "forget what it gates", "wide(early) * wide(up[i])", "wide(early)", (GATED,)),
+    Mutant("native/gated.cpp", "no bound on the exponent", "(size < most ? size : most)", "size", (GATED,)),
+    Mutant("core/norm.py", "any module that has a weight is one", "if same(form(x), asked):", "if True:", (NORM,)),
     Mutant("core/norm.py", "any dtype", "x.dtype == form.dtype and", "x.dtype in KNOWN and", (NORM,)),
-    Mutant("core/norm.py", "a module goes on in one pass", "del module.forward", "pass", (NORM,)),
+    Mutant("core/onepass.py", "a module goes on in one pass", "del module.forward", "pass", (NORM,)),
+    Mutant("core/gated.py", "any module with three linears is one", "if same(_unit(module, kind, x), asked)", "",
+           (GATED,)),
+    Mutant("core/gated.py", "columns as rows", " or not gate.is_contiguous()", "", (GATED,)),
+    Mutant("core/probe.py", "near enough is equal", "return near and float((mine == asked).float().mean()) >= EQUAL",
+           "return near", (NORM,)),
     Mutant("native/moment.cpp", "odd rows are not seen", "_mm512_or_si512(low, _mm512_slli_epi32(high, 16))", "low",
            (PRODUCTS,)),
     Mutant("native/moment.cpp", "the first chunk only", "start += CHUNK", "start += job.rows",
@@ -401,12 +418,20 @@ MUTANTS = (
     Mutant("native/sweep.cpp", "push errors the wrong way past a block", "-= sum[c][v]", "+= sum[c][v]", (NATIVE,)),
     Mutant("native/sweep.cpp", "push errors the wrong way within a block", "-= u[(size_t)i * k.n + j] * e",
            "+= u[(size_t)i * k.n + j] * e", (NATIVE,)),
+    Mutant("native/sweep.cpp", "what is lost is not scaled back", "x = (x - value) * back[i];", "x = x - value;",
+           (NATIVE,)),
     Mutant("native/sweep.cpp", "forget the pivot", " / u[(size_t)i * k.n + i]", "", (NATIVE,)),
     Mutant("native/sweep.cpp", "forget what an error counts", "lost += weight[i] * (d * d)", "lost += d * d",
            (NATIVE,)),
     Mutant("native/sweep.cpp", "scales that are not those stored", "scale = as_stored(scale, k.stored);", "",
            (NATIVE,)),
-    Mutant("run/gather.py", "gather again behind the new weights", "settled.add(index)", "pass", (WALK,)),
+    Mutant("run/gather.py", "gather again at every linear", "if index in self.settled or index in here.shown:",
+           "if index in self.settled:", (WALK,)),
+    Mutant("run/gather.py", "the first lane alone", "found[0].merge(other)", "pass", (WALK,)),
+    Mutant("run/walk.py", "blocks see trimmed tables", "bench.restore(old)", "pass", (WALK,)),
+    Mutant("run/walk.py", "a resumed block is put in place too early", "if not before:\n", "if True:\n", (WALK,)),
+    Mutant("run/lanes.py", "an error that is not raised", "raise failed[0]", "pass", (LANES,)),
+    Mutant("run/lanes.py", "all threads for each", "torch.set_num_threads(threads)", "pass", (LANES,)),
     Mutant("core/hessian.py", "the root of H in place of that of its inverse",
            "made = inverted(lower)", "made = lower.clone()", (FIT,)),
     Mutant("core/hessian.py", "say the damping that was asked for",
@@ -518,7 +543,9 @@ MUTANTS = (
     Mutant("anatomy/slots.py", "the next position is the newest one", "amax(1) + 1", "amax(1)", (ANATOMY,)),
     # prune
     Mutant("prune/wanda.py", "forget the inputs", "rows.float().abs() * norms", "rows.float().abs()", (FIT,)),
-    Mutant("prune/wanda.py", "the square of the norm", ".diagonal().sqrt()", ".diagonal()", (FIT,)),
+    Mutant("prune/wanda.py", "the square of the norm", "site.gram.squares.sqrt()", "site.gram.squares", (FIT,)),
+    Mutant("prune/pattern.py", "of equals the later stays", "columns[j] > columns[i]", "columns[j] >= columns[i]",
+           (PATTERN,)),
     Mutant("prune/magnitude.py", "keep the largest with their sign", "dense.float().abs()", "dense.float()", (FIT,)),
     Mutant("prune/pattern.py", "keep the least", "descending=True", "descending=False", (FIT,)),
     Mutant("prune/pattern.py", "compare whole rows in place of neighbours", "groups = score.unflatten(1, (-1, size))",
@@ -702,8 +729,8 @@ MUTANTS = (
     Mutant("quantize/w8a8_static.py", "a sampled row stands for itself", "weight * int(sample.seen[kind]) / len(rows)",
            "weight", (STATIC,)),
     Mutant("quantize/w8a8_static.py", "kinds that count nothing", "len(rows) and weight:", "len(rows):", (STATIC,)),
-    Mutant("run/walk.py", "a resumed block forgets to round", "bench.put(name, w, inputs(index).get(name))",
-           "bench.put(name, w, None)", (STATIC,)),
+    Mutant("run/settle.py", "a resumed block forgets to round", "self.put(name, w, acts.get(name))",
+           "self.put(name, w, None)", (STATIC,)),
     Mutant("export/int8inputs.py", "a fixed grid is said to be dynamic", '"dynamic": not static', '"dynamic": True',
            (f"{INPUTS}::test_a_fixed_grid_is_the_engines_too",)),
     Mutant("quantize/w8a8.py", "a grid that is not centred", "symmetric=True", "symmetric=False", (FIT,)),
@@ -878,12 +905,13 @@ COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/lev
            "core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",
            "core/joins.py", "core/factors.py", "core/firstcalls.py", "core/look.py", "core/evict.py", "core/slot.py",
            "cache/codes.py", "anatomy/masks.py", "anatomy/loop.py", "anatomy/slots.py", "adapt/peft.py", "run/tune.py",
-           "core/products.py", "core/triangular.py", "core/finite.py", "core/norm.py", "native/norm.cpp",
+           "core/products.py", "core/triangular.py", "core/finite.py", "core/norm.py", "core/gated.py", "core/probe.py",
+           "core/onepass.py", "native/norm.cpp", "native/gated.cpp", "native/portable.h", "native/threads.h",
            "native/sweep.cpp", "native/sizes.cpp",
            "native/moment.cpp", "core/place.py", "core/stored.py", "core/tensorfile.py", "load/stream.py",
-           "run/gather.py",
+           "run/gather.py", "run/lanes.py",
            "runtime/compose.py", "runtime/kernels.py", "runtime/held.py")  # fmt: skip
-COMPILED = ("core/norm.py",)
+COMPILED = ("core/norm.py", "core/gated.py", "core/probe.py", "core/onepass.py")
 """What does nothing without the compiled library."""
 
 
@@ -917,7 +945,7 @@ def caught(mutant: Mutant) -> str | None:
         file = copy / "src" / "trimtab" / mutant.file
         file.write_text(file.read_text(encoding="utf-8").replace(mutant.old, mutant.new), encoding="utf-8")
         if (
-            file.suffix == ".cpp" or mutant.file in COMPILED
+            file.suffix in (".cpp", ".h") or mutant.file in COMPILED
         ):  # elsewhere the forms in torch run, which the mutants break
             flags = ("-std=c++17", "-O1", "-fPIC", "-shared", "-pthread", "-Wno-psabi")
             place = copy / "src" / "trimtab" / "native"

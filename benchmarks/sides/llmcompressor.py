@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 import torch
+from compressed_tensors.quantization.lifecycle.forward import forward_quantize
 from datasets import Dataset
 from llmcompressor import oneshot
 from llmcompressor.modifiers.gptq import GPTQModifier
@@ -34,6 +35,18 @@ def modifiers(job: dict[str, Any]) -> list[Any]:
     return [AWQModifier(), QuantizationModifier(**scheme)]
 
 
+def matrices(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """What the model multiplies by: its AWQ leaves the weights unrounded beside the scales until they are saved."""
+    found = {name: t.detach().to(torch.bfloat16).contiguous().clone() for name, t in model.state_dict().items()
+             if name.endswith(("weight", "bias"))}  # fmt: skip
+    for name, module in model.named_modules():
+        scheme = getattr(module, "quantization_scheme", None)
+        if scheme is not None and scheme.weights is not None:
+            rounded = forward_quantize(module, module.weight.data, "weight", scheme.weights)
+            found[f"{name}.weight"] = rounded.to(torch.bfloat16).contiguous()
+    return found
+
+
 def main() -> None:
     begun, job = float(os.environ["BENCH_BEGUN"]), asked()
     model = AutoModelForCausalLM.from_pretrained(job["model"], dtype=torch.bfloat16)
@@ -47,8 +60,7 @@ def main() -> None:
             max_seq_length=len(windows[0]), pipeline="sequential")  # fmt: skip
     fitted, high = time.monotonic() - start, peak()
     aside = time.monotonic()
-    dense = {name: t.detach().to(torch.bfloat16).contiguous().clone() for name, t in model.state_dict().items()
-             if name.endswith(("weight", "bias"))}  # fmt: skip
+    dense = matrices(model)
     aside = time.monotonic() - aside
     model.save_pretrained(job["out"], save_compressed=True)
     tokenizer.save_pretrained(job["out"])

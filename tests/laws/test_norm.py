@@ -12,7 +12,8 @@ from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
 from trimtab.core import native
-from trimtab.core.norm import form_of, in_one_pass
+from trimtab.core.norm import form_of
+from trimtab.core.onepass import in_one_pass
 
 
 @pytest.fixture(name="compiled")

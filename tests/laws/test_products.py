@@ -116,21 +116,22 @@ def test_what_is_not_positive_definite_has_no_factor() -> None:
 
 @pytest.mark.parametrize("compiled", [True, False])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float16])
-def test_sizes_are_summed_and_the_largest_kept(
+def test_sizes_and_squares_are_summed_and_the_largest_kept(
     compiled: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not compiled:
         monkeypatch.setattr(native, "library", lambda: None)
     x = (torch.randn(90, 37) * torch.logspace(-2, 2, 37)).to(dtype)
-    total, largest = torch.zeros(37), torch.full((37,), 1.5)
+    (total, squares), largest = torch.zeros(2, 37), torch.full((37,), 1.5)
     for part in (x[:50], x[50:], x[:0], x[::3]):
-        add_sizes(total, largest, part)
+        add_sizes(total, squares, largest, part)
     size = torch.cat([x, x[::3]]).double().abs()
     torch.testing.assert_close(total.double(), size.sum(0), rtol=1e-5, atol=0)
+    torch.testing.assert_close(squares.double(), size.square().sum(0), rtol=1e-5, atol=0)
     assert torch.equal(largest.double(), size.amax(0).clamp(min=1.5))
     x[3, 5] = torch.nan
-    add_sizes(total, largest, x)
-    add_sizes(total, largest, x[4:])
+    add_sizes(total, squares, largest, x)
+    add_sizes(total, squares, largest, x[4:])
     assert (largest.isnan() == (torch.arange(37) == 5)).all(), "NaN stays"
 
 

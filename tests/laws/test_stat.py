@@ -111,6 +111,17 @@ def test_the_mean_size_of_the_inputs_is_gathered_beside_the_products() -> None:
     assert torch.equal(Gram(4).mean_abs(), torch.zeros(4))
 
 
+def test_the_second_moment_is_that_of_the_first_rows_that_count() -> None:
+    x, kinds = torch.randn(30, 8), torch.tensor([PADDING, TEXT, IMAGE] * 10)
+    gram = Gram(8, most=7)
+    for part in range(0, 30, 4):
+        gram.add(x[part : part + 4], kinds[part : part + 4])
+    first, counted = x[kinds != PADDING][:7].double(), x[kinds != PADDING].double()
+    torch.testing.assert_close(gram.read().double(), first.T @ first, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(gram.squares.double(), counted.square().sum(0), rtol=1e-5, atol=0)
+    assert gram.rows == 20
+
+
 def test_audio_counts_in_the_mean_size() -> None:
     gram = seen(Gram, torch.full((6, 4), 3.0), torch.tensor([AUDIO, AUDIO, TEXT, PADDING, AUDIO, TEXT]))
     assert torch.equal(gram.mean_abs(), torch.full((4,), 3.0))
@@ -132,6 +143,7 @@ def test_kinds_count_by_their_weights_and_merge_to_the_whole() -> None:
     for gram in (whole, first):
         torch.testing.assert_close(gram.read().double(), h, rtol=1e-5, atol=1e-5 * h.abs().max().item())
         torch.testing.assert_close(gram.mean_abs().double(), size / total, rtol=1e-5, atol=0)
+        torch.testing.assert_close(gram.squares.double(), h.diagonal(), rtol=1e-5, atol=0)
         assert torch.equal(gram.seen, torch.bincount(kinds, minlength=len(KINDS)))
         assert gram.rows == sum((kinds == kind).sum().item() for kind in (TEXT, IMAGE, AUDIO))
 

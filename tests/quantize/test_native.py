@@ -17,7 +17,7 @@ from trimtab.core.weight import Dense, Weight
 from trimtab.quantize import AWQ, GPTQ, RTN
 from trimtab.quantize.gptq import solve
 from trimtab.quantize.grid import decode, shares, span
-from trimtab.quantize.scaled import nearest
+from trimtab.quantize.scaled import nearest, off
 
 GRIDS = [(4, 16, False), (4, 32, True), (3, 64, False), (2, -1, True), (8, 16, True)]
 SHAPES = [(64, 64), (128, 70), (192, 5)]
@@ -82,6 +82,20 @@ def test_it_rounds_as_torch_does(
     assert (ours.codes == theirs.codes).float().mean() > 0.98
     ours_lost, theirs_lost = ((weight @ (w - one.values(dtype)) ** 2).sum() for one in (ours, theirs))
     torch.testing.assert_close(ours_lost, theirs_lost, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(("n", "rows"), SHAPES)
+@pytest.mark.parametrize(("bits", "group", "symmetric"), GRIDS)
+def test_what_rounding_loses_is_what_torch_says(
+    bits: int, group: int, symmetric: bool, n: int, rows: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    w, back, knobs = torch.randn(n, rows), torch.rand(n) + 0.3, AWQ(bits, group, symmetric)
+    ours = off(w, back, knobs, dtype)
+    monkeypatch.setattr("trimtab.quantize.scaled.lost", lambda *_: None)
+    theirs = off(w, back, knobs, dtype)
+    assert torch.isclose(ours, theirs, rtol=1e-4, atol=1e-6).float().mean() > 0.98, "but on the edge between two codes"
+    torch.testing.assert_close(ours.square().sum(), theirs.square().sum(), rtol=1e-3, atol=0)
 
 
 @pytest.mark.parametrize("fit", [GPTQ(3, 16), RTN(4, 16, True), AWQ(2, 16)])

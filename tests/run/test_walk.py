@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
 import pytest
@@ -23,10 +23,11 @@ from trimtab.core.sparse import Masked
 from trimtab.core.stats import KINDS, PADDING, Gram
 from trimtab.core.weight import Dense, Quantized, Weight, bits
 from trimtab.factorize import SVD, EoRA
-from trimtab.prune import SparseGPT
+from trimtab.prune import SparseGPT, Wanda
 from trimtab.quantize import AWQ, GPTQ, RTN
 from trimtab.run import gather
 from trimtab.run.batches import joined
+from trimtab.run.lanes import lanes
 from trimtab.run.walk import LayerReport, walk
 
 EVERYTHING = ("language", "vision", "projector", "embedding", "head")
@@ -118,6 +119,59 @@ def test_grams_are_those_of_the_trimmed_model(name: str, max_tokens: int, held: 
         assert sum(report.seen.values()) - report.seen["padding"] == len(seen[linear])
     everything = (*anatomy.linears(), *anatomy.embeddings())
     assert all(isinstance(host.w, Quantized) for _, host in everything)
+
+
+@dataclass(frozen=True)
+class Before(Spy):
+    """The same method, fitted on the model as it was."""
+
+    CARD: ClassVar[Card] = replace(GPTQ.CARD, sees="before")
+
+
+@pytest.mark.parametrize("max_tokens", [10**6, 1])
+@pytest.mark.parametrize("name", [*VLM, *TEXT, *SPEECH])
+def test_grams_are_those_of_the_model_as_it_was(name: str, max_tokens: int) -> None:
+    """Tables, blocks and head, where the method's card says so; afterwards all of it is trimmed."""
+    anatomy, batches = made(name)
+    seen, spy, order = through_the_library(anatomy, batches), Before(), list[int]()
+    walk(anatomy, batches, spy, targets(name), max_tokens=max_tokens, on_layer=lambda i, r, h: order.append(i))
+    tied = {second: first for first, second in anatomy.aliases()}
+    compared = [linear for linear in seen if tied.get(linear, linear) in spy.grams]
+    assert {n for block in anatomy.blocks() for stage in anatomy.stages(block) for n in stage} <= set(compared)
+    for linear in compared:
+        assert close(spy.grams[tied.get(linear, linear)].read(), seen[linear].T @ seen[linear]), linear
+    assert order == sorted(order)
+    assert all(isinstance(host.w, Quantized) for _, host in (*anatomy.linears(), *anatomy.embeddings()))
+    after = through_the_library(anatomy, batches)
+    assert not close(after[linear].T @ after[linear], seen[linear].T @ seen[linear]), "the trimmed one shows others"
+
+
+@pytest.mark.parametrize("stop", [0, 1, 3])
+@pytest.mark.parametrize("name", ["llava", "gemma3"])
+def test_what_sees_the_model_as_it_was_does_so_when_it_goes_on(name: str, stop: int) -> None:
+    whole, batches = made(name)
+    stored: dict[int, dict[str, Weight]] = {}
+
+    def keep(index: int, reports: list[LayerReport], hosts: dict[str, Any]) -> None:
+        if index <= stop:
+            stored[index] = {path: host.w for path, host in hosts.items()}
+
+    walk(whole, batches, Before(), targets(name), on_layer=keep)
+    rest, batches = made(name)
+    walk(rest, batches, Before(), targets(name), done=stored.get)
+    for (path, a), (_, b) in zip((*whole.linears(), *whole.embeddings()), (*rest.linears(), *rest.embeddings()),
+                                 strict=True):  # fmt: skip
+        assert torch.equal(a.w.codes, b.w.codes), path
+
+
+def test_a_method_that_uses_no_second_moment_gets_that_of_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gather, "SOME", 5)
+    gram = gather.empty(Wanda.CARD, 6)
+    x = torch.randn(40, 6)
+    for part in x.split(3):
+        gram.add(part, torch.zeros(len(part), dtype=torch.int64))
+    torch.testing.assert_close(gram.read(), x[:5].T @ x[:5])
+    torch.testing.assert_close(gram.squares, x.square().sum(0))
 
 
 @pytest.mark.parametrize("name", ["llava", "gemma3", "bert", "qwen2.5-vl", "qwen3-vl", "phi", "opt-narrow", "whisper"])
@@ -397,6 +451,10 @@ def test_the_source_of_a_site_is_read_by_name() -> None:
     assert report.error == pytest.approx(((len(name) - w).norm() / len(name) / w.numel() ** 0.5).item(), rel=1e-5)
 
 
+def plain(name: str, width: int) -> Gram:
+    return Gram(width)
+
+
 def stream(kinds: Tensor) -> Stream:
     here = torch.arange(kinds.shape[1]).expand_as(kinds)
     return Stream(torch.randn(*kinds.shape, 6), here, kinds, kinds != PADDING, here)
@@ -409,18 +467,17 @@ def test_a_linear_that_a_block_calls_twice_is_an_anomaly() -> None:
         host(host(s.x))
         return s
 
-    with pytest.raises(Anomaly, match="twice: called twice"):
-        gather.together(
-            Block("b", "language", call), [stream(torch.zeros(2, 3, dtype=torch.int64))], [[host]], lambda s, g: None
-        )
+    how, streams = gather.How(plain, 100), [stream(torch.zeros(2, 3, dtype=torch.int64)) for _ in range(4)]
+    with lanes() as side, pytest.raises(Anomaly, match="twice: called twice"):
+        gather.together(Block("b", "language", call), streams, [[host]], lambda s, g: None, how, side)
     assert host.tap is None
 
 
 def test_rows_that_cannot_be_told_apart_are_an_anomaly() -> None:
     mixed = stream(torch.tensor([[0, 1, 1, 3]]))
     with pytest.raises(Anomaly, match="pooled: saw 1 rows of a stream of 4 tokens"):
-        gather.add(gather.plain("pooled", 6), torch.randn(1, 6), mixed, "pooled")
-    gram = gather.plain("pooled", 6)
+        gather.add(Gram(6), torch.randn(1, 6), mixed, "pooled")
+    gram = Gram(6)
     gather.add(gram, torch.randn(1, 6), stream(torch.tensor([[3, 1, 1, 1]])), "pooled")
     assert dict(zip(KINDS, gram.seen.tolist(), strict=True)) == dict.fromkeys(KINDS, 0) | {"image": 1}
 

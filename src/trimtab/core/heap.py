@@ -1,16 +1,30 @@
-"""Freed memory back to the system, where the C library keeps it."""
+"""How the C library keeps memory, where it is glibc; nothing is done elsewhere, where these calls do not exist."""
 
 from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Callable
+
+M_ARENA_MAX = -8
 
 
 def give_back() -> None:
     """Return what was freed in the middle of the heap. glibc returns only its end by itself, and a small tensor that
-    stays keeps every block of work before it: over a walk that came to as much as the model. Elsewhere nothing is done:
-    other C libraries do not have the call."""
-    if sys.platform == "linux":
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim is not None:
-            trim(0)
+    stays keeps every block of work before it: over a walk that came to as much as the model."""
+    trim = _glibc("malloc_trim")
+    if trim is not None:
+        trim(0)
+
+
+def few_arenas(most: int = 2) -> None:
+    """At most so many places from which memory is taken, from now on and for the whole process. glibc gives each thread
+    one of its own, and what is free in one serves no other thread (measured over a walk of two lanes: 0.1 GB)."""
+    option = _glibc("mallopt")
+    if option is not None:
+        option(M_ARENA_MAX, most)
+
+
+def _glibc(name: str) -> Callable[..., object] | None:
+    found = ctypes.CDLL(None) if sys.platform == "linux" else None
+    return getattr(found, name, None) if hasattr(found, "gnu_get_libc_version") else None

@@ -17,6 +17,8 @@ from torch import Tensor
 
 FOLDER = Path(__file__).resolve().parents[1] / "native"
 NAME = "trimtab_native.so"
+SHORT = 1 << 17
+"""Numbers up to which a pass over them is not worth a second thread."""
 STORED = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """Dtypes in which a grid's scales are stored, as the library numbers them."""
 
@@ -42,13 +44,17 @@ def library() -> ctypes.CDLL | None:
     pointer, whole = ctypes.c_void_p, ctypes.c_int
     found.trimtab_sweep.argtypes = [pointer] * 4 + [whole] * 7 + [pointer] * 3
     found.trimtab_sweep.restype = whole
-    found.trimtab_sizes.argtypes = [pointer, ctypes.c_int64, whole, whole, pointer, pointer]
+    found.trimtab_lost.argtypes = [pointer] * 2 + [whole] * 6 + [pointer]
+    found.trimtab_lost.restype = whole
+    found.trimtab_sizes.argtypes = [pointer, ctypes.c_int64, whole, whole, *[pointer] * 3]
     found.trimtab_sizes.restype = whole
     found.trimtab_moment.argtypes = [pointer, ctypes.c_int64, whole, ctypes.c_float, whole, pointer]
     found.trimtab_moment.restype = whole
     found.trimtab_amx.restype = whole
-    found.trimtab_rms_norm.argtypes = [pointer, pointer, ctypes.c_int64, whole, ctypes.c_float, whole, whole, pointer]
+    found.trimtab_rms_norm.argtypes = [pointer, pointer, ctypes.c_int64, whole, ctypes.c_float, *[whole] * 3, pointer]
     found.trimtab_rms_norm.restype = whole
+    found.trimtab_gated.argtypes = [pointer, pointer, ctypes.c_int64, whole, whole, whole]
+    found.trimtab_gated.restype = whole
     return found
 
 
@@ -80,16 +86,43 @@ def sweep(
     return made
 
 
-def add_sizes(total: Float[Tensor, " n"], largest: Float[Tensor, " n"], x: Float[Tensor, "rows n"]) -> None:
-    """Of each column of X, the sum of |x| added to ``total`` and the largest raised in ``largest``, in place and in
-    float32; NaN stays NaN."""
+def lost(
+    w: Float[Tensor, "n rows"],
+    back: Float[Tensor, " n"],
+    bits: int,
+    group: int,
+    symmetric: bool,
+    dtype: torch.dtype,
+) -> Float[Tensor, "n rows"] | None:
+    """(X - Q(X)) * back of X = W^T / back, rounded to nearest on each group's full range; see quantize/scaled.py. None
+    where there is no compiled library. Raises MemoryError."""
+    native = library()
+    if native is None or dtype not in STORED:
+        return None
+    (n, rows), w, back = w.shape, w.to(torch.float32).contiguous(), back.to(torch.float32).contiguous()
+    made = torch.empty(n, rows)
+    failed = native.trimtab_lost(
+        w.data_ptr(), back.data_ptr(), n, rows, group, bits, int(symmetric), STORED[dtype], made.data_ptr()
+    )
+    if failed:
+        raise MemoryError(f"the rounding of {n} columns of {rows} rows")
+    return made
+
+
+def add_sizes(
+    total: Float[Tensor, " n"], squares: Float[Tensor, " n"], largest: Float[Tensor, " n"], x: Float[Tensor, "rows n"]
+) -> None:
+    """Of each column of X, the sum of |x| added to ``total``, that of x^2 to ``squares``, and the largest |x| raised in
+    ``largest``, in place and in float32; NaN stays NaN."""
     native = library()
     if native is not None and x.dtype in (torch.float32, torch.bfloat16):
         x = x.contiguous()
-        native.trimtab_sizes(x.data_ptr(), *x.shape, STORED[x.dtype], total.data_ptr(), largest.data_ptr())
+        into = (total.data_ptr(), squares.data_ptr(), largest.data_ptr())
+        native.trimtab_sizes(x.data_ptr(), *x.shape, STORED[x.dtype], *into)
     elif len(x):
         size = x.abs().float()
         total += size.sum(0)
+        squares += size.square().sum(0)
         torch.maximum(largest, size.amax(0), out=largest)
 
 

@@ -6,8 +6,7 @@ differ in what g is (w or 1 + w) and in where they round; a module is taken for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
@@ -16,14 +15,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trimtab.core.native import STORED, library
+from trimtab.core.native import SHORT, STORED, library
+from trimtab.core.probe import probes, same
 
 KNOWN = (torch.float32, torch.bfloat16)
 """Dtypes that the compiled form takes."""
-PROBES = 16
-"""Rows on which a module is asked."""
-EQUAL = 0.99
-"""Share of numbers that must be equal to the bit; the others may be a rounding apart."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +36,9 @@ class Form:
         """Of x in ``dtype``, where there is the compiled library."""
         native, x, made = library(), x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
         assert native is not None
+        threads = torch.get_num_threads() if x.numel() > SHORT else 1
         native.trimtab_rms_norm(x.data_ptr(), self.weight.data_ptr(), x.numel() // x.shape[-1], x.shape[-1], self.eps,
-                                int(self.early), STORED[x.dtype], made.data_ptr())  # fmt: skip
+                                int(self.early), STORED[x.dtype], threads, made.data_ptr())  # fmt: skip
         return made
 
 
@@ -54,39 +51,20 @@ def form_of(module: nn.Module) -> Form | None:
     if weight.ndim != 1 or weight.dtype not in KNOWN or weight.is_meta or any(True for _ in module.children()):
         return None
     plain = weight.float().contiguous()
-    chance = torch.Generator().manual_seed(0)
-    x = (torch.randn(PROBES, len(plain), generator=chance) + 0.5).to(weight.dtype)
+    x = probes(len(plain), weight.dtype)
     with torch.no_grad():
         asked: Tensor = module(x)
     for offset, early in product((0.0, 1.0), (False, True)):
         form = Form(plain + offset, eps, early, weight.dtype)
-        if _same(form(x), asked):
+        if same(form(x), asked):
             return form
     return None
 
 
-def _same(mine: Tensor, asked: Tensor) -> bool:
-    if mine.shape != asked.shape or mine.dtype != asked.dtype:
-        return False
-    if mine.dtype == torch.float32:
-        return torch.allclose(mine, asked, rtol=1e-5, atol=1e-6)
-    near = torch.allclose(mine.float(), asked.float(), rtol=2**-6, atol=1e-6)
-    return near and float((mine == asked).float().mean()) >= EQUAL
-
-
-@contextmanager
-def in_one_pass(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """The RMS norms among ``modules`` by their compiled form inside, as they were behind it. No gradients. A module
-    whose ``forward`` somebody else has put in place is left alone."""
-    own = (module for module in modules if "forward" not in vars(module))
-    found = [(module, form) for module in own if (form := form_of(module)) is not None]
-    try:
-        for module, form in found:
-            module.forward = partial(_forward, form, module.forward)
-        yield
-    finally:
-        for module, _ in found:
-            del module.forward
+def one_pass(module: nn.Module) -> Callable[..., Tensor] | None:
+    """A forward in one pass that answers as the module's; None for anything that is no RMS norm."""
+    form = form_of(module)
+    return None if form is None else partial(_forward, form, module.forward)
 
 
 def _forward(form: Form, plain: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

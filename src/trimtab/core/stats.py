@@ -25,31 +25,42 @@ class Stat(Protocol):
 
 
 class Gram:
-    """H = sum of w_k x x^T over the rows that are not padding, k the kind of x, float32, (in, in); beside it the sum of
-    w_k |x| and the largest |x| of what counts, (in,) each, and how many rows of each kind. ``weights``, (kinds,): what
-    a row of each kind counts, all 1 where None. ``sample``: takes the rows too, for methods that want some of them."""
+    """H = sum of w_k x x^T over the rows that are not padding, k the kind of x, float32, (in, in); beside it the sums
+    of w_k |x| and w_k x^2 and the largest |x| of what counts, (in,) each, and how many rows of each kind. ``weights``,
+    (kinds,): what a row of each kind counts, all 1 where None. ``sample``: takes the rows too, for methods that want
+    some of them. ``most``: H is of that many of the rows that count, the first (of each part that was merged), all
+    where None: it is most of the work, and some methods use no more than the sums beside it."""
 
-    def __init__(self, width: int, weights: Float[Tensor, " kinds"] | None = None, sample: Stat | None = None) -> None:
+    def __init__(
+        self,
+        width: int,
+        weights: Float[Tensor, " kinds"] | None = None,
+        sample: Stat | None = None,
+        most: int | None = None,
+    ) -> None:
         self.total = torch.zeros(width, width)
         self.whole = True
         """Whether ``total`` has what is above its diagonal: only what is below is summed, and ``read`` mirrors it."""
 
-        self.absolute, self.largest = torch.zeros(width), torch.zeros(width)
+        self.absolute, self.squares, self.largest = torch.zeros(3, width)
         self.seen = torch.zeros(len(KINDS), dtype=torch.int64)
         self.derived: dict[str, Tensor] = {}
         """What was computed from H, for the linears that share it; forgotten when H grows."""
 
-        self.weights, self.sample = weights, sample
+        self.weights, self.sample, self.most = weights, sample, most
 
     def add(self, x: Float[Tensor, "tokens in"], kinds: Integer[Tensor, " tokens"]) -> None:
         self.derived.clear()
         self.whole = False
+        room = None if self.most is None else max(0, self.most - self.rows)
         for weight, among in self._alike(kinds):
             kept = x if among.all() else x[among]
-            add_moment(self.total, kept, weight)
-            size = torch.zeros_like(self.absolute)
-            add_sizes(size, self.largest, kept)
+            add_moment(self.total, kept[:room], weight)
+            room = None if room is None else max(0, room - len(kept))
+            size, square = torch.zeros(2, len(self.absolute))
+            add_sizes(size, square, self.largest, kept)
             self.absolute += weight * size
+            self.squares += weight * square
         self.seen += torch.bincount(kinds.flatten(), minlength=len(KINDS))
         if self.sample is not None:
             self.sample.add(x, kinds)
@@ -79,6 +90,7 @@ class Gram:
         self.total += other.total
         self.whole = self.whole and other.whole
         self.absolute += other.absolute
+        self.squares += other.squares
         if self.sample is not None and other.sample is not None:
             self.sample.merge(other.sample)
         self.largest = torch.maximum(self.largest, other.largest)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import TypeVar
 
 import torch
@@ -18,14 +18,19 @@ T = TypeVar("T")
 
 
 @contextmanager
-def one_thread() -> Iterator[int]:
-    """One thread for each operation inside, the number there was before behind it; gives that number."""
+def some_threads(count: int) -> Iterator[int]:
+    """``count`` threads for each operation inside, the number there was before behind it; gives that number."""
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(count)
     try:
         yield before
     finally:
         torch.set_num_threads(before)
+
+
+def one_thread() -> AbstractContextManager[int]:
+    """One thread for each operation inside; see ``some_threads``."""
+    return some_threads(1)
 
 
 def each(work: Callable[[Tensor], T], parts: Sequence[Tensor]) -> list[T]:

@@ -6,18 +6,11 @@
 #include <cstring>
 
 #include "portable.h"
+#include "threads.h"
 
 namespace {
 
 constexpr int LANES = 64;  // sums side by side, so that they are vectors
-
-INLINE void narrow(float x, float *to) { *to = x; }
-
-INLINE void narrow(float x, uint16_t *to) {  // to nearest, ties to even; NaN stays one
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    *to = x != x ? (uint16_t)0x7fc0 : (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
 
 template <typename T> INLINE void normalize(const T *x, const float *weight, size_t rows, int n, float eps, int early, T *out) {
     for (size_t row = 0; row < rows; row++, x += n, out += n) {
@@ -53,12 +46,14 @@ CLONES void of_bfloat16s(const uint16_t *x, const float *weight, size_t rows, in
 // out = x / sqrt(mean(x^2) + eps) * weight for each row of x (rows, n), float32 or bfloat16; `early`: rounded to that
 // dtype before the product too. 0 when done, 1 for another dtype.
 extern "C" int trimtab_rms_norm(const void *x, const float *weight, int64_t rows, int n, float eps, int early, int stored,
-                                void *out) {
-    if (stored == FLOAT32)
-        of_floats((const float *)x, weight, (size_t)rows, n, eps, early, (float *)out);
-    else if (stored == BFLOAT16)
-        of_bfloat16s((const uint16_t *)x, weight, (size_t)rows, n, eps, early, (uint16_t *)out);
-    else
-        return 1;
+                                int threads, void *out) {
+    if (stored != FLOAT32 && stored != BFLOAT16) return 1;
+    in_parts(rows, threads, [=](int64_t start, int64_t stop) {
+        const size_t count = (size_t)(stop - start), at = (size_t)start * n;
+        if (stored == FLOAT32)
+            of_floats((const float *)x + at, weight, count, n, eps, early, (float *)out + at);
+        else
+            of_bfloat16s((const uint16_t *)x + at, weight, count, n, eps, early, (uint16_t *)out + at);
+    });
     return 0;
 }

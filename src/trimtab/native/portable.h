@@ -22,3 +22,12 @@ INLINE float wide(uint16_t x) {  // of bfloat16
     memcpy(&made, &bits, sizeof made);
     return made;
 }
+
+INLINE void narrow(float x, float *to) { *to = x; }
+
+INLINE void narrow(float x, uint16_t *to) {  // to nearest, ties to even; NaN stays one
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    const uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+    *to = (uint16_t)((bits & 0x7fffffff) > 0x7f800000 ? 0x7fc0 : rounded);  // x != x would keep a loop from being vectors
+}

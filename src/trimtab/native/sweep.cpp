@@ -152,7 +152,46 @@ CLONES void work(float *tile, const float *u, const Knobs &k, Out out) {
     }
 }
 
+// tile = (x - Q(x)) back for the x that it holds, Q to nearest on the grid of each group's full range.
+CLONES void lose(float *tile, const float *back, const Knobs &k) {
+    const float top = (float)((1 << k.bits) - 1);
+    for (int start = 0; start < k.n; start += k.group) {
+        const Grid grid = fit_grid(tile + (size_t)start * TILE, k.weight, k.group, k);
+        for (int i = start; i < start + k.group; i++)
+            for (int v = 0; v < VECTORS; v++) {
+                vf &x = ((vf *)tile)[(size_t)i * VECTORS + v];
+                const vf value = decode(encode(x, grid.scale[v], grid.zero[v], top), grid.scale[v], grid.zero[v], k.stored);
+                x = (x - value) * back[i];
+            }
+    }
+}
+
 }  // namespace
+
+// What rounding W^T (n, rows) to nearest loses where its inputs are divided by `back` (n,) before and multiplied by it
+// behind: lost (n, rows). 0 when done, 1 where there is not enough memory.
+extern "C" int trimtab_lost(const float *w, const float *back, int n, int rows, int group, int bits, int symmetric,
+                            int stored, float *lost) {
+    const Knobs knobs = {n, group, bits, symmetric, 1, stored, nullptr, nullptr};
+    try {
+        std::vector<float> room((size_t)n * TILE + LANES);
+        float *tile = (float *)(((uintptr_t)room.data() + 63) & ~(uintptr_t)63);
+        for (int start = 0; start < rows; start += TILE) {
+            const int count = std::min(TILE, rows - start);
+            for (int i = 0; i < n; i++) {
+                const float *from = w + (size_t)i * rows + start;
+                for (int r = 0; r < count; r++) tile[(size_t)i * TILE + r] = from[r] / back[i];
+                memset(tile + (size_t)i * TILE + count, 0, (TILE - count) * sizeof(float));
+            }
+            lose(tile, back, knobs);
+            for (int i = 0; i < n; i++)
+                memcpy(lost + (size_t)i * rows + start, tile + (size_t)i * TILE, count * sizeof(float));
+        }
+    } catch (const std::bad_alloc &) {
+        return 1;
+    }
+    return 0;
+}
 
 // Codes (n, rows), scales and zeros (n / group, rows) of W^T, which is only read. `u` (n, n) upper triangular with
 // (H + damp I)^-1 = U^T U, or null for rounding to nearest. 0 when done, 1 where there is not enough memory.

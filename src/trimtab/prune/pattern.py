@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import combinations
 
 import torch
 from jaxtyping import Bool, Float
@@ -10,6 +11,8 @@ from torch import Tensor
 
 from trimtab.core.sparse import masked_bits
 
+FEW = 8
+"""Entries up to which each is compared with each, which is faster than sorting so few."""
 PATTERN = re.compile(r"([1-9]\d*):([1-9]\d*)")
 
 
@@ -42,8 +45,16 @@ def most(keep: float, width: int) -> int:
 
 def best(score: Float[Tensor, "*rows n"], count: int) -> Bool[Tensor, "*rows n"]:
     """True at the ``count`` best-scored of the last axis. Ties go to the earlier entry."""
-    order = score.argsort(dim=-1, descending=True, stable=True)[..., :count]
-    return torch.zeros(score.shape, dtype=torch.bool).scatter_(-1, order, True)
+    size = score.shape[-1]
+    if size > FEW:
+        order = score.argsort(dim=-1, descending=True, stable=True)[..., :count]
+        return torch.zeros(score.shape, dtype=torch.bool).scatter_(-1, order, True)
+    columns, better = score.unbind(-1), [torch.zeros(score.shape[:-1], dtype=torch.uint8) for _ in range(size)]
+    for i, j in combinations(range(size), 2):
+        behind = columns[j] > columns[i]
+        better[i] += behind
+        better[j] += ~behind
+    return torch.stack(better, -1) < count
 
 
 def kept(score: Float[Tensor, "rows in"], keep: float, pattern: str | None) -> Bool[Tensor, "rows in"]:

@@ -47,8 +47,12 @@ class Wanda:
         guarantee="usual",
         establishes=("masked",),
         preserves=("tokens_kept", "cache_kept"),
-        departures="An embedding, of which no input is seen, is pruned by magnitude. A layer's stages are pruned in "
-        "running order, each on what the already pruned ones show it; the authors' code gathers once for a layer.",
+        wants_moment=False,
+        sees="before",
+        departures="An embedding, of which no input is seen, is pruned by magnitude. Inputs are those of the model as "
+        "it was before the step, in one pass; the authors prune block by block, each on what the pruned ones before "
+        "show it. Nothing is changed to make up for what was pruned, so there is nothing to gain by seeing it: Gemma 3 "
+        "270M at 2:4 has a perplexity of 207 to 214 so and of 260 to 291 their way, on three draws and two.",
     )
 
     def check(self, width: int, rows: int | None = None) -> None:
@@ -68,7 +72,7 @@ class Wanda:
         self.check(w.shape[1])
         if site.gram is None:
             raise BadInput(f"{site.name}: wanda needs calibration data, and no input was seen (accepted: site.gram)")
-        dense, norms = w.dense().detach(), site.gram.read().float().diagonal().sqrt()
+        dense, norms = w.dense().detach(), site.gram.squares.sqrt()
 
         def part(rows: Tensor) -> Tensor:
             return kept(rows.float().abs() * norms, self.keep, self.pattern)

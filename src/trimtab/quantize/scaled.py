@@ -18,7 +18,7 @@ from torch import Tensor
 
 from trimtab.core.factors import Diagonal
 from trimtab.core.joins import Chain
-from trimtab.core.native import sweep
+from trimtab.core.native import lost, sweep
 from trimtab.core.pack import pack
 from trimtab.core.threads import each
 from trimtab.core.weight import Quantized, Weight, rows
@@ -98,14 +98,24 @@ def nearest(
     return Rounded(torch.cat(codes), torch.stack(steps), torch.stack(zeros))
 
 
+def off(
+    w: Float[Tensor, "n rows"], back: Float[Tensor, " n"], knobs: Knobs, dtype: torch.dtype
+) -> Float[Tensor, "n rows"]:
+    """What W^T loses by being rounded to nearest, ranges not clipped, with its inputs scaled by 1 / ``back``."""
+    size = span(knobs.group_size, len(w))
+    found = lost(w, back, knobs.bits, size, knobs.symmetric, dtype)
+    if found is not None:
+        return found
+    scaled = w / back[:, None]
+    return (scaled - nearest(scaled, torch.ones(len(w)), knobs, False, dtype).values(dtype)).mul_(back[:, None])
+
+
 def exponent(w: Weight, parts: Sequence[Tensor], backs: Float[Tensor, "points n"], loss: Loss, knobs: Knobs) -> int:
     """Which of ``backs``, 1/s for each exponent, loses least over all ``parts`` of the rows, ranges not clipped."""
-    even = torch.ones(w.shape[1])
 
     def losses(index: Tensor) -> Tensor:
         wide = rows(w, index).float().T.contiguous()
-        tried = (nearest(wide / back[:, None], even, knobs, False, w.dtype).values(w.dtype) for back in backs)
-        return torch.stack([loss(wide - q * back[:, None]).sum() for q, back in zip(tried, backs, strict=True)])
+        return torch.stack([loss(off(wide, back, knobs, w.dtype)).sum() for back in backs])
 
     return int(torch.stack(each(losses, parts)).sum(0).argmin())
 

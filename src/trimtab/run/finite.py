@@ -23,9 +23,9 @@ def broken_weights(w: Weight) -> str | None:
 
 def broken_inputs(gram: Gram) -> str | None:
     """How many input channels were not finite over calibration, and the first; None where all were."""
-    wrong = (~gram.read().diagonal().isfinite()).nonzero()[:, 0]
+    wrong = (~gram.squares.isfinite()).nonzero()[:, 0]
     if not len(wrong):
         return None
-    return (f"{len(wrong)} of {len(gram.read())} input channels held NaN or infinite values over calibration (the "
+    return (f"{len(wrong)} of {len(gram.squares)} input channels held NaN or infinite values over calibration (the "
             f"first: channel {int(wrong[0])}). Look at the calibration data of this layer, and whether the model "
             "overflows in its dtype (dtype: float32)")  # fmt: skip

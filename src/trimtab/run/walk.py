@@ -20,20 +20,21 @@ from trimtab.core.fit import Fit
 from trimtab.core.heap import give_back
 from trimtab.core.keep import Stream
 from trimtab.core.linear import Host, Linear
-from trimtab.core.norm import in_one_pass
+from trimtab.core.onepass import in_one_pass
 from trimtab.core.sensitivity import Sensitivity
 from trimtab.core.stats import Gram
 from trimtab.core.stored import Stored
 from trimtab.core.weight import Weight
 from trimtab.run import gather
 from trimtab.run.batches import Batch, joined
+from trimtab.run.lanes import Lanes, lanes
 from trimtab.run.layers import NONE
-from trimtab.run.settle import Bench, LayerReport, Unseen
+from trimtab.run.settle import Bench, Held, LayerReport, Unseen
 from trimtab.run.targets import select
 
 __all__ = ["MAX_TOKENS", "LayerReport", "walk"]
 
-MAX_TOKENS = 2_048
+MAX_TOKENS = 1_024
 """Tokens that a block runs over at once: few enough that what is made on the way stays in a core's cache and is taken
 from memory that was used before (allocations of more than 32 MiB are fresh pages each time)."""
 HELD = 131_072
@@ -59,7 +60,7 @@ def walk(
     unseen: Unseen = "refuse",
     source: Callable[[str], Tensor] | None = None,
     sensitivity: Sensitivity | None = None,
-    make: gather.Make = gather.plain,
+    make: gather.Make | None = None,
 ) -> list[LayerReport]:
     """Fit every target in place and say how well; the reports of this call's units, in order.
 
@@ -67,11 +68,15 @@ def walk(
     they are put in place, nothing is fitted, and its reports are empty; ``inputs(index)`` says how those of them round
     their input that do. Batches are joined up to ``max_tokens``; where all have more than ``held``, blocks are replayed
     per stage. A tied weight is named once, by its first host.
-    ``unseen``, ``source``, ``sensitivity``: see ``Bench``. ``make``: the empty Gram of a linear. A method that needs no
-    data runs no block. RMS norms of the library are computed in one pass (``core/norm.py``). Raises BadInput before any
-    work where targets, knobs or weights cannot be used, Refused for a linear that no sample reaches.
+    ``unseen``, ``source``, ``sensitivity``: see ``Bench``. ``make``: the empty Gram of a linear, to which all rows
+    count alike where None. A method that needs no data runs no block; one whose card ``sees`` the model as it was
+    before has its weights put in place behind every stream. The library's norms and gated units are computed in one
+    pass (``core/onepass.py``). Raises BadInput before any work where targets, knobs or weights cannot be used, Refused
+    for a linear that no sample reaches.
     """
     bench = Bench(anatomy, fit, unseen, source, sensitivity)
+    before = fit.CARD.sees == "before"
+    how = gather.How(make or (lambda name, width: gather.empty(fit.CARD, width)), held, before, fit.CARD.wants_rows)
     plan = units(anatomy, bench, select(anatomy, targets, ignore))
     bench.check([name for names in plan for name in names])
     sets = joined(batches, max_tokens) if bench.fed else []
@@ -81,19 +86,26 @@ def walk(
     streamed = any(isinstance(host.w, Stored) for host in bench.hosts.values())
     streams: list[Stream] = []
     reports: list[LayerReport] = []
-    with torch.no_grad(), in_one_pass(anatomy.model.modules()):
+    later: list[Held] = []
+    with torch.no_grad(), in_one_pass(anatomy.model.modules()), lanes() as side:
         for index, names in enumerate(plan):
-            if index == 1 and last > 0:
+            if index == (0 if before else 1) and last > 0:
                 streams = [anatomy.start(batch) for batch in sets]
             stored = done(index)
-            for name, w in (stored or {}).items():
-                bench.put(name, w, inputs(index).get(name))
+            old = bench.held(names) if before and index == 0 else []
+            if not before:
+                bench.place(stored, inputs(index))
             todo = names if stored is None else []
-            made, streams = _unit(bench, index, todo, sets, streams if index <= last else [], (make, held))
+            made, streams = _unit(bench, index, todo, sets, streams if index <= last else [], how, side)
+            if before:
+                bench.place(stored, inputs(index))
             reports += made
             on_layer(index, made, {name: bench.hosts[name] for name in (names if stored is None else stored)})
+            later += bench.held(names) if old else []
+            bench.restore(old)  # the blocks behind the tables are to see them as they were
             if streamed or index == 0:
                 give_back()
+        bench.restore(later)
     return reports
 
 
@@ -112,14 +124,15 @@ def _unit(
     index: int,
     names: Sequence[str],
     sets: Sequence[Batch],
-    streams: Sequence[Stream],
-    how: tuple[gather.Make, int],
+    streams: list[Stream],
+    how: gather.How,
+    side: Lanes,
 ) -> tuple[list[LayerReport], list[Stream]]:
     """Settle ``names`` in unit ``index``; the reports, and the streams behind it."""
     if index == 0:
-        return _tables(bench, names, sets, how[0]), []
+        return _tables(bench, names, sets, how.make, side), streams
     if index > len(bench.anatomy.blocks()):
-        return _rest(bench, names, streams, how[0]), []
+        return _rest(bench, names, streams, how.make), []
     if not sets:
         return [bench.without(name) for name in names], []
     block, reports = bench.anatomy.blocks()[index - 1], list[LayerReport]()
@@ -133,20 +146,23 @@ def _unit(
                 give_back()  # of what the passes made on their way: most is held now
             group = {host.name: host.w for host in stage}
             reports.extend(bench.settle(name, gram, group) for name in group)
-            unpack(stage)
+            if not how.before:  # nothing runs through it again
+                unpack(stage)
 
-        behind = gather.run(block, streams, [stage for stage in stages if stage], settle, *how)
+        behind = gather.run(block, streams, [stage for stage in stages if stage], settle, how, side)
     seen = {report.name for report in reports}
     reports += [bench.unreached(name) for name in names if name not in seen]
     return reports, behind
 
 
-def _tables(bench: Bench, names: Sequence[str], sets: Sequence[Batch], make: gather.Make) -> list[LayerReport]:
+def _tables(
+    bench: Bench, names: Sequence[str], sets: Sequence[Batch], make: gather.Make, side: Lanes
+) -> list[LayerReport]:
     """Embeddings; one that is tied to the head on the head's input."""
     tied = {owner for owner, second in bench.aliases if bench.anatomy.part_of(second) == "head"}
     gram = None
     if sets and tied & set(names):
-        gram = _head_gram(bench.anatomy, _through(bench.anatomy, sets), make)
+        gram = _head_gram(bench.anatomy, _through(bench.anatomy, sets, side), make)
     return [bench.settle(name, gram if name in tied else None) for name in names]
 
 
@@ -157,13 +173,13 @@ def _rest(bench: Bench, names: Sequence[str], streams: Sequence[Stream], make: g
     return [bench.settle(name, gram if name in heads else None) for name in names]
 
 
-def _through(anatomy: Anatomy, sets: Sequence[Batch]) -> list[Stream]:
+def _through(anatomy: Anatomy, sets: Sequence[Batch], side: Lanes) -> list[Stream]:
     """Every batch to the end, block by block: a matrix that lies in a file is read once for all of them."""
     linears, streams = dict(anatomy.linears()), [anatomy.start(batch) for batch in sets]
     for block in anatomy.blocks():
         hosts = [linears[name] for stage in anatomy.stages(block) for name in stage]
         with gather.unpacked([host for host in hosts if isinstance(host.w, Stored)]):
-            streams = [block(stream) for stream in streams]
+            streams = side.map(block, streams)
     return streams
 
 

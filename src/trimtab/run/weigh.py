@@ -15,11 +15,10 @@ from torch import Tensor
 from trimtab.anatomy import Anatomy
 from trimtab.core.errors import BadInput
 from trimtab.core.fit import Fit
-from trimtab.core.reservoir import Reservoir
 from trimtab.core.sensitivity import Sensitivity
 from trimtab.core.stats import IMAGE, KINDS, TEXT, Gram
 from trimtab.run.arms import Weigh
-from trimtab.run.gather import Make
+from trimtab.run.gather import Make, empty
 
 ALONE = {"text": TEXT, "image": IMAGE}
 
@@ -42,6 +41,6 @@ def maker(anatomy: Anatomy, fit: Fit, how: Weigh, sensitivity: Sensitivity | Non
 
     def make(name: str, width: int) -> Gram:
         counts = weights(how, name, sensitivity) if name.startswith(blocks) else None
-        return Gram(width, counts, Reservoir(width) if fit.CARD.wants_rows else None)
+        return empty(fit.CARD, width, counts)
 
     return make

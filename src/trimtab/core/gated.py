@@ -1,0 +1,69 @@
+"""Gated linear units in one pass (Shazeer 2020): y = D (act(G x) * U x), for a library's own modules.
+
+Libraries write act(g) * u as two operations that each make a new matrix, the widest of a block; here it is one, in the
+place of g. SiLU and the GELU by tanh, x / (1 + e^-z) with z = x and z = 2 sqrt(2 / pi) (x + 0.044715 x^3), rounded to
+the dtype before the product as there. A module is taken for such a unit if it answers as one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from trimtab.core.linear import Linear
+from trimtab.core.native import SHORT, STORED, library
+from trimtab.core.probe import probes, same
+from trimtab.core.stored import Stored
+
+KNOWN = (torch.float32, torch.bfloat16)
+"""Dtypes that the compiled form takes."""
+SILU, GELU_TANH = range(2)
+"""As the library numbers them."""
+NAMES = ("gate_proj", "up_proj", "down_proj")
+
+
+def act(x: Float[Tensor, "*b n"], kind: int) -> Float[Tensor, "*b n"]:
+    """The activation of that kind, as torch has it."""
+    return F.silu(x) if kind == SILU else F.gelu(x, approximate="tanh")
+
+
+def multiply(gate: Float[Tensor, "*b n"], up: Float[Tensor, "*b n"], kind: int) -> Float[Tensor, "*b n"]:
+    """act(gate) * up; in the place of ``gate`` where there is the compiled library."""
+    native, known = library(), gate.dtype == up.dtype and gate.dtype in KNOWN
+    if native is None or not known or not gate.is_contiguous() or gate.shape != up.shape:
+        return act(gate, kind) * up
+    threads = torch.get_num_threads() if gate.numel() > SHORT else 1
+    native.trimtab_gated(gate.data_ptr(), up.contiguous().data_ptr(), gate.numel(), kind, STORED[gate.dtype], threads)
+    return gate
+
+
+def kind_of(module: nn.Module) -> int | None:
+    """The activation of a gated unit, by its answers; None for anything else, and for one whose matrices lie in a
+    file."""
+    parts = [getattr(module, name, None) for name in NAMES]
+    if library() is None or not all(isinstance(one, Linear) and not isinstance(one.w, Stored) for one in parts):
+        return None
+    first = cast(Linear, parts[0])
+    if first.weight_dtype not in KNOWN or any(True for _ in module.parameters(recurse=False)):
+        return None
+    x = probes(first.in_features, first.weight_dtype)
+    with torch.no_grad():
+        asked = module(x)
+        return next((kind for kind in (SILU, GELU_TANH) if same(_unit(module, kind, x), asked)), None)
+
+
+def one_pass(module: nn.Module) -> Callable[..., Tensor] | None:
+    """A forward in one pass that answers as the module's; None for anything that is no gated unit."""
+    kind = kind_of(module)
+    return None if kind is None else partial(_unit, module, kind)
+
+
+def _unit(module: Any, kind: int, x: Tensor) -> Tensor:
+    made: Tensor = module.down_proj(multiply(module.gate_proj(x), module.up_proj(x), kind))
+    return made
