@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import random
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from kill import DIED, start
 from small import SMALL
 
 KILLS, CHAINS = 20, 2
@@ -20,34 +19,29 @@ GEMMA = [
 ]  # fmt: skip
 
 
-def start(out: Path, at: int, settings: list[str]) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, str(Path(__file__).with_name("kill.py")), str(out), str(at), "--", *settings]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=1200)
-
-
 def chain(folder: Path, seed: int, kills: int, within: int, settings: list[str]) -> list[str]:
     """Runs killed before one of their next ``within`` syncs, and again on resuming, until ``kills`` died; what the runs
     that came through printed."""
     rng, hashes = random.Random(seed), list[str]()
     while kills:
         out = folder / f"{seed}-{len(hashes)}"
-        done = start(out, rng.randint(1, within), settings)
-        while done.returncode == 137:
+        status, found = start(out, rng.randint(1, within), settings)
+        while status == DIED:
             kills -= 1
-            done = start(out, rng.randint(1, within) if kills else 0, settings)
-        assert done.returncode == 0, done.stderr
-        hashes.append(done.stdout.split()[-1])
+            status, found = start(out, rng.randint(1, within) if kills else 0, settings)
+        assert status == 0
+        hashes.append(found)
     return hashes
 
 
 def killed(folder: Path, within: int, settings: list[str]) -> tuple[str, list[str]]:
     """The hash of an unbroken run, and those of the runs that were killed."""
-    whole = start(folder / "whole", 0, settings)
-    assert whole.returncode == 0, whole.stderr
+    status, whole = start(folder / "whole", 0, settings)
+    assert status == 0
     with ThreadPoolExecutor(CHAINS) as pool:
         chains = [pool.submit(chain, folder, seed, KILLS // CHAINS, within, settings) for seed in range(CHAINS)]
     hashes = [found for one in chains for found in one.result()]
-    return whole.stdout.split()[-1], hashes
+    return whole, hashes
 
 
 def test_killed_and_resumed_runs_end_in_the_same_artifact(model_folder: Path, tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ the dtype before the product as there. A module is taken for such a unit if it a
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,7 +20,6 @@ from torch.nn import functional as F
 from trimtab.core.linear import Linear
 from trimtab.core.native import SHORT, STORED, library
 from trimtab.core.probe import probes, same
-from trimtab.core.stored import Stored
 
 KNOWN = (torch.float32, torch.bfloat16)
 """Dtypes that the compiled form takes."""
@@ -43,19 +43,32 @@ def multiply(gate: Float[Tensor, "*b n"], up: Float[Tensor, "*b n"], kind: int) 
     return gate
 
 
+class Stand(nn.Module):
+    """As wide on both sides as a linear, and different for each: it takes every number from somewhere."""
+
+    def __init__(self, linear: Linear, shift: int) -> None:
+        super().__init__()
+        self.index = (7 * torch.arange(linear.out_features) + shift) % linear.in_features
+        self.factor = 1.0 + 0.5 * shift
+
+    def forward(self, x: Float[Tensor, "*b in"]) -> Float[Tensor, "*b out"]:
+        return x[..., self.index] * self.factor
+
+
 def kind_of(module: nn.Module) -> int | None:
-    """The activation of a gated unit, by its answers; None for anything else, and for one whose matrices lie in a
-    file."""
-    parts = [getattr(module, name, None) for name in NAMES]
-    if library() is None or not all(isinstance(one, Linear) and not isinstance(one.w, Stored) for one in parts):
+    """The activation of a gated unit, by its answers with simple maps in place of its matrices (these may lie in a
+    file); None for anything else."""
+    named = [(name, one) for name in NAMES if isinstance(one := getattr(module, name, None), Linear)]
+    if library() is None or len(named) < len(NAMES):
         return None
-    first = cast(Linear, parts[0])
+    first = named[0][1]
     if first.weight_dtype not in KNOWN or any(True for _ in module.parameters(recurse=False)):
         return None
-    x = probes(first.in_features, first.weight_dtype)
+    x, stands = probes(first.in_features, first.weight_dtype), copy(module)
+    stands._modules = dict(module._modules) | {name: Stand(one, shift) for shift, (name, one) in enumerate(named)}
     with torch.no_grad():
-        asked = module(x)
-        return next((kind for kind in (SILU, GELU_TANH) if same(_unit(module, kind, x), asked)), None)
+        asked = stands(x)
+        return next((kind for kind in (SILU, GELU_TANH) if same(_unit(stands, kind, x), asked)), None)
 
 
 def one_pass(module: nn.Module) -> Callable[..., Tensor] | None:

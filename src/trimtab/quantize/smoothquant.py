@@ -59,6 +59,7 @@ class SmoothQuant:
         where="ICML 2023, arXiv 2211.10438",
         saves="prefill",
         needs="data",
+        wants_moment=False,
         baseline="w8a8",
         guarantee="usual",
         establishes=("on_grid", "acts_8bit"),

@@ -44,6 +44,7 @@ class W8A8Static:
         where="CVPR 2018, arXiv 1712.05877",
         saves="prefill",
         needs="data",
+        wants_moment=False,
         wants_rows=True,
         establishes=("on_grid", "acts_8bit"),
         preserves=("tokens_kept", "cache_kept"),

@@ -49,6 +49,11 @@ class How:
     before: bool = False
     rows: bool = False
 
+    @classmethod
+    def of(cls, card: Card, held: int, make: Make | None) -> How:
+        """For a method of this card; where ``make`` is None all rows count alike."""
+        return cls(make or (lambda name, width: empty(card, width)), held, card.sees == "before", card.wants_rows)
+
 
 class _Reached(Exception):
     """Ends a replay at the stage for which it was made."""

@@ -34,9 +34,10 @@ NO_GROUP: Mapping[str, Weight] = MappingProxyType({})
 
 @dataclass(frozen=True)
 class LayerReport:
-    """``error``: ||(W - W') X||_F / ||W X||_F over calibration, without data ||W - W'||_F / ||W||_F; W is the matrix
-    before the step, or the original one where the method wants that. ``bits``: stored for each weight. ``seen``: rows
-    at the input by kind (all 0 without data). ``damp``: what was added to the diagonal of H as a share of its mean,
+    """``error``: ||(W - W') X||_F / ||W X||_F over calibration (over its first rows where the card says
+    ``wants_moment`` False), without data ||W - W'||_F / ||W||_F; W is the matrix before the step, or the original one
+    where the method wants that. ``bits``: stored for each weight. ``seen``: rows at the input by kind (all 0 without
+    data). ``damp``: what was added to the diagonal of H as a share of its mean,
     None where no H was factorized. ``unreached``: what became of a layer that no sample reached, empty for others."""
 
     name: str

@@ -35,8 +35,8 @@ from trimtab.run.targets import select
 __all__ = ["MAX_TOKENS", "LayerReport", "walk"]
 
 MAX_TOKENS = 1_024
-"""Tokens that a block runs over at once: few enough that what is made on the way stays in a core's cache and is taken
-from memory that was used before (allocations of more than 32 MiB are fresh pages each time)."""
+"""Tokens that a block runs over at once in each lane: few enough that what is made on the way is little, and taken from
+memory that was used before (allocations of more than 32 MiB are fresh pages each time)."""
 HELD = 131_072
 """Tokens whose activations in one block are held while its stages are fitted; with more the block is replayed."""
 
@@ -67,16 +67,14 @@ def walk(
     ``on_layer(index, reports, changed hosts)`` follows every unit. Where ``done(index)`` gives weights by host name
     they are put in place, nothing is fitted, and its reports are empty; ``inputs(index)`` says how those of them round
     their input that do. Batches are joined up to ``max_tokens``; where all have more than ``held``, blocks are replayed
-    per stage. A tied weight is named once, by its first host.
-    ``unseen``, ``source``, ``sensitivity``: see ``Bench``. ``make``: the empty Gram of a linear, to which all rows
-    count alike where None. A method that needs no data runs no block; one whose card ``sees`` the model as it was
-    before has its weights put in place behind every stream. The library's norms and gated units are computed in one
-    pass (``core/onepass.py``). Raises BadInput before any work where targets, knobs or weights cannot be used, Refused
-    for a linear that no sample reaches.
+    per stage. A tied weight is named once, by its first host. ``unseen``, ``source``, ``sensitivity``: see ``Bench``.
+    ``make``: the empty Gram of a linear, to which all rows count alike where None. A method that needs no data runs no
+    block; one whose card ``sees`` the model as it was before has its weights put in place behind every stream. The
+    library's norms and gated units are computed in one pass (``core/onepass.py``). Raises BadInput before any work
+    where targets, knobs or weights cannot be used, Refused for a linear that no sample reaches.
     """
     bench = Bench(anatomy, fit, unseen, source, sensitivity)
-    before = fit.CARD.sees == "before"
-    how = gather.How(make or (lambda name, width: gather.empty(fit.CARD, width)), held, before, fit.CARD.wants_rows)
+    how = gather.How.of(fit.CARD, held, make)
     plan = units(anatomy, bench, select(anatomy, targets, ignore))
     bench.check([name for names in plan for name in names])
     sets = joined(batches, max_tokens) if bench.fed else []
@@ -89,15 +87,15 @@ def walk(
     later: list[Held] = []
     with torch.no_grad(), in_one_pass(anatomy.model.modules()), lanes() as side:
         for index, names in enumerate(plan):
-            if index == (0 if before else 1) and last > 0:
+            if index == (0 if how.before else 1) and last > 0:
                 streams = [anatomy.start(batch) for batch in sets]
             stored = done(index)
-            old = bench.held(names) if before and index == 0 else []
-            if not before:
+            old = bench.held(names) if how.before and index == 0 else []
+            if not how.before:
                 bench.place(stored, inputs(index))
             todo = names if stored is None else []
             made, streams = _unit(bench, index, todo, sets, streams if index <= last else [], how, side)
-            if before:
+            if how.before:
                 bench.place(stored, inputs(index))
             reports += made
             on_layer(index, made, {name: bench.hosts[name] for name in (names if stored is None else stored)})
