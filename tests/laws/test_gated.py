@@ -70,6 +70,13 @@ def test_what_is_no_number_stays_none() -> None:
     assert multiply(gate, torch.tensor([[1.0, 1.0, torch.nan, 1.0]]), SILU).isnan().tolist() == [[1, 0, 1, 0]]
 
 
+@pytest.mark.usefixtures("compiled")
+def test_what_multiplies_may_lie_in_columns() -> None:
+    gate, up = torch.randn(300, 200), torch.randn(200, 300).T
+    wanted = torch.nn.functional.silu(gate) * up
+    torch.testing.assert_close(multiply(gate, up, SILU), wanted, rtol=2e-5, atol=1e-30)
+
+
 @pytest.mark.parametrize("broken", ["no library", "half", "columns", "dtypes"])
 def test_what_the_library_does_not_take_is_multiplied_by_torch(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
     gate, up = torch.randn(6, 8), torch.randn(6, 8)
@@ -110,9 +117,11 @@ def test_nothing_else_is_taken_for_one() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return 0.5 * super().forward(x)
 
-    config, others = LlamaConfig(**SIZES), LlamaConfig(**SIZES, hidden_act="relu")
-    for other in (Scaled(config), LlamaMLP(others)):
+    config = LlamaConfig(**SIZES)
+    others = [LlamaMLP(LlamaConfig(**SIZES, hidden_act=name)) for name in ("relu", "gelu", "quick_gelu")]
+    for other in (Scaled(config), *others):
         assert kind_of(hosted(other, torch.float32)) is None
+        assert kind_of(hosted(other, torch.bfloat16)) is None
     assert kind_of(LlamaMLP(config)) is None, "its linears are no hosts"
     assert kind_of(hosted(LlamaMLP(config), torch.float16)) is None
     assert kind_of(nn.Linear(4, 4)) is None

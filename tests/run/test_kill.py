@@ -21,7 +21,7 @@ GEMMA = [
 
 def chain(folder: Path, seed: int, kills: int, within: int, settings: list[str]) -> list[str]:
     """Runs killed before one of their next ``within`` syncs, and again on resuming, until ``kills`` died; what the runs
-    that came through printed."""
+    that came through."""
     rng, hashes = random.Random(seed), list[str]()
     while kills:
         out = folder / f"{seed}-{len(hashes)}"
@@ -29,7 +29,7 @@ def chain(folder: Path, seed: int, kills: int, within: int, settings: list[str])
         while status == DIED:
             kills -= 1
             status, found = start(out, rng.randint(1, within) if kills else 0, settings)
-        assert status == 0
+        assert status == 0, found
         hashes.append(found)
     return hashes
 
@@ -37,7 +37,7 @@ def chain(folder: Path, seed: int, kills: int, within: int, settings: list[str])
 def killed(folder: Path, within: int, settings: list[str]) -> tuple[str, list[str]]:
     """The hash of an unbroken run, and those of the runs that were killed."""
     status, whole = start(folder / "whole", 0, settings)
-    assert status == 0
+    assert status == 0, whole
     with ThreadPoolExecutor(CHAINS) as pool:
         chains = [pool.submit(chain, folder, seed, KILLS // CHAINS, within, settings) for seed in range(CHAINS)]
     hashes = [found for one in chains for found in one.result()]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 import torch
 
+from trimtab.core.threads import some_threads
 from trimtab.run.lanes import ROOM, Lanes, lanes
 
 
@@ -51,15 +53,27 @@ def test_one_task_has_all_threads_and_is_the_callers(three: Lanes) -> None:
     assert three.run([lambda: (threading.get_ident(), torch.get_num_threads())]) == [(threading.get_ident(), 3)]
 
 
+def test_threads_are_shared_by_the_lanes_that_are_used() -> None:
+    with some_threads(4), lanes() as side:
+        for count, share in ((2, 2), (4, 1), (2, 2), (3, 1)):
+            assert side.run([torch.get_num_threads] * count) == [share] * count
+
+
+def test_more_tasks_than_lanes_are_not_lost(three: Lanes) -> None:
+    with pytest.raises(AssertionError):
+        three.run([int] * 4)
+
+
 def test_the_first_error_is_raised_when_all_have_ended(three: Lanes) -> None:
     ended = []
 
     def work(item: int) -> None:
-        if item:
+        if item == 1:
             raise KeyError(item)
+        time.sleep(0.2 * item)
         ended.append(item)
 
     with pytest.raises(KeyError, match="1"):
         three.map(work, range(3))
-    assert ended == [0]
+    assert ended == [0, 2]
     assert three.map(lambda item: item, range(3)) == [0, 1, 2], "lanes go on"

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import torch
+from kill import DIED, start
 from small import SMALL as SETTINGS
-from test_kill import start
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from trimtab.core.errors import BadInput
@@ -78,16 +78,14 @@ def test_a_streamed_run_that_was_killed_ends_in_the_artifact_of_one_in_memory(
     model_folder: Path, tmp_path: Path
 ) -> None:
     """Killed while layers are fitted; the report says how weights were read, and that nothing was timed."""
-    held = start(tmp_path / "held", 0, settings(model_folder, "stream=false"))
-    assert held.returncode == 0, held.stderr
+    held, wanted = start(tmp_path / "held", 0, settings(model_folder, "stream=false"))
+    assert held == 0, wanted
     out = tmp_path / "streamed"
-    killed = start(out, 20, settings(model_folder, "stream=true"))
-    assert killed.returncode == 137, killed.stderr
+    killed, said = start(out, 20, settings(model_folder, "stream=true"))
+    assert killed == DIED, said
     assert any((out / "state").glob("step-1/*.safetensors")), "some layers were fitted by then"
     assert not (out / "artifact").exists()
-    done = start(out, 0, settings(model_folder, "stream=true"))
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split()[-1] == held.stdout.split()[-1]
+    assert start(out, 0, settings(model_folder, "stream=true")) == (0, wanted)
     result = json.loads((out / "result.json").read_text())
     assert result["model"]["streamed"] is True
     assert [note for note in result["notes"] if note.startswith("Weights were read from the model's files")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
 
@@ -21,6 +22,7 @@ from trimtab.core.keep import Stream
 from trimtab.core.linear import Linear
 from trimtab.core.sparse import Masked
 from trimtab.core.stats import KINDS, PADDING, Gram
+from trimtab.core.threads import some_threads
 from trimtab.core.weight import Dense, Quantized, Weight, bits
 from trimtab.factorize import SVD, EoRA
 from trimtab.prune import SparseGPT, Wanda
@@ -35,6 +37,13 @@ VLM = ["llava", "llava-full", "llava-penultimate", "qwen2-vl", "qwen2.5-vl", "qw
        "llava-onevision", "internvl"]  # fmt: skip
 TEXT = ["llama", "gemma3", "qwen2", "bert", "phi", "phi3", "gptneox", "gptneox-serial", "opt", "opt-narrow"]
 SPEECH = ["whisper"]
+
+
+@pytest.fixture(autouse=True)
+def _three_threads() -> Iterator[None]:
+    """Hence three lanes, whatever the machine has."""
+    with some_threads(3):
+        yield
 
 
 @dataclass(frozen=True)
@@ -162,6 +171,20 @@ def test_what_sees_the_model_as_it_was_does_so_when_it_goes_on(name: str, stop: 
     for (path, a), (_, b) in zip((*whole.linears(), *whole.embeddings()), (*rest.linears(), *rest.embeddings()),
                                  strict=True):  # fmt: skip
         assert torch.equal(a.w.codes, b.w.codes), path
+
+
+class Fails(Before):
+    def __call__(self, w: Weight, site: Site) -> Weight:
+        if "layers.2." in site.name:
+            raise Refused(site.name)
+        return super().__call__(w, site)
+
+
+def test_where_it_fails_the_tables_are_those_that_were_reported() -> None:
+    anatomy, batches = made("llama")
+    with pytest.raises(Refused, match="layers.2"):
+        walk(anatomy, batches, Fails(), ["language", "embedding"])
+    assert isinstance(dict(anatomy.embeddings())["model.embed_tokens"].w, Quantized)
 
 
 def test_a_method_that_uses_no_second_moment_gets_that_of_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from threading import Lock
 from typing import Any
 
 import torch
@@ -124,10 +125,12 @@ def ids_and_valid(batch: Batch, prefix: str = "") -> tuple[Integer[Tensor, "b t"
 
 def rotary_of(module: Any) -> Rotary:
     """The rotary embedding of a stack whose layers all share one."""
+    one_at_a_time = Lock()  # some of the library's change their frequencies by the length that they are asked for
 
     def angles(positions: Tensor, dtype: torch.dtype, kind: str) -> tuple[Tensor, Tensor]:
         like = torch.empty(0, dtype=dtype, device=positions.device)
-        cos, sin = module.rotary_emb(like, position_ids=positions)
+        with one_at_a_time:
+            cos, sin = module.rotary_emb(like, position_ids=positions)
         return cos, sin
 
     return angles

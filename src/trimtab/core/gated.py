@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trimtab.core.linear import Linear
-from trimtab.core.native import SHORT, STORED, library
+from trimtab.core.native import STORED, library, threads_for
 from trimtab.core.probe import probes, same
 
 KNOWN = (torch.float32, torch.bfloat16)
@@ -38,13 +38,14 @@ def multiply(gate: Float[Tensor, "*b n"], up: Float[Tensor, "*b n"], kind: int) 
     native, known = library(), gate.dtype == up.dtype and gate.dtype in KNOWN
     if native is None or not known or not gate.is_contiguous() or gate.shape != up.shape:
         return act(gate, kind) * up
-    threads = torch.get_num_threads() if gate.numel() > SHORT else 1
-    native.trimtab_gated(gate.data_ptr(), up.contiguous().data_ptr(), gate.numel(), kind, STORED[gate.dtype], threads)
+    up = up.contiguous()
+    native.trimtab_gated(gate.data_ptr(), up.data_ptr(), gate.numel(), kind, STORED[gate.dtype], threads_for(gate))
     return gate
 
 
 class Stand(nn.Module):
-    """As wide on both sides as a linear, and different for each: it takes every number from somewhere."""
+    """As wide on both sides as a linear, and other for each: every number it gives is one of those it is given, times
+    a factor."""
 
     def __init__(self, linear: Linear, shift: int) -> None:
         super().__init__()

@@ -18,9 +18,14 @@ from torch import Tensor
 FOLDER = Path(__file__).resolve().parents[1] / "native"
 NAME = "trimtab_native.so"
 SHORT = 1 << 17
-"""Numbers up to which a pass over them is not worth a second thread."""
+"""Numbers of which a pass over them must have more for each thread: one is started for every call."""
 STORED = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """Dtypes in which a grid's scales are stored, as the library numbers them."""
+
+
+def threads_for(x: Tensor) -> int:
+    """How many threads one pass over ``x`` gets."""
+    return min(torch.get_num_threads(), 1 + x.numel() // SHORT)
 
 
 class Swept(NamedTuple):

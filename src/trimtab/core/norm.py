@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trimtab.core.native import SHORT, STORED, library
+from trimtab.core.native import STORED, library, threads_for
 from trimtab.core.probe import probes, same
 
 KNOWN = (torch.float32, torch.bfloat16)
@@ -36,9 +36,8 @@ class Form:
         """Of x in ``dtype``, where there is the compiled library."""
         native, x, made = library(), x.contiguous(), torch.empty_like(x, memory_format=torch.contiguous_format)
         assert native is not None
-        threads = torch.get_num_threads() if x.numel() > SHORT else 1
         native.trimtab_rms_norm(x.data_ptr(), self.weight.data_ptr(), x.numel() // x.shape[-1], x.shape[-1], self.eps,
-                                int(self.early), STORED[x.dtype], threads, made.data_ptr())  # fmt: skip
+                                int(self.early), STORED[x.dtype], threads_for(x), made.data_ptr())  # fmt: skip
         return made
 
 

@@ -28,8 +28,8 @@ class Gram:
     """H = sum of w_k x x^T over the rows that are not padding, k the kind of x, float32, (in, in); beside it the sums
     of w_k |x| and w_k x^2 and the largest |x| of what counts, (in,) each, and how many rows of each kind. ``weights``,
     (kinds,): what a row of each kind counts, all 1 where None. ``sample``: takes the rows too, for methods that want
-    some of them. ``most``: H is of that many of the rows that count, the first (of each part that was merged), all
-    where None: it is most of the work, and some methods use no more than the sums beside it."""
+    some of them. ``most``: H is of that many of the rows that count, the first, all where None: it is most of the work,
+    and some methods use no more than the sums beside it."""
 
     def __init__(
         self,
@@ -87,8 +87,9 @@ class Gram:
         self.derived.clear()
         if not torch.equal(self._counts(), other._counts()):
             raise ValueError(f"merge: weights differ: {other._counts().tolist()}, not {self._counts().tolist()}")
-        self.total += other.total
-        self.whole = self.whole and other.whole
+        if self.most is None or self.rows < self.most:
+            self.total += other.total
+            self.whole = self.whole and other.whole
         self.absolute += other.absolute
         self.squares += other.squares
         if self.sample is not None and other.sample is not None:
@@ -97,6 +98,7 @@ class Gram:
         self.seen += other.seen
 
     def read(self) -> Float[Tensor, "in in"]:
+        """H, of all rows or of the first ``most``."""
         if not self.whole:
             mirror(self.total)
             self.whole = True

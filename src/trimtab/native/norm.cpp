@@ -1,4 +1,4 @@
-// RMS norm of rows: the compiled form of core/norm.py::rms_norm, in one pass where eager operations take six.
+// RMS norm of rows: the compiled form of core/norm.py::Form, in one pass where eager operations take six.
 
 #include <cmath>
 #include <cstddef>

@@ -44,7 +44,7 @@ def most(keep: float, width: int) -> int:
 
 
 def best(score: Float[Tensor, "*rows n"], count: int) -> Bool[Tensor, "*rows n"]:
-    """True at the ``count`` best-scored of the last axis. Ties go to the earlier entry."""
+    """True at the ``count`` best-scored of the last axis; scores are numbers. Ties go to the earlier entry."""
     size = score.shape[-1]
     if size > FEW:
         order = score.argsort(dim=-1, descending=True, stable=True)[..., :count]

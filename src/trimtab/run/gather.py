@@ -3,7 +3,7 @@
 Linears of one stage share an input, hence one Gram. The block runs once over each stream: at the first linear of a
 stage it gathers and halts, and when all have come there the stage is fitted and they go on with its new weights, so
 that what comes later in the block already sees the trimmed model. Where so much cannot be held the block is replayed up
-to each stage instead. Methods that make up for nothing are fitted on the model as it was: nothing halts then. Streams
+to each stage instead. Methods whose card says so are fitted on the model as it was: nothing halts then. Streams
 run side by side (``lanes.py``); a Gram takes those of a lane in order, and the lanes' are merged in order.
 """
 
@@ -41,8 +41,8 @@ SOME = 4_096
 @dataclass(frozen=True)
 class How:
     """``make``: see ``Make``. ``held``: tokens whose activations in one block are held, see ``run``. ``before``: the
-    statistics are those of the model as it was. ``rows``: some rows are wanted, whose choice turns on how many came
-    before: one lane, then."""
+    statistics are those of the model as it was. ``rows``: a sample of rows is wanted; a Reservoir must know how many
+    came before its own, so one lane takes all."""
 
     make: Make
     held: int
@@ -97,7 +97,8 @@ def tapped(stages: Sequence[Stage], tap: Callable[[Stage], Tap]) -> Iterator[Non
 
 class _Pass(greenlet):
     """One stream on its way through the block: it stops where the next unsettled stage is called, and goes on later
-    with the new weights. ``waits`` is that stage's index, None once it is through; ``behind`` what came out."""
+    with the new weights. ``waits`` is the index of the stage that it came to last, None once it is through; ``behind``
+    what came out; ``shown`` the stages whose input it has given."""
 
     def __init__(self, crew: _Crew, stream: Stream) -> None:
         super().__init__()

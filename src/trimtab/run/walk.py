@@ -1,4 +1,5 @@
-"""Sequential calibration: the model block by block in running order, each linear fitted on what really reaches it.
+"""Sequential calibration: the model block by block in running order, each linear fitted on what really reaches it, or
+for methods whose card says so on what reached it before.
 
 Units of work, by index: 0 the embeddings, 1 to n the blocks, n + 1 the head and what no block runs. A tied embedding
 and head are one matrix: it is fitted first, on the input that the head had before anything was changed, then frozen.
@@ -8,6 +9,7 @@ An embedding of its own has no input statistic and gets the method's data-free f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import cast
 
 import torch
@@ -38,7 +40,8 @@ MAX_TOKENS = 1_024
 """Tokens that a block runs over at once in each lane: few enough that what is made on the way is little, and taken from
 memory that was used before (allocations of more than 32 MiB are fresh pages each time)."""
 HELD = 131_072
-"""Tokens whose activations in one block are held while its stages are fitted; with more the block is replayed."""
+"""Tokens whose activations in one block are held while its stages are fitted; with more the block is replayed (but for
+methods that are fitted on the model as it was: for these nothing is held)."""
 
 OnLayer = Callable[[int, "list[LayerReport]", dict[str, Host]], None]
 Done = Callable[[int], "Mapping[str, Weight] | None"]
@@ -85,7 +88,8 @@ def walk(
     streams: list[Stream] = []
     reports: list[LayerReport] = []
     later: list[Held] = []
-    with torch.no_grad(), in_one_pass(anatomy.model.modules()), lanes() as side:
+    with torch.no_grad(), in_one_pass(anatomy.model.modules()), lanes() as side, ExitStack() as stack:
+        stack.callback(lambda: bench.restore(later))
         for index, names in enumerate(plan):
             if index == (0 if how.before else 1) and last > 0:
                 streams = [anatomy.start(batch) for batch in sets]
@@ -103,7 +107,6 @@ def walk(
             bench.restore(old)  # the blocks behind the tables are to see them as they were
             if streamed or index == 0:
                 give_back()
-        bench.restore(later)
     return reports
 
 
