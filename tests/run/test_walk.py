@@ -182,7 +182,7 @@ class Fails(Before):
 
 def test_where_it_fails_the_tables_are_those_that_were_reported() -> None:
     anatomy, batches = made("llama")
-    with pytest.raises(Refused, match="layers.2"):
+    with pytest.raises(Refused, match=r"layers\.2"):
         walk(anatomy, batches, Fails(), ["language", "embedding"])
     assert isinstance(dict(anatomy.embeddings())["model.embed_tokens"].w, Quantized)
 
