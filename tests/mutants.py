@@ -428,7 +428,7 @@ MUTANTS = (
     Mutant("run/gather.py", "gather again at every linear", "if index in self.settled or index in here.shown:",
            "if index in self.settled:", (WALK,)),
     Mutant("run/gather.py", "the first lane alone", "found[0].merge(other)", "pass", (WALK,)),
-    Mutant("run/walk.py", "blocks see trimmed tables", "bench.restore(old)", "pass", (WALK,)),
+    Mutant("run/walk.py", "blocks see trimmed tables", "index == (0 if how.before else 1)", "index == 1", (WALK,)),
     Mutant("run/walk.py", "a resumed block is put in place too early",
            "if not how.before:\n                bench", "if True:\n                bench", (WALK,)),
     Mutant("run/lanes.py", "an error that is not raised", "[one.result() for one in running]",

@@ -173,20 +173,6 @@ def test_what_sees_the_model_as_it_was_does_so_when_it_goes_on(name: str, stop: 
         assert torch.equal(a.w.codes, b.w.codes), path
 
 
-class Fails(Before):
-    def __call__(self, w: Weight, site: Site) -> Weight:
-        if "layers.2." in site.name:
-            raise Refused(site.name)
-        return super().__call__(w, site)
-
-
-def test_where_it_fails_the_tables_are_those_that_were_reported() -> None:
-    anatomy, batches = made("llama")
-    with pytest.raises(Refused, match=r"layers\.2"):
-        walk(anatomy, batches, Fails(), ["language", "embedding"])
-    assert isinstance(dict(anatomy.embeddings())["model.embed_tokens"].w, Quantized)
-
-
 def test_a_method_that_uses_no_second_moment_gets_that_of_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gather, "SOME", 5)
     gram = gather.empty(Wanda.CARD, 6)

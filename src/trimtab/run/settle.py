@@ -25,9 +25,6 @@ from trimtab.run.finite import broken_inputs, broken_weights
 Unseen = Literal["refuse", "dense", "round"]
 """What becomes of a linear that no calibration sample reached: an error, left as it is, or the data-free form."""
 
-Held = tuple[Host, Weight, Rounding | None]
-"""A host, its weight, and what it does to its input."""
-
 NO_GROUP: Mapping[str, Weight] = MappingProxyType({})
 """Of a matrix that is fitted alone."""
 
@@ -152,23 +149,14 @@ class Bench:
         for name, w in (stored or {}).items():
             self.put(name, w, acts.get(name))
 
-    def held(self, names: Sequence[str]) -> list[Held]:
-        """What the hosts of these names, and those tied to them, hold."""
-        tied = [second for first, second in self.aliases if first in names]
-        hosts = [self.hosts[name] for name in (*names, *tied)]
-        return [(host, host.w, host.acts if isinstance(host, Linear) else None) for host in hosts]
-
-    def restore(self, held: Sequence[Held]) -> None:
-        """Hosts as they were when ``held`` was read; their kernels go."""
-        for host, w, acts in held:
-            host.w = w
-            if isinstance(host, Linear):
-                host.kernel, host.acts = None, acts
-
     def put(self, name: str, w: Weight, acts: Rounding | None) -> None:
         """``w`` as the weight of host ``name`` and of those tied to it, ``acts`` as what linears do to their input;
         kernels of the old weight go."""
-        self.restore([(host, w, acts) for host, _, _ in self.held([name])])
+        for other in (name, *(second for first, second in self.aliases if first == name)):
+            host = self.hosts[other]
+            host.w = w
+            if isinstance(host, Linear):
+                host.kernel, host.acts = None, acts
 
 
 def rounding(fit: Fit, site: Site) -> Rounding | None:

@@ -9,7 +9,6 @@ An embedding of its own has no input statistic and gets the method's data-free f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from typing import cast
 
 import torch
@@ -31,7 +30,7 @@ from trimtab.run import gather
 from trimtab.run.batches import Batch, joined
 from trimtab.run.lanes import Lanes, lanes
 from trimtab.run.layers import NONE
-from trimtab.run.settle import Bench, Held, LayerReport, Unseen
+from trimtab.run.settle import Bench, LayerReport, Unseen
 from trimtab.run.targets import select
 
 __all__ = ["MAX_TOKENS", "LayerReport", "walk"]
@@ -87,14 +86,11 @@ def walk(
     streamed = any(isinstance(host.w, Stored) for host in bench.hosts.values())
     streams: list[Stream] = []
     reports: list[LayerReport] = []
-    later: list[Held] = []
-    with torch.no_grad(), in_one_pass(anatomy.model.modules()), lanes() as side, ExitStack() as stack:
-        stack.callback(lambda: bench.restore(later))
+    with torch.no_grad(), in_one_pass(anatomy.model.modules()), lanes() as side:
         for index, names in enumerate(plan):
-            if index == (0 if how.before else 1) and last > 0:
+            if index == (0 if how.before else 1) and last > 0:  # tables are read here, and by no block
                 streams = [anatomy.start(batch) for batch in sets]
             stored = done(index)
-            old = bench.held(names) if how.before and index == 0 else []
             if not how.before:
                 bench.place(stored, inputs(index))
             todo = names if stored is None else []
@@ -103,8 +99,6 @@ def walk(
                 bench.place(stored, inputs(index))
             reports += made
             on_layer(index, made, {name: bench.hosts[name] for name in (names if stored is None else stored)})
-            later += bench.held(names) if old else []
-            bench.restore(old)  # the blocks behind the tables are to see them as they were
             if streamed or index == 0:
                 give_back()
     return reports
