@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Lock
@@ -57,6 +58,7 @@ class Decoder:
     cache: str = "past_key_values"
     seen: Recent = field(default_factory=lambda: Recent(2))  # masks are large: as many as there are layer types
     turned: Recent = field(default_factory=lambda: Recent(2))
+    turning: AbstractContextManager[bool] = field(default_factory=Lock)
 
     def blocks(self) -> list[Block]:
         made = []
@@ -76,7 +78,8 @@ class Decoder:
             stream.side.get(BLOCK) if whole else None, self.bounded, size, stream.x.dtype,
         )  # fmt: skip
         where = stream.side.get(GRID, stream.positions)
-        turned = self.rotary and self.turned(self.rotary, where, stream.x.dtype, self.kinds[index])
+        with self.turning:  # some of the library's change their frequencies by the length that they are asked for
+            turned = self.rotary and self.turned(self.rotary, where, stream.x.dtype, self.kinds[index])
         x = layer(
             stream.x,
             attention_mask=seen,
@@ -125,12 +128,10 @@ def ids_and_valid(batch: Batch, prefix: str = "") -> tuple[Integer[Tensor, "b t"
 
 def rotary_of(module: Any) -> Rotary:
     """The rotary embedding of a stack whose layers all share one."""
-    one_at_a_time = Lock()  # some of the library's change their frequencies by the length that they are asked for
 
     def angles(positions: Tensor, dtype: torch.dtype, kind: str) -> tuple[Tensor, Tensor]:
         like = torch.empty(0, dtype=dtype, device=positions.device)
-        with one_at_a_time:
-            cos, sin = module.rotary_emb(like, position_ids=positions)
+        cos, sin = module.rotary_emb(like, position_ids=positions)
         return cos, sin
 
     return angles

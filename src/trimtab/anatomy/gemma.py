@@ -6,7 +6,6 @@ Its norms multiply by (1 + w) and stand on both sides of attention and MLP, so n
 from __future__ import annotations
 
 from functools import cached_property
-from threading import Lock
 from typing import Any, ClassVar
 
 import torch
@@ -20,12 +19,10 @@ from trimtab.core.keep import Stream
 
 def rotary_by_type(module: Any) -> Rotary:
     """The rotary embedding of a stack with one base for each layer type."""
-    one_at_a_time = Lock()  # some of the library's change their frequencies by the length that they are asked for
 
     def angles(positions: Tensor, dtype: torch.dtype, kind: str) -> tuple[Tensor, Tensor]:
         like = torch.empty(0, dtype=dtype, device=positions.device)
-        with one_at_a_time:
-            cos, sin = module.rotary_emb(like, positions, kind)
+        cos, sin = module.rotary_emb(like, positions, kind)
         return cos, sin
 
     return angles
