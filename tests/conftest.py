@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextvars import ContextVar
 
 import jaxtyping._storage as shapes
@@ -36,6 +37,7 @@ install_import_hook(
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from trimtab.core import native  # noqa: E402
 from trimtab.core.firstcalls import settle_first_calls  # noqa: E402
 from untested import pytest_sessionfinish, pytest_terminal_summary  # noqa: E402, F401
 
@@ -45,3 +47,12 @@ settle_first_calls()  # the library's own models are asked here before any door 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(name="compiled")
+def _compiled() -> None:
+    """For tests of the compiled library; each has one beside it of what there is without."""
+    if native.library() is None:
+        if shutil.which("c++"):
+            pytest.fail("there is a C++ compiler, and src/trimtab/native was not compiled: pip install -e .")
+        pytest.skip("no C++ compiler here: the forms in torch are all there is")

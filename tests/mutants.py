@@ -377,6 +377,8 @@ MUTANTS = (
     Mutant("native/sizes.cpp", "signs are kept", "__builtin_fabsf(wide(x[i]))", "wide(x[i])", (PRODUCTS,)),
     Mutant("native/sizes.cpp", "squares are sums", "square[i] += size * size", "square[i] += size", (PRODUCTS,)),
     Mutant("core/stats.py", "merge forgets the squares", "self.squares += other.squares", "self.squares += 0", (STAT,)),
+    Mutant("core/stats.py", "the first rows of every part", "if self.most is None or self.rows < self.most:", "if True:",
+           (STAT,)),
     Mutant("core/stats.py", "all rows in the second moment", "kept[:room]", "kept", (STAT,)),
     Mutant("native/sizes.cpp", "NaN is passed over", " || size != size", "", (PRODUCTS,)),
     Mutant("native/norm.cpp", "no eps", "sum / (float)n + eps", "sum / (float)n", (NORM,)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
 import pytest
@@ -13,21 +12,12 @@ from transformers.models.gemma3.modeling_gemma3 import Gemma3MLP
 from transformers.models.llama.modeling_llama import LlamaMLP
 from transformers.models.qwen2.modeling_qwen2 import Qwen2MLP
 
-from trimtab.core import native
 from trimtab.core.gated import GELU_TANH, SILU, kind_of, multiply
 from trimtab.core.linear import Linear
 from trimtab.core.onepass import in_one_pass
 
 SIZES: dict[str, Any] = {"hidden_size": 24, "intermediate_size": 70, "num_attention_heads": 4, "num_key_value_heads": 2}
 KINDS = {SILU: "silu", GELU_TANH: "gelu_pytorch_tanh"}
-
-
-@pytest.fixture(name="compiled")
-def _compiled() -> None:
-    if native.library() is None:
-        if shutil.which("c++"):
-            pytest.fail("there is a C++ compiler, and src/trimtab/native was not compiled: pip install -e .")
-        pytest.skip("no C++ compiler here: no module is taken for a gated unit, which the last test shows")
 
 
 def hosted(module: nn.Module, dtype: torch.dtype) -> nn.Module:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,17 +9,8 @@ from transformers.models.gemma3.modeling_gemma3 import Gemma3RMSNorm
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 from transformers.models.qwen2.modeling_qwen2 import Qwen2RMSNorm
 
-from trimtab.core import native
 from trimtab.core.norm import form_of
 from trimtab.core.onepass import in_one_pass
-
-
-@pytest.fixture(name="compiled")
-def _compiled() -> None:
-    if native.library() is None:
-        if shutil.which("c++"):
-            pytest.fail("there is a C++ compiler, and src/trimtab/native was not compiled: pip install -e .")
-        pytest.skip("no C++ compiler here: no module is taken for a norm, which the last test shows")
 
 
 def made(kind: type[nn.Module], n: int, dtype: torch.dtype, eps: float = 1e-6) -> nn.Module:

@@ -122,6 +122,17 @@ def test_the_second_moment_is_that_of_the_first_rows_that_count() -> None:
     assert gram.rows == 20
 
 
+def test_parts_merged_behind_enough_rows_leave_the_second_moment_as_it_is() -> None:
+    x, kinds = torch.randn(30, 8), torch.zeros(30, dtype=torch.int64)
+    for cut, rows in ((10, 7), (4, 11)):  # enough in the first part; too few there, and as many of the second
+        first, second = Gram(8, most=7), Gram(8, most=7)
+        first.add(x[:cut], kinds[:cut])
+        second.add(x[cut:], kinds[cut:])
+        first.merge(second)
+        torch.testing.assert_close(first.read(), x[:rows].T @ x[:rows])
+        torch.testing.assert_close(first.squares, x.square().sum(0))
+
+
 def test_audio_counts_in_the_mean_size() -> None:
     gram = seen(Gram, torch.full((6, 4), 3.0), torch.tensor([AUDIO, AUDIO, TEXT, PADDING, AUDIO, TEXT]))
     assert torch.equal(gram.mean_abs(), torch.full((4,), 3.0))

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-
 import pytest
 import torch
 from torch import Tensor
@@ -19,16 +17,9 @@ from trimtab.quantize.gptq import solve
 from trimtab.quantize.grid import decode, shares, span
 from trimtab.quantize.scaled import nearest, off
 
+pytestmark = pytest.mark.usefixtures("compiled")
 GRIDS = [(4, 16, False), (4, 32, True), (3, 64, False), (2, -1, True), (8, 16, True)]
 SHAPES = [(64, 64), (128, 70), (192, 5)]
-
-
-@pytest.fixture(autouse=True)
-def _compiled() -> None:
-    if native.library() is None:
-        if shutil.which("c++"):
-            pytest.fail("there is a C++ compiler, and src/trimtab/native was not compiled: pip install -e .")
-        pytest.skip("no C++ compiler here: the forms in torch are all there is")
 
 
 def layer(n: int, rows: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:

@@ -18,11 +18,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trimtab.core.linear import Linear
-from trimtab.core.native import STORED, library, threads_for
+from trimtab.core.native import KNOWN, STORED, library, threads_for
 from trimtab.core.probe import probes, same
 
-KNOWN = (torch.float32, torch.bfloat16)
-"""Dtypes that the compiled form takes."""
 SILU, GELU_TANH = range(2)
 """As the library numbers them."""
 NAMES = ("gate_proj", "up_proj", "down_proj")

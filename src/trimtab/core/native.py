@@ -19,6 +19,8 @@ FOLDER = Path(__file__).resolve().parents[1] / "native"
 NAME = "trimtab_native.so"
 SHORT = 1 << 17
 """Numbers of which a pass over them must have more for each thread: one is started for every call."""
+KNOWN = (torch.float32, torch.bfloat16)
+"""Dtypes of activations that are read as they are."""
 STORED = {torch.float32: 0, torch.bfloat16: 1, torch.float16: 2}
 """Dtypes in which a grid's scales are stored, as the library numbers them."""
 
@@ -120,7 +122,7 @@ def add_sizes(
     """Of each column of X, the sum of |x| added to ``total``, that of x^2 to ``squares``, and the largest |x| raised in
     ``largest``, in place and in float32; NaN stays NaN."""
     native = library()
-    if native is not None and x.dtype in (torch.float32, torch.bfloat16):
+    if native is not None and x.dtype in KNOWN:
         x = x.contiguous()
         into = (total.data_ptr(), squares.data_ptr(), largest.data_ptr())
         native.trimtab_sizes(x.data_ptr(), *x.shape, STORED[x.dtype], *into)

@@ -15,11 +15,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from trimtab.core.native import STORED, library, threads_for
+from trimtab.core.native import KNOWN, STORED, library, threads_for
 from trimtab.core.probe import probes, same
-
-KNOWN = (torch.float32, torch.bfloat16)
-"""Dtypes that the compiled form takes."""
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,8 @@ class Wanda:
         sees="before",
         departures="An embedding, of which no input is seen, is pruned by magnitude. Inputs are those of the model as "
         "it was before the step, in one pass; the authors prune block by block, each on what the pruned ones before "
-        "show it. Nothing is changed to make up for what was pruned, so there is nothing to gain by seeing it: Gemma 3 "
-        "270M at 2:4 has a perplexity of 207 to 214 so and of 260 to 291 their way, on three draws and two.",
+        "show it. Nothing is changed to make up for what was pruned, so there is nothing to gain by seeing it "
+        "(docs/prune.md has the figure).",
     )
 
     def check(self, width: int, rows: int | None = None) -> None:

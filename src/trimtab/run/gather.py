@@ -259,7 +259,8 @@ def unpacked(hosts: Sequence[Linear]) -> Iterator[Callable[[Stage], None]]:
 def run(
     block: Block, streams: Sequence[Stream], stages: Sequence[Stage], settle: Settle, how: How, side: Lanes
 ) -> list[Stream]:
-    """The block over all streams, its stages settled on the way; replayed where they have more than ``held`` tokens."""
+    """The block over all streams, its stages settled on the way or, with ``how.before``, behind all; replayed where
+    what halts has more than ``held`` tokens."""
     if not stages:
         return side.map(block, streams)
     few = sum(stream.kinds.numel() for stream in streams) <= how.held
