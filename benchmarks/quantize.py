@@ -8,11 +8,13 @@ another side. Two clocks: weights and tokens in memory to trimmed weights in mem
 synced folder (``whole``; the dense copy for the evaluation is not counted). Like with like: the same bits, group and
 zero points, embedding and head left as they are; every perplexity is that of the dense bfloat16 matrices, evaluated
 here by one version of transformers on windows of Python's language reference. ``full4`` is ours once more with
-embedding and tied head quantized too, held against the peers' ``gptq4``. Calibration: windows of ``--text`` at places
+embedding and tied head quantized too, held against the peers' ``gptq4``. Ours streams: matrices stay in the model's
+files until they are needed, so reading them is within its first clock. Calibration: windows of ``--text`` at places
 drawn with each seed, by default the docstrings of the standard library.
 
 Rows are printed as they come and kept in FOLDER/found.json: the same command goes on where it was stopped, as long as
-settings, this tree and the peers' versions are the same. A peer that does not install, or cannot do a job, is named
+settings and versions are the same; ours and the library's forward as long as the whole tree is, a peer's as long as its
+side is and what loads and evaluates here. A peer that does not install, or cannot do a job, is named
 with the reason and is in no comparison. A whole run writes docs/measured-quantize.md. The last line is one JSON object.
 """
 
@@ -40,8 +42,11 @@ from trimtab.load.builtin import builtin_folder
 from trimtab.load.sources import fingerprint, open_source
 from trimtab.measure.machine import facts, versions
 
-ROOT = SIDES.parents[1]
+HERE, ROOT = SIDES.parent, SIDES.parents[1]
+PACKAGE = ROOT / "src" / "trimtab"
 PAGE = ROOT / "docs" / "measured-quantize.md"
+JUDGING = ("load", "data", "evaluate")
+"""Of the package: what a peer's row depends on, by which its weights are loaded and evaluated."""
 HEAD = ("job", "side", "seconds", "ours is faster by (at least)", "command, s", "perplexity",
         "ours over it (at most)", "peak MB", "weights MB")  # fmt: skip
 
@@ -61,17 +66,20 @@ class Bench:
         for peer in self.pythons:
             for job, reason in PEERS[peer].cannot.items():
                 self.not_run[job][peer] = reason
-        sources = [*(ROOT / "src" / "trimtab").rglob("*.py"), *(ROOT / "src" / "trimtab").rglob("*.cpp")]
         self.depends = digest(
             fingerprint(self.model), texts.digest(self.text), texts.digest(self.test), facts().processor, versions(),
             torch.get_num_threads(), given.windows, given.length, given.test_windows, given.test_length,
-            digest_of_files([*sources, SIDES / "ours.py"]),
+            digest_of_files([*(file for part in JUDGING for file in (PACKAGE / part).rglob("*.py")), HERE / "jobs.py"]),
         )  # fmt: skip
+        sources = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.cpp"), SIDES / "ours.py"]
+        self.tree = digest_of_files(sources)
 
     def key(self, side: str, name: str, seed: int) -> str:
         """Of everything that a row depends on."""
+        if side == OURS:
+            return digest(self.depends, self.tree, side, name, JOBS[name], seed)
         files = [SIDES / f"{side}.py", SIDES / "shared" / "side.py"]
-        own = None if side == OURS else (PEERS[side].pins, PEERS[side].environment, digest_of_files(files))
+        own = (PEERS[side].pins, PEERS[side].environment, digest_of_files(files))
         return digest(self.depends, side, own, name, JOBS[name], seed)
 
     def score(self, weights: Path | None) -> list[float]:
@@ -79,7 +87,7 @@ class Bench:
 
     def dense(self) -> list[float]:
         """Losses of the model as it came."""
-        key = digest(self.depends, "dense")
+        key = digest(self.depends, self.tree, "dense")
         found: list[float] = self.finished.get(key) or self.finished.put(key, self.score(None))
         return found
 
@@ -89,7 +97,7 @@ class Bench:
 
     def forward_s(self) -> float:
         """Seconds of one library forward over the calibration tokens."""
-        key = digest(self.depends, "forward")
+        key = digest(self.depends, self.tree, "forward")
         found: float = self.finished.get(key) or self.finished.put(key, forward(self.model, self.tokens(0)))
         return found
 

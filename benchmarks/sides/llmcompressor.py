@@ -56,8 +56,9 @@ def main() -> None:
         IntermediatesCache.pin_memory = lambda *_: None
     data = Dataset.from_dict({"input_ids": windows, "attention_mask": [[1] * len(row) for row in windows]})
     start = time.monotonic()
-    oneshot(model=model, dataset=data, recipe=modifiers(job), num_calibration_samples=len(windows),
-            max_seq_length=len(windows[0]), pipeline="sequential")  # fmt: skip
+    # the tokenizer is handed over, or it would be in memory twice
+    oneshot(model=model, processor=tokenizer, dataset=data, recipe=modifiers(job),
+            num_calibration_samples=len(windows), max_seq_length=len(windows[0]), pipeline="sequential")  # fmt: skip
     fitted, high = time.monotonic() - start, peak()
     aside = time.monotonic()
     dense = matrices(model)

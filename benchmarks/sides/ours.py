@@ -1,4 +1,6 @@
-"""One job of ``make bench-quantize`` by Trimtab: ``python FILE JOB.json``. The last line is one JSON object."""
+"""One job of ``make bench-quantize`` by Trimtab: ``python FILE JOB.json``. The last line is one JSON object.
+
+The model streams: its matrices are read from the files as the walk comes to them."""
 
 from __future__ import annotations
 
@@ -30,7 +32,7 @@ def knobs(job: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     begun, job = float(os.environ["BENCH_BEGUN"]), json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     torch.set_num_threads(job["threads"])
-    loaded = open_source(job["model"], dtype="bfloat16")
+    loaded = open_source(job["model"], dtype="bfloat16", stream=True)
     rows = load_file(job["tokens"])["input_ids"]
     batches = [{"input_ids": row[None], "attention_mask": torch.ones_like(row)[None]} for row in rows]
     start = time.monotonic()
