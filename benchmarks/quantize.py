@@ -8,9 +8,9 @@ another side. Two clocks: weights and tokens in memory to trimmed weights in mem
 synced folder (``whole``; the dense copy for the evaluation is not counted). Like with like: the same bits, group and
 zero points, embedding and head left as they are; every perplexity is that of the dense bfloat16 matrices, evaluated
 here by one version of transformers on windows of Python's language reference. ``full4`` is ours once more with
-embedding and tied head quantized too, held against the peers' ``gptq4``. Ours streams: matrices stay in the model's
-files until they are needed, so reading them is within its first clock. Calibration: windows of ``--text`` at places
-drawn with each seed, by default the docstrings of the standard library.
+embedding and tied head in 4 bits too, in groups of 16 with zeros, held against the peers' ``gptq4``. Ours streams:
+matrices stay in the model's files until they are needed, so reading them is within its first clock. Calibration:
+windows of ``--text`` at places drawn with each seed, by default the docstrings of the standard library.
 
 Rows are printed as they come and kept in FOLDER/found.json: the same command goes on where it was stopped, as long as
 settings and versions are the same; ours and the library's forward as long as the whole tree is, a peer's as long as its
@@ -42,7 +42,7 @@ from trimtab.load.builtin import builtin_folder
 from trimtab.load.sources import fingerprint, open_source
 from trimtab.measure.machine import facts, versions
 
-HERE, ROOT = SIDES.parent, SIDES.parents[1]
+ROOT = SIDES.parents[1]
 PACKAGE = ROOT / "src" / "trimtab"
 PAGE = ROOT / "docs" / "measured-quantize.md"
 JUDGING = ("load", "data", "evaluate")
@@ -69,7 +69,7 @@ class Bench:
         self.depends = digest(
             fingerprint(self.model), texts.digest(self.text), texts.digest(self.test), facts().processor, versions(),
             torch.get_num_threads(), given.windows, given.length, given.test_windows, given.test_length,
-            digest_of_files([*(file for part in JUDGING for file in (PACKAGE / part).rglob("*.py")), HERE / "jobs.py"]),
+            digest_of_files([file for part in JUDGING for file in (PACKAGE / part).rglob("*.py")]),
         )  # fmt: skip
         sources = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.cpp"), SIDES / "ours.py"]
         self.tree = digest_of_files(sources)
@@ -176,7 +176,8 @@ def page(table: Sequence[Sequence[str]], bench: Bench) -> str:
         f"of them; groups of 128. Perplexity on {given.test_windows} windows of Python's language reference, "
         f"{perplexity(bench.dense()):.2f} as it came; one forward of the library over the calibration tokens takes "
         f"{bench.forward_s():.1f} s. The model comes from a 4-to-6-bit file, which flatters 4-bit grids that happen to "
-        "agree with its own. `full4` has embedding and head quantized too; it is held against the peers' `gptq4`.", "",
+        "agree with its own. `full4` has embedding and head in 4 bits too, in groups of 16 with zeros; it is held "
+        "against the peers' `gptq4`. Ours reads its matrices from the files as it comes to them.", "",
         *("| " + " | ".join(line) + " |" for line in body), "",
     ])  # fmt: skip
 
