@@ -15,6 +15,7 @@ from trimtab.export import formats, gate, samples
 from trimtab.export.forms import rounded, unround
 from trimtab.load.artifact import read
 from trimtab.load.cache import new_folder, size
+from trimtab.load.loaded import Loaded
 
 SAID = "trimtab-export.json"
 """Written into every export: where it comes from, what is not as in the artifact, what the check found."""
@@ -32,8 +33,11 @@ class Delivered:
     notes: tuple[str, ...]
 
 
-def deliver(artifact: Path, name: str, out: Path) -> Delivered:
+def deliver(artifact: Path, name: str, out: Path, *, without_policies: bool = False) -> Delivered:
     """Write ``artifact`` in the format ``name`` to the new folder ``out``, checked.
+
+    ``without_policies``: its matrices alone, where it also has token or cache policies, which no other engine follows;
+    the check is against the artifact without them then, and a note says what was left out.
 
     Raises BadInput for an unknown format; Refused where ``out`` exists, the engine of the check is not installed or the
     format cannot express the artifact; Anomaly where the engine does not answer as the artifact does. Then nothing is
@@ -46,9 +50,12 @@ def deliver(artifact: Path, name: str, out: Path) -> Delivered:
     if find_spec(module.ENGINE) is None:
         raise Refused(f"--format {name}: its check needs {module.ENGINE}, which is not installed; next: pip install "
                       f"'trimtab[{chosen.extra}]'")  # fmt: skip
-    loaded = read(artifact, lowered=False)
+    loaded, left = read(artifact, lowered=False), list[str]()
+    if without_policies:
+        left = _left_out(loaded)
+        loaded.policies = ()
     module.refuse(loaded)
-    notes = tuple(module.notes(loaded))
+    notes = (*left, *module.notes(loaded))
     with new_folder(out) as fresh, tempfile.TemporaryDirectory() as place:
         module.write(loaded, fresh)
         recorded = Path(place) / "samples.safetensors"
@@ -71,3 +78,9 @@ def deliver(artifact: Path, name: str, out: Path) -> Delivered:
             said["checked"] |= {"unrounded": asdict(exactly)}
         (fresh / SAID).write_text(json.dumps(said, indent=1) + "\n", encoding="utf-8")
         return Delivered(out, module.ENGINE, size(fresh), found, notes)
+
+
+def _left_out(loaded: Loaded) -> list[str]:
+    """What is said of policies that stay behind."""
+    names = ", ".join(method.CARD.name for method in loaded.policies)
+    return [f"without the policies {names}: quality and times of the run were measured with them"] if names else []
