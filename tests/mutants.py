@@ -318,6 +318,8 @@ MUTANTS = (
            "h = rotated(rotated(h, rotate).T, rotate)", "h = h.clone()", (FIT,)),
     Mutant("quantize/mr_gptq.py", "the least input first", "argsort(descending=True", "argsort(descending=False",
            (MRGPTQ,)),
+    Mutant("quantize/mr_gptq.py", "one root for every rotation", 'f"mr_gptq {rotate} {damp}"', 'f"mr_gptq {damp}"',
+           (MRGPTQ,)),
     Mutant("quantize/mr_gptq.py", "leave columns in their order", "codes[back].T", "codes.T", (FIT,)),
     Mutant("quantize/mr_gptq.py", "scales in the order of before", "scale[:, order].T", "scale.T", (FIT,)),
     Mutant("core/codebook.py", "drop the scale", "values * scale[..., None]", "values", (WEIGHT,)),
