@@ -44,8 +44,6 @@ PEERS = {
         {"awq4": "its AWQ has no side in this benchmark yet"} | NO_PRUNING,
     ),
 }  # fmt: skip
-LLAMACPP = Peer(("xllamacpp==2026.10.11549",), (), torch=False)
-"""llama.cpp as a wheel that is built already: it reads what was exported, and quantizes nothing here."""
 
 
 def python_of(peer: Peer, home: Path) -> Path:
