@@ -90,6 +90,7 @@ STATIC = "tests/quantize/test_w8a8_static.py"
 INPUTS = "tests/export/test_int8_inputs.py"
 SILENCE = "tests/export/test_silence.py::test_an_openvino_folder_is_written_and_checked_in_silence"
 CT = "tests/export/test_compressed_tensors.py::test_the_engines_own_reader_finds_our_numbers"
+TOWERS = "tests/export/test_towers.py"
 LAYOUTS = "tests/export/test_gptq_awq.py"
 DELIVER = "tests/export/test_deliver.py"
 GGUF = "tests/export/test_gguf_files.py"
@@ -794,6 +795,12 @@ MUTANTS = (
            "host.kernel = None", (f"{INPUTS}::test_transformers_answers_as_we_do",)),
     Mutant("export/checks/compressed_tensors.py", "always rounded", '"unrounded" not in sys.argv[3:]', "True",
            (f"{INPUTS}::test_transformers_answers_as_we_do",)),
+    Mutant("export/towers.py", "a head is a class", 'return name if "." in name else', "return name if True else",
+           (f"{TOWERS}::test_a_pattern_finds_the_module_in_either_naming",)),
+    Mutant("export/towers.py", "the library's own names", 'return f"{path}.{INNER}{name.removeprefix(path)}"',
+           "return name", (f"{TOWERS}::test_an_exported_tower_has_its_published_names",)),
+    Mutant("export/awq.py", "a dense tower by one name", "dense = towers(loaded.library), ", "dense = (), ",
+           (f"{TOWERS}::test_an_exported_tower_has_its_published_names",)),
     Mutant("export/gptq.py", "zeros of the first version as they are", "zeros(w) - 1 if first", "zeros(w) if first",
            (f"{LAYOUTS}::test_gptqs_words_element_by_element",)),
     Mutant("export/gptq.py", "first version for every zero", "int(zeros(w).min()) > 0", "int(zeros(w).min()) >= 0",
