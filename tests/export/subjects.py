@@ -62,8 +62,8 @@ def seeing(folder: Path, dtype: torch.dtype = torch.float32, **more: Any) -> Non
     """A LLaVA of 16 image tokens; ``more``: of the tower's and the decoder's config."""
     vision = CLIPVisionConfig(**{**WIDTH, **more}, image_size=16, patch_size=4)
     config = LlavaConfig(
-        vision_config=vision, text_config=text(**more), image_token_index=3, image_seq_length=16, vision_feature_layer=-1,
-        vision_feature_select_strategy="default", tie_word_embeddings=False,
+        vision_config=vision, text_config=text(**more), image_token_index=3, image_seq_length=16,
+        vision_feature_layer=-1, vision_feature_select_strategy="default", tie_word_embeddings=False,
     )  # fmt: skip
     pictures = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
     processor = LlavaProcessor(
