@@ -151,6 +151,16 @@ def test_the_nearest_that_takes_less_room_is_chosen(bits: int, zeros: bool, kind
     assert grid_for(random(bits, 16, zeros, 0)) is None, "refused as ever"
 
 
+@pytest.mark.parametrize("bits", [2, 4])
+def test_a_grid_upside_down_is_the_same_matrix(bits: int) -> None:
+    w = random(bits, 32, True, 0)
+    assert w.zero is not None
+    top = 2**bits - 1
+    turned = Quantized.of(top - unpack(w.codes, bits), -w.scale, top - w.zero, bits)
+    assert torch.equal(numbers(turned), numbers(w))
+    assert torch.equal(read(kround.fit(turned, chosen(turned))), read(kround.fit(w, chosen(w))))
+
+
 def test_three_bits_with_zeros_go_where_all_their_levels_are() -> None:
     w = random(3, 32, True, 0)
     assert w.zero is not None
