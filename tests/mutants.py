@@ -98,6 +98,10 @@ GGUF_BACK = f"{GGUF}::test_there_and_back_the_logits_are_the_same_bits"
 GGUF_READ = f"{GGUF}::test_what_leaves_is_what_the_other_reader_runs[llava]"
 GGUF_BLOCKS = "tests/export/test_gguf_blocks.py"
 GGUF_WORDS = "tests/export/test_gguf_words.py"
+KQUANTS = "tests/export/test_gguf_kquants.py"
+KFILES = "tests/export/test_gguf_kfiles.py"
+K_READ = f"{KQUANTS}::test_the_package_reads_what_we_say_we_wrote"
+K_ASKED = f"{KFILES}::test_the_engine_answers_exactly_as_what_is_written_and_nearly_as_the_artifact[language]"
 BY_HEAD = "tests/anatomy/test_traps.py::test_masks_by_key_head_element_by_element_and_for_their_query_heads"
 WINDOWS = "tests/export/test_drawings.py::test_a_decoder_in_two_parts_is_the_library_s_in_one[gemma3]"
 ONNX = "tests/export/test_onnx.py::test_every_grid_arrives_as_it_is_and_a_changed_code_does_not_pass"
@@ -789,7 +793,7 @@ MUTANTS = (
            (f"{INPUTS}::test_what_it_cannot_express_is_refused_by_name",)),
     Mutant("export/int8inputs.py", "a head that is the table", "if id(host.w) in tables:", "if False:",
            (f"{INPUTS}::test_what_it_cannot_express_is_refused_by_name",)),
-    Mutant("export/deliver.py", "rounding hides a wrong byte", "fresh, bare, chosen.exact,", "fresh, bare, False,",
+    Mutant("export/questions.py", "rounding hides a wrong byte", "Question(second, exact,", "Question(second, False,",
            (f"{INPUTS}::test_a_flipped_byte_does_not_leave_though_rounding_would_hide_it",)),
     Mutant("export/forms.py", "our own answers stay rounded", "host.acts, host.kernel = None, None",
            "host.kernel = None", (f"{INPUTS}::test_transformers_answers_as_we_do",)),
@@ -845,6 +849,29 @@ MUTANTS = (
            "if not tensors:", (f"{GGUF_BACK}[llama-3.1]",)),
     Mutant("load/gguf_config.py", "keep the default scale of queries", "config.query_pre_attn_scalar =",
            "config.unread =", (f"{GGUF_BACK}[gemma3]",)),
+    # of k-quants
+    Mutant("export/gguf/kbytes.py", "the upper bits of a least value are lost", "| (one[..., high] >> 4) << 6",
+           "| (sc[..., high] >> 4) << 6", (K_READ,)),
+    Mutant("export/gguf/kbytes.py", "neighbours share a byte of three bits", "unflatten(2, (2, 4, 32))",
+           "unflatten(2, (2, 32, 4)).transpose(2, 3)", (K_READ,)),
+    Mutant("export/gguf/kbytes.py", "scales of three bits from another origin", "w.scale[1][rows] + 32",
+           "w.scale[1][rows] + 31", (K_READ,)),
+    Mutant("export/gguf/kquant.py", "least values are added", "found - spread(least)", "found + spread(least)",
+           (K_READ,)),
+    Mutant("export/gguf/kquant.py", "what is larger is chosen, too", "_room(grid.kind) < _room(kind)",
+           "_room(grid.kind) <= _room(kind)", (KQUANTS,)),
+    Mutant("export/gguf/kround.py", "scales below 0 keep their codes", "top - codes, codes)", "codes, codes)",
+           (KQUANTS,)),
+    Mutant("export/gguf/kround.py", "the first that is tried is kept", "better = error < best",
+           "better = best == torch.inf", (KQUANTS,)),
+    Mutant("export/gguf/kround.py", "of each block the worse", "_squares(x, first) <= _squares(x, other)",
+           "_squares(x, first) > _squares(x, other)", (KQUANTS,)),
+    Mutant("export/gguf/coarse.py", "nothing is put in its place", "if w.off}", "if w.off < 0}", (K_ASKED,)),
+    Mutant("export/questions.py", "what is written is asked by averages", 'Question(first, exact, name="as_written")',
+           'Question(first, False, name="as_written")',
+           (f"{KFILES}::test_a_wrong_byte_does_not_leave_though_rounding_would_hide_it",)),
+    Mutant("export/questions.py", "the artifact is not asked for", "            host.w = w\n", "            pass\n",
+           (K_ASKED,)),
     # of graphs
     Mutant("export/integers.py", "signed from the wrong origin", "(codes - half(w))", "(codes - half(w) + 1)",
            (CODES,)),

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import subjects
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from spoil import spoil
+from subjects import sure
 from torch import Tensor
 
 from trimtab.core.acts import DynamicInt8
@@ -51,18 +52,6 @@ class Smoothed:
 def eight(name: str) -> Any:
     """Rounded inputs in every linear that the library has as one."""
     return None if "embed_tokens" in name or "patch" in name else W8A8()
-
-
-def sure(make: Any, folder: Path, **more: Any) -> Path:
-    """A model that is sure of its words, as a trained one is: a rounding turns tokens that are nearly tied, of which a
-    random head has many."""
-    make(folder, **more)
-    tensors = load_file(folder / "model.safetensors")
-    words, head = (next(n for n in tensors if n.endswith(f"{end}.weight")) for end in ("embed_tokens", "lm_head"))
-    apart = torch.linalg.qr(torch.randn(64, 64))[0].contiguous().to(tensors[words].dtype)
-    tensors[words], tensors[head] = apart * 32, apart.roll(1, 0).contiguous()
-    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
-    return folder
 
 
 @pytest.fixture(scope="module")
