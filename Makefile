@@ -7,7 +7,8 @@ TORCH_INDEX ?=
 WORKERS ?= 2
 
 .PHONY: demo test lint types docs mutants clean make-easyvqa-llava bench-kill bench-quickstart bench-gemma \
-	bench-heal-3bit bench-keeping bench-layerwise bench-quantize bench-modality bench-encoder
+	bench-heal-3bit bench-keeping bench-layerwise bench-quantize bench-modality bench-encoder \
+	bench-gguf
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -69,6 +70,9 @@ bench-modality: $(VENV)/.installed
 
 bench-encoder: $(VENV)/.installed
 	$(BIN)/python benchmarks/encoder.py
+
+bench-gguf: $(VENV)/.installed  # llama.cpp comes as a wheel, into an environment of its own
+	$(BIN)/python benchmarks/llamacpp.py
 
 clean:
 	rm -rf $(VENV) build dist runs .mypy_cache .ruff_cache .pytest_cache

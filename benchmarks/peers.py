@@ -15,16 +15,17 @@ TORCH = "torch==2.13.0"
 @dataclass(frozen=True)
 class Peer:
     """``packages``: what pip is asked for beside torch. ``jobs``: what it does here; ``cannot``: why not the others, by
-    name of the job. ``environment``: variables that its processes need."""
+    name of the job. ``environment``: variables that its processes need. ``torch``: whether it needs that at all."""
 
     packages: tuple[str, ...]
     jobs: tuple[str, ...]
     cannot: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    torch: bool = True
 
     @property
     def pins(self) -> tuple[str, ...]:
-        return (TORCH, *self.packages)
+        return (TORCH, *self.packages) if self.torch else self.packages
 
 
 NO_PRUNING = {"wanda": "it does not prune"}
@@ -43,6 +44,8 @@ PEERS = {
         {"awq4": "its AWQ has no side in this benchmark yet"} | NO_PRUNING,
     ),
 }  # fmt: skip
+LLAMACPP = Peer(("xllamacpp==2026.10.11549",), (), torch=False)
+"""llama.cpp as a wheel that is built already: it reads what was exported, and quantizes nothing here."""
 
 
 def python_of(peer: Peer, home: Path) -> Path:
@@ -53,7 +56,8 @@ def python_of(peer: Peer, home: Path) -> Path:
         venv.create(home, with_pip=True, clear=True)
         pip = [str(python), "-m", "pip", "install", "--quiet"]
         index = os.environ.get("TORCH_INDEX")
-        subprocess.run([*pip, *(["--index-url", index] if index else []), TORCH], check=True)
+        if peer.torch:
+            subprocess.run([*pip, *(["--index-url", index] if index else []), TORCH], check=True)
         # torch once more, so that no package brings another
         subprocess.run([*pip, *peer.pins], check=True)
         done.write_text(wanted, encoding="utf-8")
