@@ -29,11 +29,12 @@ def answers(model: PreTrainedModel, given: list[dict[str, Tensor]]) -> Tensor:
 
 
 def off(name: str, seed: int, fit: Fit) -> float:
-    """How far the logits of held-out rows are from those of the untouched model, pictures in both where it sees."""
+    """How far the logits of held-out rows are from those of the untouched model, once the decoder's first
+    two layers are trimmed; pictures in both where it sees."""
     model = outliers(name, seed)
     held = batches(name, model, 200 + seed)
     before = answers(model, held)
-    walk(anatomy.of(model), batches(name, model, 100 + seed), fit, ["language"])
+    walk(anatomy.of(model), batches(name, model, 100 + seed), fit, [r"(?:language_model|model)\.layers\.[01]\..*"])
     return float((answers(model, held) - before).norm() / before.norm())
 
 
@@ -41,7 +42,7 @@ def off(name: str, seed: int, fit: Fit) -> float:
 def test_with_outlier_channels_awqs_answers_are_nearer_than_those_of_rounding_to_nearest(name: str) -> None:
     """On every seed, at 3 bits in groups of 8 and clipped ranges for both. Fails where the search takes the first
     exponent whatever it finds (the two are then one), or its worst."""
-    ratios = [off(name, seed, AWQ(3, 8)) / off(name, seed, RTN(3, 8, clip=True)) for seed in range(4)]
+    ratios = [off(name, seed, AWQ(3, 8)) / off(name, seed, RTN(3, 8, clip=True)) for seed in range(3)]
     assert max(ratios) < 0.9, ratios
 
 
@@ -72,7 +73,7 @@ class Both:
         return found[0]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("clip", [False, True])
 def test_weighed_by_sensitivity_mbqs_error_is_at_most_awqs_on_every_linear(clip: bool, seed: int) -> None:
     """Both choose among the same scales, so that without clipping this holds linear by linear; ranges are clipped by
