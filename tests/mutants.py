@@ -38,6 +38,10 @@ PLAINLY = "tests/anatomy/test_traps.py::test_no_mask_only_where_it_would_say_not
 WALK = "tests/run/test_walk.py"
 AWQ = "tests/quantize/test_awq.py"
 MBQ = "tests/quantize/test_mbq.py"
+MODELS = "tests/quantize/test_scaled_models.py"
+NEARER = "test_with_outlier_channels_awqs_answers_are_nearer_than_those_of_rounding_to_nearest"
+WEIGHED_ERROR = "test_weighed_by_sensitivity_mbqs_error_is_at_most_awqs_on_every_linear"
+UNEVEN = "tests/export/test_uneven.py"
 SENSITIVITY = "tests/run/test_sensitivity.py"
 WEIGHED = "tests/run/test_weigh.py"
 NF4 = "tests/quantize/test_nf4.py"
@@ -242,6 +246,21 @@ MUTANTS = (
            (f"{MBQ}::test_more_rows_than_are_kept_count_for_all",)),
     Mutant("quantize/mbq.py", "r is for text", "== TEXT, 1.0, self.ratio)", "== TEXT, self.ratio, 1.0)",
            (f"{MBQ}::test_at_one_the_scales_are_those_of_the_unweighted_search",)),
+    Mutant("quantize/scaled.py", "no exponent but the first", "return int(torch.stack(each(losses, parts))",
+           "return 0 * int(torch.stack(each(losses, parts))", (f"{MODELS}::{NEARER}",)),
+    Mutant("quantize/mbq.py", "sensitivity is not asked", "return site.sensitivity.weights(site.name)",
+           "return torch.ones(len(KINDS))", (f"{MODELS}::{WEIGHED_ERROR}",)),
+    Mutant("core/acts.py", "inputs of three bits", "t = x.abs().amax(-1, keepdim=True) / TOP",
+           "t = x.abs().amax(-1, keepdim=True) / 3", ("tests/quantize/test_int8_answers.py",)),
+    Mutant("export/forms.py", "no reason for what AWQ leaves", "if kinds == {Quantized, Diagonal}:",
+           "if kinds == {Quantized}:", (UNEVEN,)),
+    Mutant("export/gguf/entry.py", "uneven levels behind factors", "isinstance(leaf, Codebook) for leaf in leaves(w)",
+           "isinstance(leaf, Codebook) for leaf in (w,)", (UNEVEN,)),
+    Mutant("run/settle.py", "knobs are looked at when a layer comes",
+           "self.fit.check(*reversed(self.hosts[name].w.shape))", "pass",
+           (f"{BAD}::test_groups_that_do_not_divide_a_row_are_refused_by_layer_before_any_work",)),
+    Mutant("run/settle.py", "what is made up for is the trimmed matrix",
+           "old if read is None else Dense(read(name).detach())", "old", ("tests/load/test_given_back.py",)),
     # kinds of tokens
     Mutant("core/stats.py", "weigh twice", "kept[:room], weight)", "kept, weight**2)", (STAT,)),
     Mutant("core/stats.py", "a mean over all rows alike", "(self._counts().double() * self.seen)",

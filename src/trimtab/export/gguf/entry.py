@@ -11,7 +11,9 @@ import torch
 from jaxtyping import Integer
 from torch import Tensor
 
+from trimtab.core.codebook import Codebook
 from trimtab.core.errors import Refused
+from trimtab.core.joins import leaves
 from trimtab.core.sparse import Masked
 from trimtab.core.weight import Dense, Quantized, Weight
 from trimtab.export.gguf import kbytes
@@ -20,6 +22,7 @@ from trimtab.export.gguf.kquant import KQuant
 
 NEXT = {
     "sum": "merge the adapter (a merge step), or leave eora out of the recipe; nearest: rtn or gptq alone",
+    "codebook": "uneven levels are not written, only even steps; nearest: gptq or rtn in its place, or --format dense",
     "chain": "its factors cannot be folded into one grid; nearest: gptq or rtn with the same bits and group_size",
     "hadamard": "nearest: gptq or rtn alone",
     "low_rank": "nearest: --format dense",
@@ -74,7 +77,8 @@ def entry(w: Weight | KQuant, name: str, host: str) -> Entry:
     """The entry ``name`` for the weight of ``host``. Raises Refused, naming the host, its form and the nearest one."""
     assert isinstance(w, Weight)  # a KQuant has its own, below
     kind = str(w.spec()["kind"])
-    _refuse(host, f"a {kind!r} of {_inside(w)}", NEXT.get(kind, "nearest: --format dense"))
+    why = "codebook" if any(isinstance(leaf, Codebook) for leaf in leaves(w)) else kind
+    _refuse(host, f"a {kind!r} of {_inside(w)}", NEXT.get(why, "nearest: --format dense"))
 
 
 @entry.register
