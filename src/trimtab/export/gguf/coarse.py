@@ -9,7 +9,7 @@ from trimtab.core.linear import Host
 from trimtab.core.weight import Dense, Quantized, Weight
 from trimtab.export import gguf
 from trimtab.export.forms import recast
-from trimtab.export.gguf.kquant import GRIDS, KQuant, grid_for
+from trimtab.export.gguf.kquant import WIDE, KQuant, grid_for
 from trimtab.export.gguf.kround import fit
 from trimtab.load.artifact import hosts
 from trimtab.load.loaded import Loaded
@@ -41,11 +41,10 @@ class KQuants:
         gguf.write(loaded, folder, self.held)
 
     def notes(self, loaded: Loaded) -> Sequence[str]:
-        """How many matrices are on which k-quant, and how far from the artifact's, among the others."""
-        names = ", ".join(grid.kind for grid in GRIDS.values())
+        """How many matrices are on k-quants; then what the format says, with how far from the artifact's those are."""
         return [
-            f"k-quants: {len(self.held)} of {len(self.codes)} quantized matrices on {names}; the others are no smaller "
-            "there, have rows that 256 does not divide, or levels that it does not hold",
+            f"k-quants: {len(self.held)} of {len(self.codes)} quantized matrices; the others are no smaller there, or "
+            f"have rows that {WIDE} does not divide or levels that none holds",
             *gguf.notes(loaded, self.held),
         ]
 
