@@ -1,4 +1,4 @@
-"""An artifact and the GGUF files that were made of it, asked the same: what ``make bench-gguf`` compares."""
+"""An artifact and what was exported of it, asked the same: what ``make bench-gguf`` and ``make bench-vllm`` compare."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from math import exp
 from pathlib import Path
 from statistics import fmean
@@ -19,6 +18,7 @@ import torch
 
 from classlast import class_last
 from jobs import SIDES
+from peers import VLLM
 from trimtab.core.errors import Anomaly
 from trimtab.data.sample import Sample
 from trimtab.evaluate.metrics import metric
@@ -45,7 +45,7 @@ class Asked:
 
 
 def question(loaded: Loaded, one: Sample) -> dict[str, str]:
-    """The prompt as the processor has it, less the token that llama.cpp puts before every text, and the picture."""
+    """The prompt as the processor has it, less the token that the engines put before every text, and the picture."""
     assert one.open is not None
     text, _ = render(loaded.processor, one.question, 1)
     kept = io.BytesIO()
@@ -55,22 +55,35 @@ def question(loaded: Loaded, one: Sample) -> dict[str, str]:
 
 
 def in_llamacpp(python: Path, loaded: Loaded, export: Path, asked: Asked, place: Path) -> dict[str, Any]:
-    """What llama.cpp says to all of it, in a process of its own, whose log stays at ``place``.
-
-    Raises CalledProcessError where that fails.
-    """
+    """What llama.cpp says to all of it. Raises CalledProcessError where that fails."""
     eyes = export / "mmproj-model.gguf"
-    job = {
-        "model": str(export / "model.gguf"), "mmproj": str(eyes) if eyes.is_file() else None,
+    more = {"model": str(export / "model.gguf"), "mmproj": str(eyes) if eyes.is_file() else None}
+    return _in_engine(python, "llamacpp", _job(loaded, asked) | more, place, {})
+
+
+def in_vllm(python: Path, loaded: Loaded, export: Path, asked: Asked, place: Path) -> dict[str, Any]:
+    """What vLLM says to all of it. Raises CalledProcessError where that fails."""
+    path = os.pathsep.join([str(SIDES / "shared"), str(SIDES / "torchvision_ops")])
+    environment = {**VLLM.environment, "PYTHONPATH": path}
+    return _in_engine(python, "invllm", _job(loaded, asked) | {"model": str(export)}, place, environment)
+
+
+def _job(loaded: Loaded, asked: Asked) -> dict[str, Any]:
+    """What every engine is asked."""
+    return {
         "threads": torch.get_num_threads(), "context": CONTEXT, "windows": asked.windows, "places": asked.places,
         "questions": {task: [question(loaded, one) for one in part] for task, part in asked.questions.items()},
         "longest": asked.longest(loaded.processor),
     }  # fmt: skip
+
+
+def _in_engine(python: Path, side: str, job: dict[str, Any], place: Path, more: Mapping[str, str]) -> dict[str, Any]:
+    """The last line of ``side`` in a process of its own, whose log stays at ``place``."""
     (place / "job.json").write_text(json.dumps(job), encoding="utf-8")
     with (place / "log.txt").open("w", encoding="utf-8") as log:
         done = subprocess.run(
-            [str(python), "-P", str(SIDES / "llamacpp.py"), str(place / "job.json")], check=True, text=True,
-            env=os.environ | {"PYTHONPATH": str(SIDES / "shared")}, stdout=subprocess.PIPE, stderr=log,
+            [str(python), "-P", str(SIDES / f"{side}.py"), str(place / "job.json")], check=True, text=True,
+            env=os.environ | {"PYTHONPATH": str(SIDES / "shared")} | more, stdout=subprocess.PIPE, stderr=log,
         )  # fmt: skip
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
@@ -90,29 +103,32 @@ def windows_beside(loaded: Loaded, asked: Asked, told: Sequence[Sequence[tuple[f
         equal += int((before.argmax(-1) == torch.tensor([token for _, token in row])).sum())
     ratio = of_windows(here, there)
     return {"places": len(here) * len(asked.places), "equal": equal, "perplexity": exp(fmean(here)),
-            "perplexity_llamacpp": exp(fmean(there)), "ratio": ratio.value, "ratio_low": ratio.low,
+            "perplexity_there": exp(fmean(there)), "ratio": ratio.value, "ratio_low": ratio.low,
             "ratio_high": ratio.high}  # fmt: skip
 
 
 def answers_beside(
     loaded: Loaded, asked: Sequence[Sample], most: int, told: Sequence[tuple[str, int]]
 ) -> dict[str, Any]:
-    """How many answers of at most ``most`` tokens are the same to the letter, and how many are right on either side;
-    ``equal_in_order``: how many are the same where our tower joins its tokens in llama.cpp's order.
+    """How many answers of at most ``most`` tokens are the same to the letter, and how many are right on either side.
 
     Raises Anomaly where a prompt has another length there: then the two were not asked the same.
     """
     ours, there = lengths(loaded, asked), [length for _, length in told]
     if ours != there:
-        raise Anomaly(f"llama.cpp's prompts are of {there[:5]} tokens and so on, ours of {ours[:5]}")
-    predicted = partial(predict, loaded.model, loaded.processor, asked, batch_size=BATCH, max_new_tokens=most)
-    mine = list(predicted())
-    with class_last(loaded):
-        ordered = sum(a.text == text for a, (text, _) in zip(predicted(), told, strict=True))
+        raise Anomaly(f"the other engine's prompts are of {there[:5]} tokens and so on, ours of {ours[:5]}")
+    mine = predict(loaded.model, loaded.processor, asked, batch_size=BATCH, max_new_tokens=most)
     theirs = [graded(one, text, metric("exact")) for one, (text, _) in zip(asked, told, strict=True)]
-    equal = sum(a.text == b.text for a, b in zip(mine, theirs, strict=True))
-    return {"places": len(mine), "equal": equal, "equal_in_order": ordered, "right": sum(one.correct for one in mine),
-            "right_llamacpp": sum(one.correct for one in theirs)}  # fmt: skip
+    pairs = list(zip(mine, theirs, strict=True))
+    return {"places": len(pairs), "equal": sum(a.text == b.text for a, b in pairs),
+            "right": sum(a.correct for a, _ in pairs), "right_there": sum(b.correct for _, b in pairs)}  # fmt: skip
+
+
+def equal_in_order(loaded: Loaded, asked: Sequence[Sample], most: int, told: Sequence[tuple[str, int]]) -> int:
+    """How many answers are the same where our tower joins its tokens in llama.cpp's order."""
+    with class_last(loaded):
+        mine = predict(loaded.model, loaded.processor, asked, batch_size=BATCH, max_new_tokens=most)
+        return sum(one.text == text for one, (text, _) in zip(mine, told, strict=True))
 
 
 def lengths(loaded: Loaded, questions: Sequence[Sample]) -> list[int]:

@@ -26,8 +26,8 @@ def cells(row: dict[str, Any]) -> list[str]:
 
     first = [row["model"], row["asked"], row["arm"], f"{row['bytes'] / 1e6:.2f}", share(row["equal"])]
     if row["asked"] != "text":
-        return [*first, share(row["equal_in_order"]), share(row["right"]), share(row["right_llamacpp"]), ""]
-    return [*first, "", f"perplexity {row['perplexity']:.3f}", f"perplexity {row['perplexity_llamacpp']:.3f}",
+        return [*first, share(row["equal_in_order"]), share(row["right"]), share(row["right_there"]), ""]
+    return [*first, "", f"perplexity {row['perplexity']:.3f}", f"perplexity {row['perplexity_there']:.3f}",
             "{ratio:.4f} ({ratio_low:.4f} to {ratio_high:.4f})".format(**row)]  # fmt: skip
 
 
@@ -37,11 +37,12 @@ def said(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     for row in rows:
         figures = {"bytes": row["bytes"]}
         if row["asked"] == "text":
-            kept = ("perplexity", "perplexity_llamacpp", "ratio", "tokens_per_second")
+            kept = ("perplexity", "ratio", "tokens_per_second")
             figures |= {"tokens_equal": row["equal"] / row["places"]} | {key: row[key] for key in kept}
+            figures["perplexity_llamacpp"] = row["perplexity_there"]
         else:
             shares = {"answers_equal": "equal", "answers_equal_in_order": "equal_in_order", "accuracy": "right",
-                      "accuracy_llamacpp": "right_llamacpp"}  # fmt: skip
+                      "accuracy_llamacpp": "right_there"}  # fmt: skip
             figures |= {name: row[key] / row["places"] for name, key in shares.items()}
         end = "" if row["bits"] is None else f"_{row['bits']}bit"
         found |= {f"{NAMES[row['asked']]}_{name}{end}": value for name, value in figures.items()}
