@@ -250,8 +250,6 @@ MUTANTS = (
            "return 0 * int(torch.stack(each(losses, parts))", (f"{MODELS}::{NEARER}",)),
     Mutant("quantize/mbq.py", "sensitivity is not asked", "return site.sensitivity.weights(site.name)",
            "return torch.ones(len(KINDS))", (f"{MODELS}::{WEIGHED_ERROR}",)),
-    Mutant("core/acts.py", "inputs of three bits", "t = x.abs().amax(-1, keepdim=True) / TOP",
-           "t = x.abs().amax(-1, keepdim=True) / 3", ("tests/quantize/test_int8_answers.py",)),
     Mutant("export/forms.py", "no reason for what AWQ leaves", "if kinds == {Quantized, Diagonal}:",
            "if kinds == {Quantized}:", (UNEVEN,)),
     Mutant("export/gguf/entry.py", "uneven levels behind factors", "isinstance(leaf, Codebook) for leaf in leaves(w)",

@@ -40,9 +40,9 @@ def off(name: str, seed: int, fit: Fit) -> float:
 
 @pytest.mark.parametrize("name", ["llama", "llava"])
 def test_with_outlier_channels_awqs_answers_are_nearer_than_those_of_rounding_to_nearest(name: str) -> None:
-    """On every seed, at 3 bits in groups of 8 and clipped ranges for both. Fails where the search takes the first
-    exponent whatever it finds (the two are then one), or its worst."""
-    ratios = [off(name, seed, AWQ(3, 8)) / off(name, seed, RTN(3, 8, clip=True)) for seed in range(3)]
+    """On every seed, at 3 bits in groups of 8; ranges are those of the weights for both, so that the scales alone tell
+    them apart. Fails where the search takes the first exponent whatever it finds (the two are then one)."""
+    ratios = [off(name, seed, AWQ(3, 8, clip=False)) / off(name, seed, RTN(3, 8, clip=False)) for seed in range(3)]
     assert max(ratios) < 0.9, ratios
 
 
