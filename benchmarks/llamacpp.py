@@ -3,12 +3,13 @@
     python benchmarks/llamacpp.py [--windows 24] [--length 512] [--every 8] [--questions 200] [--only NAME ...]
                                   [--arms NAME ...] [--out FOLDER]
 
-Gemma 3 270M, and the built-in LLaVA with its tower and projector, each as it came and with its matrices rounded to 8
-and to 4 bits (symmetric, groups of 32; word table and head to 8), as artifacts, exported through the gate of every
-export. Then llama.cpp (the package xllamacpp, in an environment of its own) and the artifact are asked the same: the
-language model for the loss and the likeliest token at every 8th place of windows of Python's language reference, the
-VLM test questions about pictures. What is as it came is the control: what llama.cpp does otherwise than we do with the
-same 16-bit numbers. Writes docs/measured-gguf.md; the last line is one JSON object, with llama.cpp's tokens a second.
+Gemma 3 270M, and the built-in LLaVA with its tower and projector, each as it came and with its matrices rounded to 4
+bits, the LLaVA also to 8 (symmetric, groups of 32; word table and head to 8), as artifacts, exported through the gate
+of every export. Then llama.cpp (the package xllamacpp, in an environment of its own) and the artifact are asked the
+same: the language model for the loss and the likeliest token at every 8th place of windows of Python's language
+reference, the VLM test questions about pictures. What is as it came is the control: what llama.cpp does otherwise than
+we do with the same 16-bit numbers. Writes docs/measured-gguf.md; the last line is one JSON object, with llama.cpp's
+tokens a second. It goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from exported import Asked, answers_beside, in_llamacpp, windows_beside
+import trimtab
+from exported import Asked, answers_beside, equal_in_order, in_llamacpp, windows_beside
+from finished import Finished, digest, digest_of_files
 from ggufpage import HEAD, NAMES, cells, page, said
 from peers import LLAMACPP, python_of
 from trimtab import methods
@@ -33,13 +36,18 @@ from trimtab.export.deliver import deliver
 from trimtab.load.artifact import read, write
 from trimtab.load.loaded import Loaded
 from trimtab.load.sources import open_source
+from trimtab.measure.machine import facts, versions
 from trimtab.run.walk import walk
 
-OUT = Path(__file__).resolve().parents[1] / "docs" / "measured-gguf.md"
 MODELS = {"easyvqa-llava": ("vision", "projector", "language"), "gemma-3-270m": ("language",)}
 """By the built-in source's name: the parts whose matrices get an arm's bits. Word table and head get 8."""
 ARMS = {"as it came": None, "8 bits": 8, "4 bits": 4}
 TABLES = ("embedding", "head")
+PLAN = {"easyvqa-llava": tuple(ARMS), "gemma-3-270m": ("as it came", "4 bits")}
+"""By model: its arms. 8 bits say nothing of the larger one that the control and 4 bits do not."""
+HERE = Path(__file__).resolve().parent
+OUT = HERE.parent / "docs" / "measured-gguf.md"
+MEASURING = ("exported.py", "classlast.py", "llamacpp.py", "sides/llamacpp.py", "sides/shared/completion.py")
 
 
 def artifact(name: str, bits: int | None, folder: Path) -> Loaded:
@@ -75,12 +83,20 @@ def measured(name: str, arm: str, python: Path, given: argparse.Namespace) -> li
         size = sum(path.stat().st_size for path in made.folder.glob("*.gguf"))
         row, most = {"model": name, "arm": arm, "bits": ARMS[arm], "bytes": size}, asked.longest(loaded.processor)
         rows = [row | {"asked": task} | answers_beside(loaded, part, most, told["answers"][task])
+                | {"equal_in_order": equal_in_order(loaded, part, most, told["answers"][task])}
                 for task, part in asked.questions.items()]  # fmt: skip
         if asked.windows:
             speed = {"tokens_per_second": told["tokens_per_second"]}
             rows.append(row | {"asked": "text"} | windows_beside(loaded, asked, told["windows"]) | speed)
     print(rows, flush=True)
     return rows
+
+
+def depends(given: argparse.Namespace) -> str:
+    """Of all that a row depends on but for its model and arm."""
+    files = [*Path(trimtab.__file__).parent.rglob("*.py"), *(HERE / name for name in MEASURING)]
+    asked = (given.windows, given.length, given.every, given.questions)
+    return digest(digest_of_files(files), LLAMACPP.pins, versions(), facts().processor, asked)
 
 
 def parsed() -> tuple[argparse.Namespace, bool]:
@@ -99,7 +115,11 @@ def main() -> None:
     """All rows, the table, the kept page of a whole run, one line of JSON."""
     given, whole = parsed()
     python = python_of(LLAMACPP, given.out.resolve() / "llamacpp")
-    rows = [row for name in given.only for arm in given.arms for row in measured(name, arm, python, given)]
+    kept, on, rows = Finished(given.out / "found.json"), depends(given), []
+    for name in given.only:
+        for arm in (arm for arm in PLAN[name] if arm in given.arms):
+            key = digest(on, name, arm)
+            rows += kept.get(key) or kept.put(key, measured(name, arm, python, given))
     table = Table(*HEAD)
     for line in map(cells, rows):
         table.add_row(*line)
