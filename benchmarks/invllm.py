@@ -90,7 +90,9 @@ def measured(name: str, arm: str, python: Path, given: argparse.Namespace) -> di
         if asked.windows:
             row |= {"asked": "text"} | windows_beside(loaded, asked, told["windows"])
         else:
-            found = answers_beside(loaded, asked.questions[TASK], asked.longest(loaded.processor), told["answers"][TASK])
+            found = answers_beside(
+                loaded, asked.questions[TASK], asked.longest(loaded.processor), told["answers"][TASK]
+            )
             row |= {"asked": TASK} | found
     print(row, flush=True)
     return row

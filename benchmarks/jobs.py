@@ -38,6 +38,10 @@ class Failed(Exception):
     """A side ended without its last line; says where it ended and what it said last."""
 
 
+class Stopped(Failed):
+    """A side took longer than it may."""
+
+
 def tokens(text: str, tokenizer: Any, seed: int, path: Path, count: int, length: int) -> Path:
     """``count`` windows of ``length`` tokens at places drawn with ``seed``."""
     ids = torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"])
@@ -46,10 +50,12 @@ def tokens(text: str, tokenizer: Any, seed: int, path: Path, count: int, length:
     return path
 
 
-def run(python: Path, side: str, asked: dict[str, Any], folder: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+def run(
+    python: Path, side: str, asked: dict[str, Any], folder: Path, environment: Mapping[str, str], limit: float | None
+) -> dict[str, Any]:
     """One job in a process of its own; the folder that it wrote is taken away, its dense weights stay.
 
-    Raises Failed where it ends otherwise than with status 0.
+    Raises Failed where it ends otherwise than with status 0, and Stopped where it takes more than ``limit`` seconds.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -60,7 +66,12 @@ def run(python: Path, side: str, asked: dict[str, Any], folder: Path, environmen
     with (folder / "log.txt").open("w", encoding="utf-8") as log:
         env |= {**environment, "BENCH_BEGUN": repr(time.time())}
         # in the job's folder, since GPTQModel writes a log where it is started
-        done = subprocess.run(command, env=env, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True, check=False)
+        try:
+            done = subprocess.run(
+                command, env=env, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True, check=False, timeout=limit
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Stopped(f"stopped after {limit:.0f} s") from error
     if done.returncode:
         lines = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")

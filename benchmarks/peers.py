@@ -15,8 +15,8 @@ TORCH = "torch==2.13.0"
 @dataclass(frozen=True)
 class Peer:
     """``packages``: what pip is asked for beside torch. ``jobs``: what it does here; ``cannot``: why not the others, by
-    name of the job. ``environment``: variables that its processes need. ``torch``: whether it needs that at all. ``without``: what pip
-    installs with it, is not needed and does not import beside a CPU build of torch."""
+    name of the job. ``environment``: variables that its processes need. ``torch``: whether it needs that at all.
+    ``without``: what pip installs with it, is not needed and does not import beside a CPU build of torch."""
 
     packages: tuple[str, ...]
     jobs: tuple[str, ...]

@@ -1,7 +1,8 @@
 """``make bench-quantize [TEXT=DIR] [PEERS="..."]``: GPTQ, AWQ and Wanda beside llm-compressor, GPTQModel and NNCF.
 
     python benchmarks/quantize.py [--text FILE_OR_DIR] [--seeds 3] [--only gptq4 gptq3 awq4 wanda] [--peers nncf ...]
-                                  [--windows 64] [--length 512] [--test-windows 24] [--test-length 512] [--out FOLDER]
+                                  [--windows 64] [--length 512] [--test-windows 24] [--test-length 512]
+                                  [--patience 600] [--out FOLDER]
 
 One model and the same tokens. Each job runs in a fresh process, ours and the peers' in turn, and each seed begins with
 another side. Two clocks: weights and tokens in memory to trimmed weights in memory (``fitted``), and command start to
@@ -15,7 +16,8 @@ windows of ``--text`` at places drawn with each seed, by default the docstrings 
 Rows are printed as they come and kept in FOLDER/found.json: the same command goes on where it was stopped, as long as
 settings and versions are the same; ours and the library's forward as long as the whole tree is, a peer's as long as its
 side is and what loads and evaluates here. A peer that does not install, or cannot do a job, is named
-with the reason and is in no comparison. A whole run writes docs/measured-quantize.md. The last line is one JSON object.
+with the reason and is in no comparison; so is one that takes more than ``--patience`` seconds for a job, which is
+stopped then and asked for no other. A whole run writes docs/measured-quantize.md. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from rich.table import Table
 
 from compared import OURS, compared, perplexity, said
 from finished import Finished, digest, digest_of_files
-from jobs import AGAINST, JOBS, SIDES, Failed, forward, run, scored, tokens
+from jobs import AGAINST, JOBS, SIDES, Failed, Stopped, forward, run, scored, tokens
 from peers import PEERS, ready
 from trimtab.data import text as texts
 from trimtab.data.task import Task
@@ -115,15 +117,16 @@ class Bench:
             return before
         asked = JOBS[name] | {"model": str(self.model), "tokens": str(path), "threads": torch.get_num_threads()}
         folder, python = self.folder / f"{name}-{side}", self.pythons.get(side, Path(sys.executable))
-        made = run(python, side, asked, folder, PEERS[side].environment if side in PEERS else {})
+        environment, limit = ({}, None) if side == OURS else (PEERS[side].environment, self.given.patience)
+        made = run(python, side, asked, folder, environment, limit)
         made["losses"] = self.score(folder / "model.safetensors")
         row: dict[str, Any] = self.finished.put(key, {"job": name, "side": side, "seed": seed, **made})
         return row
 
 
 def measure(bench: Bench) -> list[dict[str, Any]]:
-    """Every job with every seed. A peer that fails is named, and not asked for that job again. Raises Failed where
-    ours does."""
+    """Every job with every seed. A peer that fails is named, and not asked for that job again; one that was stopped is
+    asked for none. Raises Failed where ours does."""
     rows = []
     for seed in range(bench.given.seeds):
         path = bench.tokens(seed)
@@ -134,7 +137,8 @@ def measure(bench: Bench) -> list[dict[str, Any]]:
                 except Failed as error:
                     if side == OURS:
                         raise
-                    bench.not_run[name][side] = str(error)
+                    for job in JOBS if isinstance(error, Stopped) else (name,):
+                        bench.not_run[job].setdefault(side, str(error) if job == name else f"{name}: {error}")
                     print(f"{name} {side} seed {seed}: not run: {error}", flush=True)
                     continue
                 rows.append(row)
@@ -196,6 +200,7 @@ def parsed() -> tuple[argparse.Namespace, bool]:
         ("test-length", texts.LENGTH),
     ):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--patience", type=float, default=600)
     parser.add_argument("--out", type=Path, default=Path("runs/bench-quantize"))
     given = parser.parse_args()
     free = ("text", "out")

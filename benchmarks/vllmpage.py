@@ -20,7 +20,9 @@ def cells(row: dict[str, Any]) -> list[str]:
 
     def share(count: int) -> str:
         low, high = wilson(count, row["places"])
-        return f"{count:,} of {row['places']:,}, {100 * count / row['places']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+        return (
+            f"{count:,} of {row['places']:,}, {100 * count / row['places']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+        )
 
     first = [row["model"], row["arm"], f"{row['bytes'] / 1e6:.2f}", share(row["equal"])]
     if row["asked"] != "text":
