@@ -31,11 +31,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import targets
 import torch
 from rich.console import Console
 from rich.table import Table
 
+import targets
 from compared import OURS, compared, perplexity, said
 from finished import Finished, digest, digest_of_files
 from jobs import AGAINST, JOBS, SIDES, Failed, Stopped, forward, run, scored, tokens
