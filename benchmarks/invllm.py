@@ -111,7 +111,7 @@ def main() -> None:
     python = python_of(VLLM, given.out.resolve() / "vllm")
     kept, on, rows = (
         Finished(given.out / "found.json"),
-        depends(MEASURING, VLLM.pins, given.windows, given.length, given.questions),
+        depends(MEASURING, (*VLLM.pins, str(VLLM.environment)), given.windows, given.length, given.questions),
         [],
     )
     for name in given.only:

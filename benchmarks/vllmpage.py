@@ -38,7 +38,8 @@ def page(table: Sequence[Sequence[str]], given: argparse.Namespace, engine: str)
         "# Measured: exported folders in vLLM", "",
         f"Written by `make bench-vllm` on {datetime.now(UTC):%Y-%m-%d} on {machine.processor}, {machine.threads} "
         f"threads, torch {torch.__version__}, {engine} (a third party's build of vLLM for CPUs, whose kernels are not "
-        "those of a GPU: what is shown is that names, shapes, packing and configs are what vLLM takes them for). Each "
+        "those of a GPU: what is shown is that names, shapes, packing and configs are what vLLM takes them for; "
+        "`VLLM_CPU_INT4_W4A8=0`, or it would round the inputs of 4-bit products to 8 bits). Each "
         "artifact, rounded to nearest in groups of 64, beside its own export, both in bfloat16, asked the same: "
         f"{given.questions:,} test questions with their pictures, or every token but the first of {given.windows} "
         f"windows of {given.length} tokens of Python's language reference. `dense` is the control: the same 16-bit "
