@@ -24,6 +24,8 @@ def cells(row: dict[str, Any]) -> list[str]:
             f"{count:,} of {row['places']:,}, {100 * count / row['places']:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
         )
 
+    if row["asked"] is None:
+        return [row["model"], row["arm"], "", f"not exported: {row['why'].partition(';')[0]}", "", "", ""]
     first = [row["model"], row["arm"], f"{row['bytes'] / 1e6:.2f}", share(row["equal"])]
     if row["asked"] != "text":
         return [*first, share(row["right"]), share(row["right_there"]), ""]
