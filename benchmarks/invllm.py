@@ -110,11 +110,9 @@ def main() -> None:
     given = parser.parse_args()
     whole = vars(given) == vars(parser.parse_args([])) | {"out": given.out}
     python = python_of(VLLM, given.out.resolve() / "vllm")
-    kept, on, rows = (
-        Finished(given.out / "found.json"),
-        depends(MEASURING, (*VLLM.pins, str(VLLM.environment)), given.windows, given.length, given.questions),
-        [],
-    )
+    kept, rows = Finished(given.out / "found.json"), []
+    pins = (*VLLM.pins, str(VLLM.environment))
+    on = depends(MEASURING, pins, given.windows, given.length, given.questions)
     for name in given.only:
         for arm in (arm for arm in ARMS if any(text in arm for text in given.arms)):
             key = digest(on, name, arm)

