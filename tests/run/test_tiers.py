@@ -72,12 +72,12 @@ def test_groups_divide_every_row_or_are_whole_rows() -> None:
     assert tiers.group([24, 64]) == -1
 
 
-@pytest.mark.parametrize(("level", "method", "size"), [("balanced", "gptq", 64), ("best", "quantease", 32)])
-def test_tables_come_first_and_in_the_least_groups(level: str, method: str, size: int) -> None:
+@pytest.mark.parametrize(("level", "size"), [("balanced", 64), ("best", 32)])
+def test_tables_come_first_and_in_the_least_groups(level: str, size: int) -> None:
     made = tiers.tier(level).steps(["language", "embedding", "head"], [640, 2048])
     assert made == [
         {"gptq": {"bits": 4, "group_size": 16, "targets": ["embedding", "head"]}},
-        {method: {"bits": 4, "group_size": size, "targets": ["language"]}},
+        {"gptq": {"bits": 4, "group_size": size, "targets": ["language"]}},
     ]
     assert len(tiers.tier(level).steps(["language"], [640])) == 1
 
@@ -94,20 +94,22 @@ def test_the_command_line_takes_a_model_and_a_tier(tmp_path: Path, capsys: pytes
 
     init("builtin:easyvqa-llava", None, None, "best", tmp_path / "recipe.yaml", True)
     said = capsys.readouterr()
-    assert "tier best: QuantEase" in said.err
+    assert "tier best: GPTQ" in said.err
     written = json.loads(said.out.splitlines()[-1])["recipe"]
     assert [next(iter(one)) for one in yaml.safe_load(Path(written).read_text())["steps"]] == [
-        "gptq", "quantease", "divprune",
+        "gptq", "gptq", "divprune",
     ]  # fmt: skip
     with pytest.raises(BadInput, match="--model: got 'b' beside 'a'"):
         init("a", None, "b", "best", tmp_path / "other.yaml", False)
 
 
 def test_the_best_runs_to_an_artifact_and_so_do_outliers_beside_its_grid(model_folder: Path, tmp_path: Path) -> None:
-    """They are saved, reloaded and counted; what stands on the grid is watched."""
+    """By QuantEase in its second step: they are saved, reloaded and counted; what stands on the grid is watched."""
     path, _ = write(str(model_folder), None, tmp_path / "recipe.yaml", "best")
-    settings = [*SMALL, "evaluate.limit=2", "evaluate.after_step=0", "evaluate.robust.limit=0",
-                "steps.1.quantease.outliers=0.01", "steps.1.quantease.sweeps=1"]  # fmt: skip
+    recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    recipe["steps"][1] = {"quantease": recipe["steps"][1]["gptq"] | {"outliers": 0.01, "sweeps": 1}}
+    path.write_text(yaml.safe_dump(recipe), encoding="utf-8")
+    settings = [*SMALL, "evaluate.limit=2", "evaluate.after_step=0", "evaluate.robust.limit=0"]
     _, recipe = resolve(path, settings)
     result = run(recipe, tmp_path / "run")
     assert result.data["artifact"]["gate"]["passed"]

@@ -36,21 +36,19 @@ def _fast(parts: Sequence[str], widths: Sequence[int]) -> Steps:
 
 
 def _balanced(parts: Sequence[str], widths: Sequence[int]) -> Steps:
-    return _tables_first(parts, widths, "gptq", GROUPS)
+    return _tables_first(parts, widths, GROUPS)
 
 
 def _best(parts: Sequence[str], widths: Sequence[int]) -> Steps:
-    return _tables_first(parts, widths, "quantease", SMALL)
+    return _tables_first(parts, widths, SMALL)
 
 
-def _tables_first(parts: Sequence[str], widths: Sequence[int], method: str, sizes: Sequence[int]) -> Steps:
+def _tables_first(parts: Sequence[str], widths: Sequence[int], sizes: Sequence[int]) -> Steps:
     """Word table and head in the smallest groups, since an error in a word's row goes through the whole model; then
-    the layers by ``method``, on what comes of them."""
+    the layers, on what comes of them."""
     tables, layers = [part for part in parts if part in TABLES], [part for part in parts if part not in TABLES]
-    chosen = (("gptq", tables, LEAST), (method, layers, sizes))
-    return [
-        {name: {"bits": 4, "group_size": group(widths, wanted), "targets": on}} for name, on, wanted in chosen if on
-    ]
+    chosen = ((tables, LEAST), (layers, sizes))
+    return [{"gptq": {"bits": 4, "group_size": group(widths, wanted), "targets": on}} for on, wanted in chosen if on]
 
 
 TIERS: Mapping[str, Tier] = {
@@ -58,8 +56,7 @@ TIERS: Mapping[str, Tier] = {
                  "bytes", "0.6x", _fast),
     "balanced": Tier("GPTQ at 4 bits on all parts, embedding and head included: little is lost at a third of the bytes",
                      "0.4x", _balanced),
-    "best": Tier("QuantEase at 4 bits from GPTQ's codes, in smaller groups: each layer loses least on its inputs, "
-                 "longer to make", "0.4x", _best),
+    "best": Tier("GPTQ at 4 bits in smaller groups: less is lost, for a few more bytes", "0.4x", _best),
 }  # fmt: skip
 DEFAULT = "balanced"
 
