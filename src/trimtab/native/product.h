@@ -1,0 +1,48 @@
+// y = x W^T of few rows by packed codes, read once: what decoding is made of.
+//
+// Rows of W stand in blocks of 16, whose codes lie side by side, so that one line of 64 bytes feeds 16 sums:
+//   4 bits: line k holds inputs 8k .. 8k+7; byte 4r + i is code(r, 8k + i) | code(r, 8k + 4 + i) << 4
+//   8 bits: line k holds inputs 4k .. 4k+3; byte 4r + i is code(r, 4k + i)
+//   16 bits: line k holds inputs 2k, 2k+1 as bfloat16; word 2r + i is w(r, 2k + i)
+// Inputs are rounded to 8 bits in chunks, each with a scale of its own (max |x| / 127), and products are summed as
+// integers; 16-bit rows are multiplied in float32 by inputs as they are.
+
+#pragma once
+
+#include <cstdint>
+
+#include "portable.h"
+
+constexpr int BLOCK = 16;
+
+enum Kind { CODES4 = 4, CODES8 = 8, WORDS16 = 16 };
+
+struct Matrix {  // as runtime/plan/layout.py fills it
+    const uint8_t *codes;
+    const void *scale;    // (blocks, groups, 16)
+    const uint8_t *zero;  // (blocks, groups, 16); null: 2^(bits - 1)
+    const float *bias;    // (out); null: none
+    int32_t kind, out, in, group, stored, reserved;
+};
+
+struct Rounded {  // rows of inputs
+    const float *x;      // (rows, in)
+    const int8_t *code;  // (rows, in)
+    const float *scale;  // (rows, in / chunk)
+    const float *sum;    // (rows, in / chunk): of codes
+    int rows, in, chunk;
+};
+
+inline int blocks_of(const Matrix &m) { return (m.out + BLOCK - 1) / BLOCK; }
+
+// Codes, scales and sums of `rows` rows of x.
+void round_inputs(const float *x, int rows, int in, int chunk, int8_t *code, float *scale, float *sum);
+
+// y (rows, stride) of blocks [first, last) of m; `level`: 0 plain C++, 1 AVX2, 2 AVX-512 with VNNI.
+void multiply(const Matrix &m, const Rounded &x, int first, int last, int level, float *y, int64_t stride);
+
+// Row `row` of m times `factor`, as a table of words is read.
+void read_row(const Matrix &m, int row, float factor, float *y);
+
+// The widest level of this CPU.
+int widest_level();
