@@ -123,7 +123,7 @@ class State {  // threads and room for one caller's steps
         x.resize((size_t)rows * d.width), normed.resize((size_t)rows * d.width), query.resize((size_t)rows * wide);
         key.resize((size_t)rows * narrow), value.resize((size_t)rows * narrow), seen.resize((size_t)rows * wide);
         gate.resize((size_t)rows * d.inner), up.resize((size_t)rows * d.inner), made.resize((size_t)rows * d.width);
-        code.resize((size_t)rows * longest), scale.resize((size_t)rows * longest / d.chunk), sum.resize(scale.size());
+        code.resize((size_t)rows * longest), scale.resize((size_t)rows * longest / d.chunk), sum.resize(scale.size()), total.resize(scale.size());
         place.resize(rows), score.resize(pool.count()), best.resize((size_t)pool.count() * rows);
     }
 
@@ -157,22 +157,22 @@ class State {  // threads and room for one caller's steps
     }
 
     void round_row(const float *from, int row, int in) {
-        round_inputs(from, 1, in, d.chunk, code.data() + (int64_t)row * in, scale.data() + (int64_t)row * (in / d.chunk),
-                     sum.data() + (int64_t)row * (in / d.chunk));
+        const int64_t at = (int64_t)row * (in / d.chunk);
+        round_inputs(from, in, d.chunk, code.data() + (int64_t)row * in, scale.data() + at, sum.data() + at, total.data() + at);
     }
 
     // Every product of the same rounded rows: their blocks are divided among the threads.
     template <int N> void products(const Product (&all)[N], const float *from, int in, int rank) {
-        const Rounded rounded{from, code.data(), scale.data(), sum.data(), step->rows, in, d.chunk};
-        int total = 0;
-        for (const Product &one : all) total += one.matrix->codes ? blocks_of(*one.matrix) : 0;
-        const Part mine = part(total, rank);
+        const Rounded rounded{from, code.data(), scale.data(), sum.data(), total.data(), step->rows, in, d.chunk};
+        int blocks = 0;
+        for (const Product &one : all) blocks += one.matrix->codes ? blocks_of(*one.matrix) : 0;
+        const Part mine = part(blocks, rank);
         int begin = 0;
         for (const Product &one : all) {
             if (!one.matrix->codes) continue;
             const int count = blocks_of(*one.matrix), first = mine.first > begin ? mine.first - begin : 0;
             const int last = mine.last - begin < count ? mine.last - begin : count;
-            if (first < last) multiply(*one.matrix, rounded, first, last, d.level, one.y, one.stride);
+            if (first < last) multiply(*one.matrix, rounded, first, last, d.level, one.y + first * BLOCK, one.stride);
             begin += count;
         }
     }
@@ -312,7 +312,7 @@ class State {  // threads and room for one caller's steps
         }
         pool.meet();
         if (wanted == 0) return;
-        const Rounded rounded{normed.data(), code.data(), scale.data(), sum.data(), wanted, d.width, d.chunk};
+        const Rounded rounded{normed.data(), code.data(), scale.data(), sum.data(), total.data(), wanted, d.width, d.chunk};
         const Part mine = part(blocks_of(d.head), rank);
         for (int row = 0; row < wanted; row++) best[(size_t)rank * most + row] = {-INFINITY, -1};
         constexpr int SOME = 16;  // blocks at once, whose logits are still near when they are looked at
@@ -321,9 +321,9 @@ class State {  // threads and room for one caller's steps
             const int end = block + SOME < mine.last ? block + SOME : mine.last, from = block * BLOCK;
             const int to = end * BLOCK < d.head.out ? end * BLOCK : d.head.out;
             const int64_t stride = step->logits ? d.head.out : SOME * BLOCK;
-            float *y = step->logits ? step->logits : room.data() - from;
+            float *y = step->logits ? step->logits + from : room.data();
             multiply(d.head, rounded, block, end, d.level, y, stride);
-            for (int row = 0; row < wanted; row++) look(y + row * stride, from, to, best[(size_t)rank * most + row]);
+            for (int row = 0; row < wanted; row++) look(y + row * stride, from, to - from, best[(size_t)rank * most + row]);
         }
         pool.meet();
         if (rank == 0)
@@ -340,17 +340,17 @@ class State {  // threads and room for one caller's steps
         int32_t word;
     };
 
-    void look(float *logits, int from, int to, Best &found) const {
-        for (int word = from; word < to; word++) {
-            if (d.cap > 0.0f) logits[word] = d.cap * std::tanh(logits[word] / d.cap);
-            if (logits[word] > found.logit) found = {logits[word], word};
+    void look(float *logits, int from, int count, Best &found) const {
+        for (int i = 0; i < count; i++) {
+            if (d.cap > 0.0f) logits[i] = d.cap * std::tanh(logits[i] / d.cap);
+            if (logits[i] > found.logit) found = {logits[i], from + i};
         }
     }
 
     const Loops loops;
     const Step *step = nullptr;
     int most, wanted = 0;
-    std::vector<float> x, normed, query, key, value, seen, gate, up, made, scale, sum;
+    std::vector<float> x, normed, query, key, value, seen, gate, up, made, scale, sum, total;
     std::vector<int8_t> code;
     std::vector<int> place;
     std::vector<std::vector<float>> score;

@@ -4,24 +4,28 @@
 //   4 bits: line k holds inputs 8k .. 8k+7; byte 4r + i is code(r, 8k + i) | code(r, 8k + 4 + i) << 4
 //   8 bits: line k holds inputs 4k .. 4k+3; byte 4r + i is code(r, 4k + i)
 //   16 bits: line k holds inputs 2k, 2k+1 as bfloat16; word 2r + i is w(r, 2k + i)
-// Inputs are rounded to 8 bits in chunks, each with a scale of its own (max |x| / 127), and products are summed as
-// integers; 16-bit rows are multiplied in float32 by inputs as they are.
+//   32 bits: line k holds input k as float32
+// A few rows of inputs are taken as they are, and 4-bit codes looked up in a table of 16 floats: bytes are what counts then.
+// For more of them inputs are rounded to 8 bits in chunks, each with a scale of its own (max |x| / 127), and products with
+// codes are summed as integers. Rows of 16 and 32 bits are always multiplied in float32.
 
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "portable.h"
 
 constexpr int BLOCK = 16;
 
-enum Kind { CODES4 = 4, CODES8 = 8, WORDS16 = 16 };
+enum Kind { CODES4 = 4, CODES8 = 8, WORDS16 = 16, FLOATS32 = 32 };
 
 struct Matrix {  // as runtime/plan/layout.py fills it
     const uint8_t *codes;
     const void *scale;    // (blocks, groups, 16)
     const uint8_t *zero;  // (blocks, groups, 16); null: 2^(bits - 1)
     const float *bias;    // (out); null: none
+    const float *levels;  // (16): what a 4-bit code stands for before its scale; null: the code less its zero
     int32_t kind, out, in, group, stored, reserved;
 };
 
@@ -30,15 +34,16 @@ struct Rounded {  // rows of inputs
     const int8_t *code;  // (rows, in)
     const float *scale;  // (rows, in / chunk)
     const float *sum;    // (rows, in / chunk): of codes
+    const float *total;  // (rows, in / chunk): of x
     int rows, in, chunk;
 };
 
 inline int blocks_of(const Matrix &m) { return (m.out + BLOCK - 1) / BLOCK; }
 
-// Codes, scales and sums of `rows` rows of x.
-void round_inputs(const float *x, int rows, int in, int chunk, int8_t *code, float *scale, float *sum);
+// Codes, scales and sums of a row of x.
+void round_inputs(const float *x, int in, int chunk, int8_t *code, float *scale, float *sum, float *total);
 
-// y (rows, stride) of blocks [first, last) of m; `level`: 0 plain C++, 1 AVX2, 2 AVX-512 with VNNI.
+// y (rows, stride) of blocks [first, last) of m, the first at y; `level`: 0 plain C++, 1 AVX2, 2 AVX-512 with VNNI.
 void multiply(const Matrix &m, const Rounded &x, int first, int last, int level, float *y, int64_t stride);
 
 // Row `row` of m times `factor`, as a table of words is read.
@@ -46,3 +51,11 @@ void read_row(const Matrix &m, int row, float factor, float *y);
 
 // The widest level of this CPU.
 int widest_level();
+
+constexpr int MOST = 4;  // rows of inputs at once
+
+// Sums (rows, 16) of one block without its bias, for rows from, from + 1, ... of x; `whole`: by rounded inputs.
+using Block = void (*)(const Matrix &m, const Rounded &x, int block, int from, bool whole, float *sums);
+extern const Block PLAIN[MOST], BY_AVX2[MOST], BY_AVX512[MOST];  // by how many rows, less one
+
+inline size_t block_bytes(const Matrix &m) { return (size_t)m.in * BLOCK * m.kind / 8; }
