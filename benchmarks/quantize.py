@@ -1,21 +1,23 @@
 """``make bench-quantize [TEXT=DIR] [PEERS="..."]``: GPTQ, AWQ and Wanda beside llm-compressor, GPTQModel and NNCF.
 
     python benchmarks/quantize.py [--text FILE_OR_DIR] [--seeds 3] [--only gptq4 gptq3 awq4 wanda] [--peers nncf ...]
-                                  [--windows 64] [--length 512] [--test-windows 24] [--test-length 512] [--out FOLDER]
+                                  [--windows 64] [--length 512] [--test-windows 24] [--test-length 512]
+                                  [--patience 600] [--out FOLDER]
 
 One model and the same tokens. Each job runs in a fresh process, ours and the peers' in turn, and each seed begins with
 another side. Two clocks: weights and tokens in memory to trimmed weights in memory (``fitted``), and command start to
 synced folder (``whole``; the dense copy for the evaluation is not counted). Like with like: the same bits, group and
 zero points, embedding and head left as they are; every perplexity is that of the dense bfloat16 matrices, evaluated
 here by one version of transformers on windows of Python's language reference. ``full4`` is ours once more with
-embedding and tied head quantized too, held against the peers' ``gptq4``. Ours streams: matrices stay in the model's
-files until they are needed, so reading them is within its first clock. Calibration: windows of ``--text`` at places
-drawn with each seed, by default the docstrings of the standard library.
+embedding and tied head in 4 bits too, in groups of 16 with zeros, held against the peers' ``gptq4``. Ours streams:
+matrices stay in the model's files until they are needed, so reading them is within its first clock. Calibration:
+windows of ``--text`` at places drawn with each seed, by default the docstrings of the standard library.
 
 Rows are printed as they come and kept in FOLDER/found.json: the same command goes on where it was stopped, as long as
 settings and versions are the same; ours and the library's forward as long as the whole tree is, a peer's as long as its
 side is and what loads and evaluates here. A peer that does not install, or cannot do a job, is named
-with the reason and is in no comparison. A whole run writes docs/measured-quantize.md. The last line is one JSON object.
+with the reason and is in no comparison; so is one that takes more than ``--patience`` seconds for a job, which is
+stopped then and asked for no other. A whole run writes docs/measured-quantize.md. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ from rich.table import Table
 
 from compared import OURS, compared, perplexity, said
 from finished import Finished, digest, digest_of_files
-from jobs import AGAINST, JOBS, SIDES, Failed, forward, run, scored, tokens
+from jobs import AGAINST, JOBS, SIDES, Failed, Stopped, forward, run, scored, tokens
 from peers import PEERS, ready
 from trimtab.data import text as texts
 from trimtab.data.task import Task
@@ -42,7 +44,7 @@ from trimtab.load.builtin import builtin_folder
 from trimtab.load.sources import fingerprint, open_source
 from trimtab.measure.machine import facts, versions
 
-HERE, ROOT = SIDES.parent, SIDES.parents[1]
+ROOT = SIDES.parents[1]
 PACKAGE = ROOT / "src" / "trimtab"
 PAGE = ROOT / "docs" / "measured-quantize.md"
 JUDGING = ("load", "data", "evaluate")
@@ -69,7 +71,7 @@ class Bench:
         self.depends = digest(
             fingerprint(self.model), texts.digest(self.text), texts.digest(self.test), facts().processor, versions(),
             torch.get_num_threads(), given.windows, given.length, given.test_windows, given.test_length,
-            digest_of_files([*(file for part in JUDGING for file in (PACKAGE / part).rglob("*.py")), HERE / "jobs.py"]),
+            digest_of_files([file for part in JUDGING for file in (PACKAGE / part).rglob("*.py")]),
         )  # fmt: skip
         sources = [*PACKAGE.rglob("*.py"), *PACKAGE.rglob("*.cpp"), SIDES / "ours.py"]
         self.tree = digest_of_files(sources)
@@ -115,15 +117,16 @@ class Bench:
             return before
         asked = JOBS[name] | {"model": str(self.model), "tokens": str(path), "threads": torch.get_num_threads()}
         folder, python = self.folder / f"{name}-{side}", self.pythons.get(side, Path(sys.executable))
-        made = run(python, side, asked, folder, PEERS[side].environment if side in PEERS else {})
+        environment, limit = ({}, None) if side == OURS else (PEERS[side].environment, self.given.patience)
+        made = run(python, side, asked, folder, environment, limit)
         made["losses"] = self.score(folder / "model.safetensors")
         row: dict[str, Any] = self.finished.put(key, {"job": name, "side": side, "seed": seed, **made})
         return row
 
 
 def measure(bench: Bench) -> list[dict[str, Any]]:
-    """Every job with every seed. A peer that fails is named, and not asked for that job again. Raises Failed where
-    ours does."""
+    """Every job with every seed. A peer that fails is named, and not asked for that job again; one that was stopped is
+    asked for none. Raises Failed where ours does."""
     rows = []
     for seed in range(bench.given.seeds):
         path = bench.tokens(seed)
@@ -134,7 +137,8 @@ def measure(bench: Bench) -> list[dict[str, Any]]:
                 except Failed as error:
                     if side == OURS:
                         raise
-                    bench.not_run[name][side] = str(error)
+                    for job in JOBS if isinstance(error, Stopped) else (name,):
+                        bench.not_run[job].setdefault(side, str(error) if job == name else f"{name}: {error}")
                     print(f"{name} {side} seed {seed}: not run: {error}", flush=True)
                     continue
                 rows.append(row)
@@ -176,7 +180,8 @@ def page(table: Sequence[Sequence[str]], bench: Bench) -> str:
         f"of them; groups of 128. Perplexity on {given.test_windows} windows of Python's language reference, "
         f"{perplexity(bench.dense()):.2f} as it came; one forward of the library over the calibration tokens takes "
         f"{bench.forward_s():.1f} s. The model comes from a 4-to-6-bit file, which flatters 4-bit grids that happen to "
-        "agree with its own. `full4` has embedding and head quantized too; it is held against the peers' `gptq4`.", "",
+        "agree with its own. `full4` has embedding and head in 4 bits too, in groups of 16 with zeros; it is held "
+        "against the peers' `gptq4`. Ours reads its matrices from the files as it comes to them.", "",
         *("| " + " | ".join(line) + " |" for line in body), "",
     ])  # fmt: skip
 
@@ -195,6 +200,7 @@ def parsed() -> tuple[argparse.Namespace, bool]:
         ("test-length", texts.LENGTH),
     ):
         parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--patience", type=float, default=600)
     parser.add_argument("--out", type=Path, default=Path("runs/bench-quantize"))
     given = parser.parse_args()
     free = ("text", "out")

@@ -38,6 +38,10 @@ PLAINLY = "tests/anatomy/test_traps.py::test_no_mask_only_where_it_would_say_not
 WALK = "tests/run/test_walk.py"
 AWQ = "tests/quantize/test_awq.py"
 MBQ = "tests/quantize/test_mbq.py"
+MODELS = "tests/quantize/test_scaled_models.py"
+NEARER = "test_with_outlier_channels_awqs_answers_are_nearer_than_those_of_rounding_to_nearest"
+WEIGHED_ERROR = "test_weighed_by_sensitivity_mbqs_error_is_at_most_awqs_on_every_linear"
+UNEVEN = "tests/export/test_uneven.py"
 SENSITIVITY = "tests/run/test_sensitivity.py"
 WEIGHED = "tests/run/test_weigh.py"
 NF4 = "tests/quantize/test_nf4.py"
@@ -90,6 +94,7 @@ STATIC = "tests/quantize/test_w8a8_static.py"
 INPUTS = "tests/export/test_int8_inputs.py"
 SILENCE = "tests/export/test_silence.py::test_an_openvino_folder_is_written_and_checked_in_silence"
 CT = "tests/export/test_compressed_tensors.py::test_the_engines_own_reader_finds_our_numbers"
+TOWERS = "tests/export/test_towers.py"
 LAYOUTS = "tests/export/test_gptq_awq.py"
 DELIVER = "tests/export/test_deliver.py"
 GGUF = "tests/export/test_gguf_files.py"
@@ -97,6 +102,10 @@ GGUF_BACK = f"{GGUF}::test_there_and_back_the_logits_are_the_same_bits"
 GGUF_READ = f"{GGUF}::test_what_leaves_is_what_the_other_reader_runs[llava]"
 GGUF_BLOCKS = "tests/export/test_gguf_blocks.py"
 GGUF_WORDS = "tests/export/test_gguf_words.py"
+KQUANTS = "tests/export/test_gguf_kquants.py"
+KFILES = "tests/export/test_gguf_kfiles.py"
+K_READ = f"{KQUANTS}::test_the_package_reads_what_we_say_we_wrote"
+K_ASKED = f"{KFILES}::test_the_engine_answers_exactly_as_what_is_written_and_nearly_as_the_artifact[language]"
 BY_HEAD = "tests/anatomy/test_traps.py::test_masks_by_key_head_element_by_element_and_for_their_query_heads"
 WINDOWS = "tests/export/test_drawings.py::test_a_decoder_in_two_parts_is_the_library_s_in_one[gemma3]"
 ONNX = "tests/export/test_onnx.py::test_every_grid_arrives_as_it_is_and_a_changed_code_does_not_pass"
@@ -237,6 +246,19 @@ MUTANTS = (
            (f"{MBQ}::test_more_rows_than_are_kept_count_for_all",)),
     Mutant("quantize/mbq.py", "r is for text", "== TEXT, 1.0, self.ratio)", "== TEXT, self.ratio, 1.0)",
            (f"{MBQ}::test_at_one_the_scales_are_those_of_the_unweighted_search",)),
+    Mutant("quantize/scaled.py", "no exponent but the first", "return int(torch.stack(each(losses, parts))",
+           "return 0 * int(torch.stack(each(losses, parts))", (f"{MODELS}::{NEARER}",)),
+    Mutant("quantize/mbq.py", "sensitivity is not asked", "return site.sensitivity.weights(site.name)",
+           "return torch.ones(len(KINDS))", (f"{MODELS}::{WEIGHED_ERROR}",)),
+    Mutant("export/forms.py", "no reason for what AWQ leaves", "if kinds == {Quantized, Diagonal}:",
+           "if kinds == {Quantized}:", (UNEVEN,)),
+    Mutant("export/gguf/entry.py", "uneven levels behind factors", "isinstance(leaf, Codebook) for leaf in leaves(w)",
+           "isinstance(leaf, Codebook) for leaf in (w,)", (UNEVEN,)),
+    Mutant("run/settle.py", "knobs are looked at when a layer comes",
+           "self.fit.check(*reversed(self.hosts[name].w.shape))", "pass",
+           (f"{BAD}::test_groups_that_do_not_divide_a_row_are_refused_by_layer_before_any_work",)),
+    Mutant("run/settle.py", "what is made up for is the trimmed matrix",
+           "old if read is None else Dense(read(name).detach())", "old", ("tests/load/test_given_back.py",)),
     # kinds of tokens
     Mutant("core/stats.py", "weigh twice", "kept[:room], weight)", "kept, weight**2)", (STAT,)),
     Mutant("core/stats.py", "a mean over all rows alike", "(self._counts().double() * self.seen)",
@@ -317,6 +339,8 @@ MUTANTS = (
     Mutant("quantize/mr_gptq.py", "statistics of inputs that are not rotated",
            "h = rotated(rotated(h, rotate).T, rotate)", "h = h.clone()", (FIT,)),
     Mutant("quantize/mr_gptq.py", "the least input first", "argsort(descending=True", "argsort(descending=False",
+           (MRGPTQ,)),
+    Mutant("quantize/mr_gptq.py", "one root for every rotation", 'f"mr_gptq {rotate} {damp}"', 'f"mr_gptq {damp}"',
            (MRGPTQ,)),
     Mutant("quantize/mr_gptq.py", "leave columns in their order", "codes[back].T", "codes.T", (FIT,)),
     Mutant("quantize/mr_gptq.py", "scales in the order of before", "scale[:, order].T", "scale.T", (FIT,)),
@@ -786,12 +810,18 @@ MUTANTS = (
            (f"{INPUTS}::test_what_it_cannot_express_is_refused_by_name",)),
     Mutant("export/int8inputs.py", "a head that is the table", "if id(host.w) in tables:", "if False:",
            (f"{INPUTS}::test_what_it_cannot_express_is_refused_by_name",)),
-    Mutant("export/deliver.py", "rounding hides a wrong byte", "fresh, bare, chosen.exact,", "fresh, bare, False,",
+    Mutant("export/questions.py", "rounding hides a wrong byte", "Question(second, exact,", "Question(second, False,",
            (f"{INPUTS}::test_a_flipped_byte_does_not_leave_though_rounding_would_hide_it",)),
     Mutant("export/forms.py", "our own answers stay rounded", "host.acts, host.kernel = None, None",
            "host.kernel = None", (f"{INPUTS}::test_transformers_answers_as_we_do",)),
     Mutant("export/checks/compressed_tensors.py", "always rounded", '"unrounded" not in sys.argv[3:]', "True",
            (f"{INPUTS}::test_transformers_answers_as_we_do",)),
+    Mutant("export/towers.py", "a head is a class", 'return name if "." in name else', "return name if True else",
+           (f"{TOWERS}::test_a_pattern_finds_the_module_in_either_naming",)),
+    Mutant("export/towers.py", "the library's own names", 'return f"{path}.{INNER}{name.removeprefix(path)}"',
+           "return name", (f"{TOWERS}::test_an_exported_tower_has_its_published_names",)),
+    Mutant("export/awq.py", "a dense tower by one name", "dense = towers(loaded.library), ", "dense = (), ",
+           (f"{TOWERS}::test_an_exported_tower_has_its_published_names",)),
     Mutant("export/gptq.py", "zeros of the first version as they are", "zeros(w) - 1 if first", "zeros(w) if first",
            (f"{LAYOUTS}::test_gptqs_words_element_by_element",)),
     Mutant("export/gptq.py", "first version for every zero", "int(zeros(w).min()) > 0", "int(zeros(w).min()) >= 0",
@@ -802,6 +832,9 @@ MUTANTS = (
            "(self.perplexity / self.reference - 1)", (f"{DELIVER}::test_what_is_near_enough",)),
     Mutant("export/gate.py", "single losses do not count", "self.worst <= LOSS", "self.worst >= 0",
            (f"{DELIVER}::test_what_is_near_enough",)),
+    Mutant("export/checks/shared/library.py", "a rounded factor of the word table",
+           "module.embed_scale.fill_(module.scalar_embed_scale)", "pass",
+           (f"{GGUF}::test_what_leaves_is_what_the_other_reader_runs",)),
     Mutant("export/checks/shared/teacher.py", "each token's own loss", "losses(found[:-1], ids[1:])",
            "losses(found[:-1], ids[:-1])", (f"{DELIVER}::test_the_arithmetic_of_a_check",)),
     Mutant("export/checks/shared/teacher.py", "placeholders count", 'row["greedy"])[here])', 'row["greedy"]))',
@@ -836,6 +869,29 @@ MUTANTS = (
            "if not tensors:", (f"{GGUF_BACK}[llama-3.1]",)),
     Mutant("load/gguf_config.py", "keep the default scale of queries", "config.query_pre_attn_scalar =",
            "config.unread =", (f"{GGUF_BACK}[gemma3]",)),
+    # of k-quants
+    Mutant("export/gguf/kbytes.py", "the upper bits of a least value are lost", "| (one[..., high] >> 4) << 6",
+           "| (sc[..., high] >> 4) << 6", (K_READ,)),
+    Mutant("export/gguf/kbytes.py", "neighbours share a byte of three bits", "unflatten(2, (2, 4, 32))",
+           "unflatten(2, (2, 32, 4)).transpose(2, 3)", (K_READ,)),
+    Mutant("export/gguf/kbytes.py", "scales of three bits from another origin", "w.scale[1][rows] + 32",
+           "w.scale[1][rows] + 31", (K_READ,)),
+    Mutant("export/gguf/kquant.py", "least values are added", "found - spread(least)", "found + spread(least)",
+           (K_READ,)),
+    Mutant("export/gguf/kquant.py", "what is larger is chosen, too", "_room(grid.kind) < _room(kind)",
+           "_room(grid.kind) <= _room(kind)", (KQUANTS,)),
+    Mutant("export/gguf/kround.py", "scales below 0 keep their codes", "top - codes, codes)", "codes, codes)",
+           (KQUANTS,)),
+    Mutant("export/gguf/kround.py", "the first that is tried is kept", "better = error < best",
+           "better = best == torch.inf", (KQUANTS,)),
+    Mutant("export/gguf/kround.py", "of each block the worse", "_squares(x, first) <= _squares(x, other)",
+           "_squares(x, first) > _squares(x, other)", (KQUANTS,)),
+    Mutant("export/gguf/coarse.py", "nothing is put in its place", "if w.off}", "if w.off < 0}", (K_ASKED,)),
+    Mutant("export/questions.py", "what is written is asked by averages", 'Question(first, exact, name="as_written")',
+           'Question(first, False, name="as_written")',
+           (f"{KFILES}::test_a_wrong_byte_does_not_leave_though_rounding_would_hide_it",)),
+    Mutant("export/questions.py", "the artifact is not asked for", "            host.w = w\n", "            pass\n",
+           (K_ASKED,)),
     # of graphs
     Mutant("export/integers.py", "signed from the wrong origin", "(codes - half(w))", "(codes - half(w) + 1)",
            (CODES,)),

@@ -36,6 +36,8 @@ def main() -> None:
     rows = load_file(job["tokens"])["input_ids"]
     batches = [{"input_ids": row[None], "attention_mask": torch.ones_like(row)[None]} for row in rows]
     start = time.monotonic()
+    if "table" in job:
+        walk(loaded.anatomy, batches, methods.make(job["method"], knobs(job | job["table"])), ("embedding",))
     walk(loaded.anatomy, batches, methods.make(job["method"], knobs(job)), job["targets"])
     fitted, high = time.monotonic() - start, peak()
     made = write(Path(job["out"]), loaded, {"recipe": {"benchmark": job}})

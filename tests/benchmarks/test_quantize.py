@@ -40,8 +40,9 @@ def test_the_best_peer_is_the_best_by_each_figure() -> None:
     assert told["gptq4_ppl"] == pytest.approx(math.exp(3.0 + 0.1 + 1.5))
     assert told["gptq4_ppl_best_peer"] == pytest.approx(math.exp(3.1 + 0.1 + 1.5))
     assert told["gptq4_ppl_ratio_high"] == pytest.approx(math.exp(-0.1))  # no spread between windows
-    assert told["peak_memory_ratio"] == 2
+    assert told["peak_memory_ratio"] == told["gptq4_peak_ratio"] == 2
     assert told["forwards"] == pytest.approx(11 / 5)
+    assert told["forwards_whole"] == pytest.approx(20 / 5)
     assert told["not_run"] == {}
 
 

@@ -54,8 +54,9 @@ def llama(**more: Any) -> PreTrainedModel:
 
 
 def gemma3(**more: Any) -> PreTrainedModel:
-    own = {"num_hidden_layers": 7, "sliding_window": 5, "query_pre_attn_scalar": 16, "tie_word_embeddings": True,
-           "rope_parameters": STRETCHED}  # fmt: skip
+    """Of a width whose root bfloat16 does not hold: by it the words are scaled."""
+    own = {"hidden_size": 96, "num_hidden_layers": 7, "sliding_window": 5, "query_pre_attn_scalar": 16,
+           "tie_word_embeddings": True, "rope_parameters": STRETCHED}  # fmt: skip
     return Gemma3ForCausalLM(Gemma3TextConfig(**(TEXT | own | more)))
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import (
     CLIPImageProcessorPil,
@@ -57,12 +58,12 @@ def language(folder: Path, dtype: torch.dtype = torch.float32, **more: Any) -> N
     save(LlamaForCausalLM(text(**more)), letters(), folder, dtype)
 
 
-def seeing(folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """A LLaVA of 16 image tokens."""
-    vision = CLIPVisionConfig(**WIDTH, image_size=16, patch_size=4)
+def seeing(folder: Path, dtype: torch.dtype = torch.float32, **more: Any) -> None:
+    """A LLaVA of 16 image tokens; ``more``: of the tower's and the decoder's config."""
+    vision = CLIPVisionConfig(**{**WIDTH, **more}, image_size=16, patch_size=4)
     config = LlavaConfig(
-        vision_config=vision, text_config=text(), image_token_index=3, image_seq_length=16, vision_feature_layer=-1,
-        vision_feature_select_strategy="default", tie_word_embeddings=False,
+        vision_config=vision, text_config=text(**more), image_token_index=3, image_seq_length=16,
+        vision_feature_layer=-1, vision_feature_select_strategy="default", tie_word_embeddings=False,
     )  # fmt: skip
     pictures = CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16})
     processor = LlavaProcessor(
@@ -77,6 +78,19 @@ def save(model: PreTrainedModel, processor: Any, folder: Path, dtype: torch.dtyp
     randomize(model)
     model.to(dtype).save_pretrained(folder)
     processor.save_pretrained(folder)
+
+
+def sure(make: Callable[..., None], folder: Path, **more: Any) -> Path:
+    """A model that is sure of its words, as a trained one is: a rounding turns tokens that are nearly tied, of which a
+    random head has many."""
+    make(folder, **more)
+    tensors = load_file(folder / "model.safetensors")
+    words, head = (next(n for n in tensors if n.endswith(f"{end}.weight")) for end in ("embed_tokens", "lm_head"))
+    count, width = tensors[words].shape
+    apart = torch.linalg.qr(torch.randn(width, width))[0][:count].contiguous().to(tensors[words].dtype)
+    tensors[words], tensors[head] = apart * 32, apart.roll(1, 0).contiguous()
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    return folder
 
 
 def trimmed(source: Path, out: Path, choose: Choose, policies: Any = (), **edits: Mapping[str, Any]) -> Path:

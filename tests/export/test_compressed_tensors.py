@@ -21,6 +21,7 @@ from trimtab.core.joins import Sum
 from trimtab.core.weight import Quantized
 from trimtab.export import compressed_tensors
 from trimtab.export.deliver import deliver
+from trimtab.export.towers import target
 from trimtab.load.artifact import read
 from trimtab.quantize import RTN
 from trimtab.tokens import DivPrune
@@ -106,7 +107,7 @@ def test_every_grid_is_a_group_and_every_linear_stands_in_one_place(sources: Pat
     linears = {name for name, _ in read(made, lowered=False).anatomy.linears()} - {
         "model.vision_tower.embeddings.patch_embedding"
     }
-    assert sorted(named + config["ignore"]) == sorted(linears)
+    assert sorted(named + config["ignore"]) == sorted(target(name, ("model.vision_tower",)) for name in linears)
     assert {name for name in config["ignore"] if "fc1" not in name} == set()
     grids = {(g["weights"]["num_bits"], g["weights"]["strategy"], g["weights"]["symmetric"]) for g in
              config["config_groups"].values()}  # fmt: skip

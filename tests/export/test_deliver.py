@@ -70,6 +70,18 @@ def test_policies_and_unknown_formats_are_refused_by_name(sources: Path, tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_policies_can_be_left_behind_which_is_said(sources: Path, tmp_path: Path) -> None:
+    kept = subjects.trimmed(sources / "seeing", tmp_path / "kept", subjects.four, [DivPrune(keep=0.25)])
+    found = deliver(kept, "dense", tmp_path / "out", without_policies=True)
+    assert (
+        found.found.equal == 1
+    )  # of the artifact without them: with a quarter of its image tokens it answers otherwise
+    assert "without the policies divprune" in found.notes[0]
+    assert "divprune" in (tmp_path / "out" / SAID).read_text()
+    plain = subjects.trimmed(sources / "language", tmp_path / "plain", subjects.four)
+    assert "policies" not in " ".join(deliver(plain, "dense", tmp_path / "none", without_policies=True).notes)
+
+
 def test_an_engine_that_is_not_there_is_named(artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dense, "ENGINE", "no_such_engine")
     with pytest.raises(Refused, match="no_such_engine, which is not installed"):

@@ -79,7 +79,8 @@ def test_a_zero_of_nothing_and_three_bits_take_the_second_version() -> None:
     assert gptq.described({"a": some}, False)["checkpoint_format"] == "gptq_v2"
 
 
-@pytest.mark.parametrize(("name", "subject"), [("gptq", "language"), ("awq", "seeing")])
+@pytest.mark.parametrize("name", ["gptq", "awq"])
+@pytest.mark.parametrize("subject", ["language", "seeing"])
 def test_read_back_by_hand_it_answers_as_we_do(name: str, subject: str, artifacts: Path, tmp_path: Path) -> None:
     found = deliver(artifacts / subject, name, tmp_path / "out")
     assert found.found.equal == 1

@@ -23,8 +23,11 @@ from trimtab.core.weight import Dense, bits, rows
 from trimtab.load import Loaded, artifact, open_source, stream
 from trimtab.load.checkpoint import SINGLE
 from trimtab.measure import params
-from trimtab.quantize import GPTQ, RTN
+from trimtab.prune import Wanda
+from trimtab.quantize import AWQ, GPTQ, MBQ, MRGPTQ, NF4, RTN, W8A8, QuantEase, SmoothQuant
+from trimtab.run import sensitivity
 from trimtab.run.walk import walk
+from trimtab.run.weigh import maker
 
 WALKED = {
     "llama": ["language", "embedding", "head"],
@@ -64,8 +67,18 @@ def test_every_family_answers_and_is_written_the_same(name: str, tmp_path: Path)
     assert same(outputs(held.model, batch), outputs(artifact.read(tmp_path / "streamed").model, batch)), "alone"
 
 
-@pytest.mark.parametrize("method", [RTN(4, 8), GPTQ(4, 8)], ids=["rtn", "gptq"])
-@pytest.mark.parametrize("name", WALKED)
+TRIMMED = [
+    *((name, method) for name in WALKED for method in (RTN(4, 8), GPTQ(4, 8))),
+    *(
+        ("llama", method)
+        for method in (AWQ(3, 8), QuantEase(3, 8, sweeps=1, outliers=0.02), NF4(8), MRGPTQ(), Wanda(0.5))
+    ),
+    *(("gemma3", method) for method in (W8A8(), SmoothQuant())),
+]
+"""SmoothQuant looks at all matrices that share an input, QuantEase keeps outliers beside its codes."""
+
+
+@pytest.mark.parametrize(("name", "method"), TRIMMED, ids=[f"{name}-{one.CARD.name}" for name, one in TRIMMED])
 def test_trimming_gives_the_same_reports_and_codes(name: str, method: Any, tmp_path: Path) -> None:
     _, batch = repository(tmp_path / "model", name, torch.bfloat16)
     held, streamed = both(tmp_path / "model")
@@ -81,6 +94,25 @@ def test_trimming_gives_the_same_reports_and_codes(name: str, method: Any, tmp_p
     assert same(outputs(held.model, batch), outputs(streamed.model, batch))
     wrote = [artifact.write(tmp_path / how, one, {}) for how, one in (("held", held), ("streamed", streamed))]
     assert wrote[0].content_hash == wrote[1].content_hash
+
+
+def test_gradients_are_measured_and_weigh_the_fit_the_same(tmp_path: Path) -> None:
+    """MBQ: every block is run with a graph, whose matrices are read as they are needed."""
+    _, batch = repository(tmp_path, "llava", torch.bfloat16)
+    labels = torch.full_like(batch["input_ids"], -1)
+    labels[:, -4:-1] = batch["input_ids"][:, -3:]
+    made = []
+    for one in both(tmp_path):
+        known = sensitivity.measure(one.anatomy, [(batch, labels)])
+        assert 0 < known.ratio(known.blocks[0]) != 1
+        reports = walk(one.anatomy, [batch], MBQ(3, 8), ["language"], sensitivity=known,
+                       make=maker(one.anatomy, MBQ(3, 8), "pooled", known))  # fmt: skip
+        values = {name: host.w.state_dict() for name, host in artifact.hosts(one.anatomy) if "layers" in name}
+        made.append((known, reports, {f"{name}.{key}": v for name, row in values.items() for key, v in row.items()}))
+    (first, one, left), (second, other, right) = made
+    assert torch.equal(first.absolute, second.absolute)
+    assert one == other
+    assert same(left, right)
 
 
 def test_it_is_cast_as_it_is_read(tmp_path: Path) -> None:

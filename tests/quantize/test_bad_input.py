@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,24 +18,34 @@ from trimtab.core.fit import Fit, Site
 from trimtab.core.reservoir import Reservoir
 from trimtab.core.sensitivity import Sensitivity
 from trimtab.core.stats import KINDS, Gram
-from trimtab.core.weight import Dense, Weight
-from trimtab.quantize import GPTQ, RTN, QuantEase
+from trimtab.core.weight import Dense
+from trimtab.quantize import RTN
 from trimtab.run import said
-from trimtab.run.layers import Layers
 from trimtab.run.recipe import Recipe
-from trimtab.run.walk import LayerReport, walk
+from trimtab.run.walk import walk
+from trimtab.run.weigh import maker
 
 QUANTIZERS = [name for name in trimtab.quantize.METHODS if name != "mixed"]
-"""A mixed step rounds by the others, once a pass has given each layer its bits (tests/run/test_allocate.py)."""
-WALKED = [name for name in QUANTIZERS if name not in ("fp4", "mr_gptq", "mbq")]
-"""Tiny rows do not fill the groups of 4-bit floats, and MBQ's walk wants gradients as well."""
-FED = [name for name in WALKED if methods.get(name).CARD.needs == "data"]
+"""A mixed step rounds by the others, once a pass has given each layer its bits (tests/run/test_allocate.py); what it
+does not leave to them, it refuses as they do."""
+EVERY = [*QUANTIZERS, "mixed"]
+FED = [name for name in QUANTIZERS if methods.get(name).CARD.needs != "nothing"]
 
 
 def make(name: str, **knobs: Any) -> Fit:
     """With groups that fit tiny rows."""
     accepted = {field.name for field in fields(methods.get(name))}
-    return methods.make(name, ({"group_size": 8} if "group_size" in accepted else {}) | knobs)
+    usual = ({"group_size": 8} if "group_size" in accepted else {}) | ({"bits": 8.5} if name == "mixed" else {})
+    return methods.make(name, usual | knobs)
+
+
+def walked(anatomy: Any, batches: list[dict[str, Tensor]], fit: Fit, targets: list[str], **more: Any) -> Any:
+    """A walk that gives each method what its card asks for, rows and gradients as well; all tokens count alike."""
+    names = tuple(block.name for block in anatomy.blocks())
+    even = torch.ones(len(names) + 1, len(KINDS))
+    known = Sensitivity(names, even, even, (1,) * len(KINDS))
+    given = {"sensitivity": known, "make": maker(anatomy, fit, "pooled", known)}
+    return walk(anatomy, batches, fit, targets, **given, **more)
 
 
 def llama() -> tuple[Any, list[dict[str, Tensor]]]:
@@ -54,7 +63,7 @@ def site(w: Tensor, x: Tensor) -> Site:
     return Site("layer", lambda: w, gram, sensitivity=Sensitivity(("layer",), even, even, (1,) * len(KINDS)))
 
 
-@pytest.mark.parametrize("name", QUANTIZERS)
+@pytest.mark.parametrize("name", EVERY)
 def test_channels_of_zeros_stay_zeros(name: str) -> None:
     w, x = torch.randn(16, 64), torch.randn(300, 64)
     w[3], w[:, 10], x[:, 20:30] = 0, 0, 0
@@ -67,7 +76,7 @@ def test_channels_of_zeros_stay_zeros(name: str) -> None:
 
 
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-@pytest.mark.parametrize("name", WALKED)
+@pytest.mark.parametrize("name", EVERY)
 def test_weights_that_are_no_numbers_are_refused_before_any_work(name: str, bad: float) -> None:
     anatomy, batches = llama()
     up, table = hosts(anatomy)["model.layers.1.mlp.up_proj"], hosts(anatomy)["model.embed_tokens"]
@@ -76,7 +85,7 @@ def test_weights_that_are_no_numbers_are_refused_before_any_work(name: str, bad:
         up.w.value[5, 4] = -bad
         table.w.value[7, 0] = bad
     with pytest.raises(BadInput) as caught:
-        walk(anatomy, batches, make(name), ["language", "embedding"])
+        walked(anatomy, batches, make(name), ["language", "embedding"])
     said = str(caught.value)
     assert f"layers.1.mlp.up_proj: 2 of {up.w.shape[0]} output channels hold 3 weights that are NaN or infinite" in said
     assert "first: channel 2" in said
@@ -87,7 +96,7 @@ def test_weights_that_are_no_numbers_are_refused_before_any_work(name: str, bad:
 
 @pytest.mark.parametrize("max_tokens", [10**6, 1])
 @pytest.mark.parametrize("bad", [torch.nan, torch.inf])
-@pytest.mark.parametrize("name", FED)
+@pytest.mark.parametrize("name", [*FED, "mixed"])
 def test_inputs_that_are_no_numbers_name_their_layer(name: str, bad: float, max_tokens: int) -> None:
     anatomy, batches = llama()
     with torch.no_grad():
@@ -95,8 +104,27 @@ def test_inputs_that_are_no_numbers_name_their_layer(name: str, bad: float, max_
     width = anatomy.model.config.hidden_size
     wanted = rf"layers\.1\.mlp\.gate_proj: 1 of {width} input channels held NaN or infinite .*first: channel 4"
     with pytest.raises(Anomaly, match=wanted):
-        walk(anatomy, batches, make(name), LAYER, max_tokens=max_tokens)
+        walked(anatomy, batches, make(name), LAYER, max_tokens=max_tokens)
     assert isinstance(hosts(anatomy)["model.layers.1.mlp.gate_proj"].w, Dense), "what was not fitted stays"
+
+
+UNEVEN = {name: {"format": "mxfp4"} for name in ("fp4", "mr_gptq")}
+"""Rows of 32 and 48 inputs: groups of 32 divide the first alone, the usual ones of 24 the second alone. W8A8, its kin
+and FineQuant have no such groups."""
+GROUPED = [name for name in EVERY if name in UNEVEN or "group_size" in {f.name for f in fields(methods.get(name))}]
+
+
+@pytest.mark.parametrize("name", [name for name in GROUPED if name != "finequant"])
+def test_groups_that_do_not_divide_a_row_are_refused_by_layer_before_any_work(name: str) -> None:
+    anatomy, batches = llama()
+    with pytest.raises(BadInput) as caught:
+        walked(anatomy, batches, make(name, **UNEVEN.get(name, {"group_size": 24})), ["language"])
+    first, wrong = str(caught.value).splitlines()[0], (48, "mxfp4") if name in UNEVEN else (32, "24")
+    layer = "mlp.down_proj" if name in UNEVEN else "self_attn.q_proj"
+    assert first.startswith(f"model.layers.0.{layer}: ")
+    assert f"got {wrong[1]} for a row of {wrong[0]}" in first
+    assert ("accepted there: nvfp4" if name in UNEVEN else "nearest that divides it: 16") in first
+    assert all(isinstance(host.w, Dense) for host in hosts(anatomy).values())
 
 
 EXPERT = [f"model.layers.1.mlp.{part}_proj" for part in ("gate", "up", "down")]
@@ -114,11 +142,11 @@ def dead_branch() -> tuple[Any, list[dict[str, Tensor]]]:
 def test_a_branch_that_calibration_never_reached_is_named_left_or_rounded(name: str, max_tokens: int) -> None:
     anatomy, batches = dead_branch()
     with pytest.raises(Refused, match=r"layers\.1\.mlp\.gate_proj: no .*unseen: dense .*or round"):
-        walk(anatomy, batches, make(name), LAYER, max_tokens=max_tokens)
+        walked(anatomy, batches, make(name), LAYER, max_tokens=max_tokens)
 
     anatomy, batches = dead_branch()
     before = {path: hosts(anatomy)[path].w for path in EXPERT}
-    reports = {r.name: r for r in walk(anatomy, batches, make(name), LAYER, max_tokens=max_tokens, unseen="dense")}
+    reports = {r.name: r for r in walked(anatomy, batches, make(name), LAYER, max_tokens=max_tokens, unseen="dense")}
     for path in EXPERT:
         assert hosts(anatomy)[path].w is before[path]
         assert (reports[path].error, reports[path].bits, set(reports[path].seen.values())) == (0.0, 32.0, {0})
@@ -129,7 +157,7 @@ def test_a_branch_that_calibration_never_reached_is_named_left_or_rounded(name: 
 
     anatomy, batches = dead_branch()
     fit = make(name)
-    reports = {r.name: r for r in walk(anatomy, batches, fit, LAYER, max_tokens=max_tokens, unseen="round")}
+    reports = {r.name: r for r in walked(anatomy, batches, fit, LAYER, max_tokens=max_tokens, unseen="round")}
     for path in EXPERT:
         plain = fit.without_data()(before[path], Site("", before[path].dense))  # type: ignore[attr-defined]
         assert torch.equal(hosts(anatomy)[path].w.dense(), plain.dense())
@@ -196,36 +224,3 @@ def test_what_is_said_of_damping_unreached_layers_and_missing_samples() -> None:
         "calibrate.num_samples asked for 128 samples; the data have 40, and all were used."
     ]
     assert said.samples({"asked": 40, "found": 40}) == said.samples({"asked": None}) == []
-
-
-class Stopped(Exception):
-    pass
-
-
-@pytest.mark.parametrize("fit", [GPTQ(3, 8), QuantEase(3, 8, sweeps=1, outliers=0.02), make("finequant")])
-@pytest.mark.parametrize("stop", [2])
-def test_interrupted_half_way_it_resumes_at_the_layer(fit: Fit, stop: int, tmp_path: Path) -> None:
-    """By the files that a run keeps for each layer."""
-    whole, batches = llama()
-    expected = {r.name: r for r in walk(whole, batches, fit, ["language", "embedding", "head"])}
-    stored = Layers(tmp_path / "state")
-
-    def keep(index: int, reports: list[LayerReport], changed: dict[str, Any]) -> None:
-        stored.put(index, {path: host.w for path, host in changed.items()}, [])
-        if index == stop:
-            raise Stopped
-
-    def done(index: int) -> dict[str, Weight] | None:
-        found = stored.get(index)
-        return None if found is None else found[0]
-
-    half, batches = llama()
-    with pytest.raises(Stopped):
-        walk(half, batches, fit, ["language", "embedding", "head"], on_layer=keep)
-    rest, batches = llama()
-    again = walk(rest, batches, fit, ["language", "embedding", "head"], done=done)
-    assert 0 < len(again) < len(expected)
-    assert all(report == expected[report.name] for report in again)
-    for path, host in hosts(whole).items():
-        for key, value in host.w.state_dict().items():
-            assert torch.equal(value, hosts(rest)[path].w.state_dict()[key]), path

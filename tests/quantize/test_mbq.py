@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from loud import SAID, labels, told, toy
 from torch import Tensor
 from transformers import PreTrainedModel
 
 from trimtab import anatomy
 from trimtab.anatomy import tiny
 from trimtab.anatomy.loop import prefill
-from trimtab.anatomy.tiny.base import padded, row
 from trimtab.core.errors import Anomaly, BadInput
 from trimtab.core.factors import Diagonal
 from trimtab.core.fit import Site
@@ -26,46 +26,6 @@ from trimtab.quantize.scaled import POINTS, scales
 from trimtab.run import sensitivity
 from trimtab.run.walk import walk
 from trimtab.run.weigh import maker
-
-LOUD, GAIN = [3, 13, 27], 4.0
-"""Channels that only pictures use, and how loud they are there."""
-SAID, ROWS, PICTURES = 8, 8, 3
-
-
-@torch.no_grad()
-def toy(seed: int) -> PreTrainedModel:
-    """A LLaVA at random weights: pictures are loud in channels that words never have, and words hardly listen."""
-    model, _ = tiny.make("llava", seed=seed)
-    out, language = model.model.multi_modal_projector.linear_2, model.model.language_model
-    gain = torch.full((len(out.weight),), 0.1).index_fill(0, torch.tensor(LOUD), GAIN)
-    out.weight.mul_(gain[:, None])
-    out.bias.mul_(gain)
-    language.embed_tokens.weight[:, LOUD] = 0
-    for layer in language.layers:
-        layer.self_attn.o_proj.weight[LOUD] = 0
-        layer.mlp.down_proj.weight[LOUD] = 0
-        layer.self_attn.k_proj.weight[:, LOUD] *= 0.1
-        layer.self_attn.v_proj.weight[:, LOUD] *= 0.1
-    return model
-
-
-@torch.no_grad()
-def told(model: PreTrainedModel, seed: int) -> dict[str, Tensor]:
-    """Pictures, and behind a few words a text that the model itself says, drawn word by word."""
-    torch.manual_seed(seed)
-    batch = padded([row(SAID + 2, [tiny.PATCHES] * PICTURES) for _ in range(ROWS)], "left")
-    batch["pixel_values"] = torch.randn(ROWS * PICTURES, 3, 12, 12)
-    for at in range(batch["input_ids"].shape[1] - SAID, batch["input_ids"].shape[1]):
-        logits = model(**batch).logits[:, at - 1]
-        logits[:, tiny.IMAGE_TOKEN] = -torch.inf
-        batch["input_ids"][:, at] = logits.softmax(-1).multinomial(1)[:, 0]
-    return batch
-
-
-def labels(batch: dict[str, Tensor]) -> Tensor:
-    found = torch.full_like(batch["input_ids"], -1)
-    found[:, -SAID - 1 : -1] = batch["input_ids"][:, -SAID:]
-    return found
 
 
 @torch.no_grad()

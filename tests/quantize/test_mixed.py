@@ -76,6 +76,18 @@ def test_under_bits_and_time_too(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_under_time_alone_it_is_the_best_of_all_assignments(seed: int) -> None:
+    """Where bytes are not short, from the quickest assignment to one that is just short of the best of all."""
+    tables = layers(seed, 4)
+    least, most = (sum(end(c.seconds for c in row) for row in tables) for end in (min, max))
+    free = total(tables, best(tables, 10**12), "seconds")
+    for seconds in (least * (1 + 1e-9), least + random.Random(seed).random() * (free - least), free * (1 - 1e-6), most):
+        chosen = allocate(tables, 10**12, seconds)
+        assert tuple(chosen) == best(tables, 10**12, seconds)
+        assert total(tables, chosen, "seconds") <= seconds
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_it_loses_less_than_equal_bits_for_all_where_these_fit_exactly(seed: int) -> None:
     """At the bytes that 3 or 4 bits everywhere take, over 40 layers; never more, on each of 20 seeds."""
     tables = layers(seed, 40)

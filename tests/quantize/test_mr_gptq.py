@@ -15,6 +15,7 @@ from trimtab.core.blocks import Blocks
 from trimtab.core.codebook import Codebook
 from trimtab.core.errors import Anomaly, BadInput
 from trimtab.core.fit import Fit, Site
+from trimtab.core.hessian import rooted
 from trimtab.core.joins import leaves
 from trimtab.core.pack import unpack
 from trimtab.core.weight import Dense, Weight
@@ -67,6 +68,20 @@ def test_inputs_that_cancel_or_are_dead_are_borne() -> None:
     assert made.dense().isfinite().all()
     ours, theirs = (((one.dense() - w) @ x.T).square().sum() for one in (made, plain))
     assert ours < 0.8 * theirs
+
+
+def test_linears_that_share_an_input_share_its_root(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And only what is the same: another rotation or damping has a root of its own."""
+    x, calls = inputs(200, 64), []
+    monkeypatch.setattr(module, "rooted", lambda *given: calls.append(given) or rooted(*given))
+    shared, knobs = gram_of(x), ({"rotate": 16}, {"rotate": 32}, {"rotate": 16, "damp_percent": 0.1})
+    for w in (torch.randn(8, 64), torch.randn(16, 64)):
+        for chosen in knobs:
+            site = Site("layer", w.clone, shared)
+            made = MRGPTQ(**chosen)(Dense(w), site)
+            torch.testing.assert_close(made.dense(), fitted(w, x, **chosen).dense(), rtol=0, atol=0)
+            assert site.notes["damp_percent"] == pytest.approx(chosen.get("damp_percent", 0.01))
+    assert len(calls) == len(knobs) + 2 * len(knobs), "once for each, and once for every fit of its own"
 
 
 def test_bad_statistics_name_the_layer() -> None:

@@ -72,6 +72,16 @@ def test_groups_divide_every_row_or_are_whole_rows() -> None:
     assert tiers.group([24, 64]) == -1
 
 
+@pytest.mark.parametrize(("level", "method", "size"), [("balanced", "gptq", 64), ("best", "quantease", 32)])
+def test_tables_come_first_and_in_the_least_groups(level: str, method: str, size: int) -> None:
+    made = tiers.tier(level).steps(["language", "embedding", "head"], [640, 2048])
+    assert made == [
+        {"gptq": {"bits": 4, "group_size": 16, "targets": ["embedding", "head"]}},
+        {method: {"bits": 4, "group_size": size, "targets": ["language"]}},
+    ]
+    assert len(tiers.tier(level).steps(["language"], [640])) == 1
+
+
 def test_an_unknown_tier_names_the_nearest() -> None:
     with pytest.raises(
         BadInput, match=r"--tier: got 'ballanced' \(nearest: 'balanced'\); accepted: balanced, best, fast"

@@ -74,12 +74,18 @@ def export(
     artifact: Path = typer.Argument(..., help="An artifact folder."),
     name: str = typer.Option("dense", "--format", help="What the folder is for (docs/export.md has the table)."),
     out: Path = typer.Option(..., "--out", help="A new folder."),
+    without_policies: bool = typer.Option(
+        False, "--without-policies", help="The matrices alone: no other engine follows token and cache policies."
+    ),
+    k_quants: bool = typer.Option(
+        False, "--k-quants", help="GGUF: smaller, with weights rounded onto llama.cpp's k-quants where rows allow it."
+    ),
     as_json: bool = JSON,
 ) -> None:
     """Write ARTIFACT in the form of another engine, which then has to answer as the artifact does."""
     from trimtab.export.deliver import deliver
 
-    written = deliver(artifact, name, out)
+    written = deliver(artifact, name, out, without_policies=without_policies, k_quants=k_quants)
     note(f"Wrote {out} ({written.bytes / 1e6:.1f} MB). Checked by {written.engine} in a process of its own:")
     note(f"- {written.found.text()}")
     for line in written.notes:

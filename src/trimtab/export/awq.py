@@ -19,6 +19,7 @@ from trimtab.core.pack import unpack
 from trimtab.core.weight import Quantized
 from trimtab.export import decoder
 from trimtab.export.gptq import words, zeros
+from trimtab.export.towers import published_name, towers
 from trimtab.load.loaded import Loaded
 
 ENGINE = "transformers"
@@ -36,7 +37,9 @@ def write(loaded: Loaded, folder: Path) -> None:
     """One safetensors file, the library's own config with a ``quantization_config``, and ``quant_config.json``."""
     codes = decoder.codes(loaded)
     tensors = {f"{name}.{key}": value for name, w in codes.items() for key, value in packed(w).items()}
-    about = described(next(iter(codes.values())), decoder.dense(loaded))
+    inside, dense = towers(loaded.library), decoder.dense(loaded)
+    both = dict.fromkeys([*dense, *(published_name(name, inside) for name in dense)])  # vLLM knows the second ones
+    about = described(next(iter(codes.values())), list(both))
     decoder.write(loaded, folder, tensors, about, "quant_config.json")
 
 

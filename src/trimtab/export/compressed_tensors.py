@@ -30,6 +30,7 @@ from trimtab.export import int8inputs
 from trimtab.export.files import carry, refuse_policies
 from trimtab.export.forms import quantized, recast, refuse_expressions, rounded, say
 from trimtab.export.state import dense_state
+from trimtab.export.towers import published, target, towers
 from trimtab.load.artifact import hosts
 from trimtab.load.checkpoint import SINGLE
 from trimtab.load.loaded import Loaded
@@ -72,14 +73,24 @@ def write(loaded: Loaded, folder: Path) -> None:
     for name, w in codes.items():
         made = int8inputs.octets(w, rounding[name]) if name in rounding else packed(w)
         tensors |= {f"{name}.{key}": value for key, value in made.items()}
-    save_tensors(folder / SINGLE, tensors, {"format": "pt"})
+    inside = towers(loaded.library)
+    save_tensors(folder / SINGLE, published(tensors, inside), {"format": "pt"})
     carry(loaded, folder)
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))
     inner = set(recast(loaded))
     dense = [name for name, _ in loaded.anatomy.linears() if name not in codes and name not in inner]
-    config["quantization_config"] = described(codes, dense, rounding)
+    config["quantization_config"] = _for_all(described(codes, dense, rounding), inside)
     path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _for_all(about: dict[str, Any], inside: tuple[str, ...]) -> dict[str, Any]:
+    """``about`` with the modules named as all engines find them."""
+    groups = {
+        name: group | {"targets": [target(path, inside) for path in group["targets"]]}
+        for name, group in about["config_groups"].items()
+    }
+    return about | {"config_groups": groups, "ignore": [target(path, inside) for path in about["ignore"]]}
 
 
 def notes(loaded: Loaded) -> Sequence[str]:

@@ -15,6 +15,7 @@ from trimtab.core.weight import Quantized
 from trimtab.export.files import carry, refuse_policies, refuse_rounding
 from trimtab.export.forms import quantized, refuse_expressions, say
 from trimtab.export.state import dense_state
+from trimtab.export.towers import published, towers
 from trimtab.load.artifact import hosts
 from trimtab.load.checkpoint import SINGLE
 from trimtab.load.loaded import Loaded
@@ -72,7 +73,8 @@ def grid(w: Quantized) -> tuple[int, int, bool]:
 
 def write(loaded: Loaded, folder: Path, tensors: Mapping[str, Tensor], about: dict[str, Any], beside: str) -> None:
     """``tensors`` and all that is dense in one file; ``about`` in the library's own config and in ``beside``."""
-    save_tensors(folder / SINGLE, dense_state(loaded.library, codes(loaded)) | dict(tensors), {"format": "pt"})
+    state = dense_state(loaded.library, codes(loaded)) | dict(tensors)
+    save_tensors(folder / SINGLE, published(state, towers(loaded.library)), {"format": "pt"})
     carry(loaded, folder)
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8"))

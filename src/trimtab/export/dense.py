@@ -8,6 +8,7 @@ from pathlib import Path
 from trimtab.core.tensorfile import save_tensors
 from trimtab.export.files import carry, refuse_policies, refuse_rounding
 from trimtab.export.state import dense_state
+from trimtab.export.towers import published, towers
 from trimtab.load.checkpoint import SINGLE
 from trimtab.load.loaded import Loaded
 
@@ -22,7 +23,7 @@ def refuse(loaded: Loaded) -> None:
 
 def write(loaded: Loaded, folder: Path) -> None:
     """One safetensors file and the library's own config."""
-    save_tensors(folder / SINGLE, dense_state(loaded.library), {"format": "pt"})
+    save_tensors(folder / SINGLE, published(dense_state(loaded.library), towers(loaded.library)), {"format": "pt"})
     carry(loaded, folder)
 
 

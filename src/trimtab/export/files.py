@@ -41,4 +41,4 @@ def refuse_policies(loaded: Loaded, name: str) -> None:
     if loaded.policies:
         names = ", ".join(method.CARD.name for method in loaded.policies)
         raise Refused(f"--format {name}: the artifact has the policies {names}, which another engine cannot follow; "
-                      "next: the artifact of a recipe without them")  # fmt: skip
+                      "next: --without-policies, which leaves them behind")  # fmt: skip

@@ -8,7 +8,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Protocol, cast
 
-from trimtab.core.errors import unknown
+from trimtab.core.errors import Refused, unknown
+from trimtab.core.linear import Host
+from trimtab.core.weight import Weight
 from trimtab.load.loaded import Loaded
 
 CHECKS = Path(__file__).with_name("checks")
@@ -29,16 +31,25 @@ class Writer(Protocol):
         """Sentences on what is written otherwise than it stands in the artifact; none where nothing is."""
 
 
+class Rounding(Writer, Protocol):
+    """A writer that rounds weights once more."""
+
+    def instead(self, loaded: Loaded) -> list[tuple[Host, Weight]]:
+        """Put what is written in the place of what was rounded; returns each host with what it held."""
+
+
 @dataclass(frozen=True)
 class Format:
     """``module`` has what ``Writer`` says. ``extra``: of pyproject.toml, which brings the engine; "" where none is
     needed. ``check``: the script beside it. ``about``: a line for the command's help. ``exact``: the engine calculates
-    in float32 with our numbers (see ``gate``)."""
+    in float32 with our numbers (see ``gate``). ``coarse``: the module whose ``KQuants`` writes k-quants,
+    "" where there are none."""
 
     module: str
     extra: str
     about: str
     exact: bool = False
+    coarse: str = ""
 
     @property
     def check(self) -> Path:
@@ -46,6 +57,11 @@ class Format:
 
     def load(self) -> Writer:
         return cast(Writer, import_module(self.module))
+
+    def k_quants(self, loaded: Loaded) -> Rounding:
+        """What writes ``loaded`` with k-quants, which are made here."""
+        made: Rounding = import_module(self.coarse).KQuants(loaded)
+        return made
 
 
 FORMATS: dict[str, Format] = {
@@ -58,7 +74,11 @@ FORMATS: dict[str, Format] = {
     ),
     "dense": Format("trimtab.export.dense", "", "a Hugging Face folder of dense weights, no smaller", exact=True),
     "gguf": Format(
-        "trimtab.export.gguf", "gguf", "llama.cpp: model.gguf, and mmproj-model.gguf for a LLaVA's eyes", exact=True
+        "trimtab.export.gguf",
+        "gguf",
+        "llama.cpp: model.gguf, and mmproj-model.gguf for a LLaVA's eyes",
+        exact=True,
+        coarse="trimtab.export.gguf.coarse",
     ),
     "onnx": Format("trimtab.export.onnx", "onnx", "graphs for onnxruntime, codes of 4 and 8 bits as they are"),
     "openvino": Format("trimtab.export.openvino", "openvino", "graphs for openvino, codes of 4 and 8 bits as they are"),
@@ -66,8 +86,12 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def get(name: str) -> Format:
-    """Raises BadInput, with the nearest name, for a format that is not there."""
+def get(name: str, k_quants: bool = False) -> Format:
+    """Raises BadInput, with the nearest name, for a format that is not there; Refused where it should have k-quants and
+    has none."""
     if name not in FORMATS:
         raise unknown("--format", name, FORMATS)
+    if k_quants and not FORMATS[name].coarse:
+        having = ", ".join(name for name, one in FORMATS.items() if one.coarse)
+        raise Refused(f"--k-quants: --format {name} has none; accepted: --format {having}")
     return FORMATS[name]

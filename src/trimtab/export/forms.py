@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trimtab.core.codebook import Codebook
 from trimtab.core.errors import Refused
+from trimtab.core.factors import Diagonal
+from trimtab.core.joins import leaves
 from trimtab.core.linear import Host, Linear, Recast
 from trimtab.core.weight import Dense, Quantized, Weight
 from trimtab.load.artifact import hosts
@@ -16,6 +19,8 @@ def say(w: Weight) -> str:
     if isinstance(w, Quantized):
         zeros = "symmetric" if w.zero is None else "with zeros"
         return f"codes of {w.bits} bits in groups of {w.group_size}, {zeros}"
+    if isinstance(w, Codebook):
+        return f"a matrix on {w.levels} levels in groups of {w.group_size}"
     if isinstance(w, Dense):
         return "dense"
     spec = w.spec()
@@ -25,11 +30,22 @@ def say(w: Weight) -> str:
 
 def refuse_expressions(loaded: Loaded, name: str, nearest: str) -> None:
     """Raises Refused for the first matrix that is neither dense nor codes on one grid (a mask, a sum, a product with
-    AWQ's factors); ``nearest``: what the format takes instead, in words."""
+    AWQ's factors, uneven levels); ``nearest``: what the format takes instead, in words."""
     for path, host in hosts(loaded.anatomy):
         if not isinstance(host.w, Dense | Quantized):
-            raise Refused(f"--format {name}: {path} is {say(host.w)}, which the format cannot express; accepted: "
-                          f"{nearest}, or --format dense")  # fmt: skip
+            raise Refused(f"--format {name}: {path} is {say(host.w)}, which the format cannot express{_why(host.w)}; "
+                          f"accepted: {nearest}, or --format dense")  # fmt: skip
+
+
+def _why(w: Weight) -> str:
+    """What of ``w`` has no place there, and the nearest that does; empty where its name says enough."""
+    kinds = {type(leaf) for leaf in leaves(w)}
+    if Codebook in kinds:
+        return ": uneven levels are not written, only even steps (nearest: gptq or rtn in place of the step)"
+    if kinds == {Quantized, Diagonal}:
+        return (": as awq and mbq leave it, with a factor for each input beside the codes (nearest: --format onnx or "
+                "openvino, which take it; gptq or rtn in place of the step)")  # fmt: skip
+    return ""
 
 
 def quantized(loaded: Loaded) -> dict[str, Quantized]:

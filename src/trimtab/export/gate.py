@@ -76,12 +76,13 @@ def ask(check: Path, folder: Path, samples: Path, *more: str) -> Found:
     return Found(**row)
 
 
-def judge(check: Path, folder: Path, samples: Path, exact: bool = False, *more: str) -> Found:
-    """What ``ask`` found. Raises Anomaly where that is not near enough."""
+def judge(check: Path, folder: Path, samples: Path, exact: bool = False, *more: str, then: str = "") -> Found:
+    """What ``ask`` found. Raises Anomaly where that is not near enough, and says what to do ``then``."""
     found = ask(check, folder, samples, *more)
     if not found.near(exact):
         wanted = f"{EQUAL:.0%} of greedy tokens and perplexity within {PERPLEXITY:.0%}, or a cosine of {COSINE}"
         if exact:
             wanted += f"; of this engine also every loss within {LOSS}, or a cosine of {SAME}"
+        wanted += f"; next: {then}" if then else ""
         raise Anomaly(f"export: {check.stem}: the engine answers differently: {found.text()}; accepted: {wanted}")
     return found

@@ -14,7 +14,7 @@ section 5; the sweep: Frantar et al. 2022, arXiv 2210.17323.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Integer, UInt8
@@ -38,17 +38,30 @@ CHUNK = 4096
 """Rows worked on at once."""
 
 
-def basis(site: Site, rotate: int) -> tuple[Site, Integer[Tensor, " n"]]:
-    """The site with its inputs rotated and in falling order of their second moment, and that order. Raises BadInput
-    where no input was seen, Anomaly where the moment is no number."""
-    h = seen(site, "mr_gptq")
-    if rotate:
-        h = rotated(rotated(h, rotate).T, rotate)
-        h.diagonal().clamp_(min=0)  # inputs that cancel leave a rounding error of either sign
-    order = h.diagonal().argsort(descending=True, stable=True)
-    gram = Gram(len(h))
-    gram.total = h[order][:, order]
-    return replace(site, gram=gram), order
+class Basis(NamedTuple):
+    """``order`` of the rotated inputs by falling second moment, and the inverse ``root`` of their H in it."""
+
+    order: Integer[Tensor, " n"]
+    root: Float[Tensor, "n n"]
+
+
+def basis(site: Site, rotate: int, damp: float) -> Basis:
+    """Of a site, once for the linears that share an input. How much was damped goes into the site's notes. Raises
+    BadInput where no input was seen, Anomaly where the moment is no number or cannot be factorized."""
+    key, done = f"mr_gptq {rotate} {damp}", {} if site.gram is None else site.gram.derived
+    if f"{key}: root" not in done:
+        h = seen(site, "mr_gptq")
+        if rotate:
+            h = rotated(rotated(h, rotate).T, rotate)
+            h.diagonal().clamp_(min=0)  # inputs that cancel leave a rounding error of either sign
+        order = h.diagonal().argsort(descending=True, stable=True)
+        gram = Gram(len(h))
+        gram.total = h[order][:, order]
+        inner = replace(site, gram=gram)
+        done |= {f"{key}: order": order, f"{key}: root": rooted(inner, "mr_gptq", damp).root}
+        done[f"{key}: used"] = torch.tensor(inner.notes["damp_percent"], dtype=torch.float64)
+    site.notes["damp_percent"] = float(done[f"{key}: used"])
+    return Basis(*(done[f"{key}: {name}"] for name in Basis._fields))
 
 
 def sweep(
@@ -119,8 +132,7 @@ class MRGPTQ:
     def __call__(self, w: Weight, site: Site) -> Weight:
         """``w`` on levels. Raises BadInput without ``site.gram``, Anomaly where it cannot be factorized."""
         self.check(w.shape[1])
-        site, order = basis(site, self.rotate)
-        u = rooted(site, "mr_gptq", self.damp_percent).root
+        order, u = basis(site, self.rotate, self.damp_percent)
         read, back = rows_of(w.dense().detach(), self.rotate), order.argsort()
         scales = fp4_scales(read, split(w.shape), FORMATS[self.format], True, w.dtype)
 

@@ -41,7 +41,7 @@ def write(model: str, data: Path | None, out: Path, level: str = tiers.DEFAULT) 
     plain = task.model_dump(exclude_defaults=True) | {"type": task.type}
     recipe = Recipe.parse({"model": model, "task": plain, **value, "steps": made})
     said = f"tier {level}: {chosen.reason}"
-    size = next(iter(made[0].values()))["group_size"]
+    size = [knobs["group_size"] for step in made for knobs in step.values() if "group_size" in knobs][-1]
     why = "a whole row: no usual group divides" if size < 0 else "the least group" if level == "fast" else "it divides"
     reasons += [more, said, f"group_size: {size} ({why}{'' if level == 'fast' else ' every row of the model'})"]
     head = f"# Written by trimtab init; every key is explained in docs/runs.md\n# {said}\n"

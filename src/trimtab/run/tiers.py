@@ -12,6 +12,7 @@ Steps = list[dict[str, Any]]
 GROUPS = (64, 32, 128, 16)
 """Inputs that share a scale, the best first; smaller ones come first where only quality counts."""
 SMALL = (32, 16, 64, 128)
+LEAST = (16, 32, 64, 128)
 TABLES = ("embedding", "head")
 
 
@@ -35,14 +36,21 @@ def _fast(parts: Sequence[str], widths: Sequence[int]) -> Steps:
 
 
 def _balanced(parts: Sequence[str], widths: Sequence[int]) -> Steps:
-    return [{"gptq": {"bits": 4, "group_size": group(widths), "targets": list(parts)}}]
+    return _tables_first(parts, widths, "gptq", GROUPS)
 
 
 def _best(parts: Sequence[str], widths: Sequence[int]) -> Steps:
-    knobs = {"bits": 4, "group_size": group(widths, SMALL)}
-    tables = [part for part in parts if part in TABLES]
-    layers = [part for part in parts if part not in TABLES]
-    return [{name: knobs | {"targets": on}} for name, on in (("gptq", tables), ("quantease", layers)) if on]
+    return _tables_first(parts, widths, "quantease", SMALL)
+
+
+def _tables_first(parts: Sequence[str], widths: Sequence[int], method: str, sizes: Sequence[int]) -> Steps:
+    """Word table and head in the smallest groups, since an error in a word's row goes through the whole model; then
+    the layers by ``method``, on what comes of them."""
+    tables, layers = [part for part in parts if part in TABLES], [part for part in parts if part not in TABLES]
+    chosen = (("gptq", tables, LEAST), (method, layers, sizes))
+    return [
+        {name: {"bits": 4, "group_size": group(widths, wanted), "targets": on}} for name, on, wanted in chosen if on
+    ]
 
 
 TIERS: Mapping[str, Tier] = {

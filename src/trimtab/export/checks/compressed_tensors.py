@@ -12,7 +12,7 @@ sys.path.append(str(Path(__file__).with_name("shared")))  # -I leaves a script's
 
 import torch
 from compressed_tensors.compressors import ModelCompressor
-from library import asked, open_model
+from library import asked, open_model, widened
 from teacher import main
 
 
@@ -32,7 +32,7 @@ def opened(folder: Path) -> Any:
     compressor = model.hf_quantizer.compressor
     assert isinstance(compressor, ModelCompressor)
     compressor.decompress_model(model)
-    return asked(torch.nn.Module.float(model))  # the library refuses its own for models that came quantized
+    return asked(widened(model))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,8 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).with_name("shared")))  # -I leaves a script's own folder out
 
-from library import asked, open_model
+from library import asked, open_model, widened
 from teacher import main
 
 if __name__ == "__main__":
-    main(lambda folder: asked(open_model(folder).float()))
+    main(lambda folder: asked(widened(open_model(folder))))

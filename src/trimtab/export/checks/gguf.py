@@ -19,7 +19,7 @@ import gguf
 import numpy as np
 import torch
 import transformers as tf
-from library import asked
+from library import asked, widened
 from teacher import main
 
 EYES = {
@@ -82,7 +82,7 @@ def decoder(folder: Path, name: str = "model.gguf") -> Any:
         quantization_config=tf.GgufConfig(dequantize=True), output_loading_info=True,
     )  # fmt: skip
     assert not info["missing_keys"], f"missing: {sorted(info['missing_keys'])}"
-    model = model.float()
+    widened(model)
     held = {value.data_ptr() for value in model.state_dict().values()}
     assert len(held) == len(tensors), f"{name}: {len(tensors)} tensors, the model has {len(held)}"
     if divisors is not None:

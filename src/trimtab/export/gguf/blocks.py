@@ -8,7 +8,7 @@ A grid's levels are l = code - zero and its weights l * scale. With d a float16 
     Q8_0  d q, q signed 8.5                       -128 .. 127        8 bits, symmetric
 
 so nothing is rounded: d is our scale, which must be a number of float16 (a scale in bfloat16 is, unless it lies outside
-float16's range). The k-quants keep 6- or 4-bit scales times one float16 for 256 inputs and hold none of our grids.
+float16's range). The k-quants, whose blocks are larger, are another matter: see ``trimtab.export.gguf.kquant``.
 Format: the GGUF specification and ggml's block layouts (public documentation of ggml, 2023).
 """
 
@@ -25,9 +25,11 @@ from trimtab.core.pack import pack, unpack
 from trimtab.core.weight import ROWS, Quantized
 
 BLOCK = 32
-Kind = Literal["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q8_0"]
+Kind = Literal["F32", "F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q8_0", "Q2_K", "Q3_K", "Q4_K"]
 BYTES: dict[Kind, tuple[int, int]] = {
-    "F32": (1, 4), "F16": (1, 2), "BF16": (1, 2), "Q4_0": (32, 18), "Q4_1": (32, 20), "Q5_0": (32, 22), "Q8_0": (32, 34)
+    "F32": (1, 4), "F16": (1, 2), "BF16": (1, 2),
+    "Q4_0": (32, 18), "Q4_1": (32, 20), "Q5_0": (32, 22), "Q8_0": (32, 34),
+    "Q2_K": (256, 84), "Q3_K": (256, 110), "Q4_K": (256, 144),
 }  # fmt: skip
 """Weights in a block, and its bytes."""
 FLOATS: dict[torch.dtype, Kind] = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}

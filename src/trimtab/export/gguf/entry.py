@@ -11,36 +11,44 @@ import torch
 from jaxtyping import Integer
 from torch import Tensor
 
+from trimtab.core.codebook import Codebook
 from trimtab.core.errors import Refused
+from trimtab.core.joins import leaves
 from trimtab.core.sparse import Masked
 from trimtab.core.weight import Dense, Quantized, Weight
+from trimtab.export.gguf import kbytes
 from trimtab.export.gguf.blocks import BLOCK, BYTES, FLOATS, Kind, bytes_of, exact16, kind_of
+from trimtab.export.gguf.kquant import KQuant
 
 NEXT = {
     "sum": "merge the adapter (a merge step), or leave eora out of the recipe; nearest: rtn or gptq alone",
+    "codebook": "uneven levels are not written, only even steps; nearest: gptq or rtn in its place, or --format dense",
     "chain": "its factors cannot be folded into one grid; nearest: gptq or rtn with the same bits and group_size",
     "hadamard": "nearest: gptq or rtn alone",
     "low_rank": "nearest: --format dense",
 }
 """What to do about a form that no GGUF file has, by the kind of its node."""
-Value = Weight | Tensor
+Value = Weight | KQuant | Tensor
 
 
 @dataclass(frozen=True)
 class Entry:
     """``shape`` of the numbers; ``make`` gives their bytes, uint8 of the same axes, when they are written. ``form``: in
-    a word, what it is in the artifact, where that takes another room there; ``said``: in a sentence."""
+    a word, what it is in the artifact, where that takes another room there; ``said``: in a sentence. ``off``: as
+    ``KQuant.off``, 0 where it is the artifact's."""
 
     name: str
     kind: Kind
     shape: tuple[int, ...]
     make: Callable[[], Tensor]
     form: str = ""
+    off: float = 0.0
 
     @property
     def said(self) -> str:
         count, width = BYTES[self.kind]
-        return f"{self.form} as {self.kind}, {8 * width / count:g} bits for each weight, value for value"
+        how, then = "rounded onto" if self.off else "as", "" if self.off else ", value for value"
+        return f"{self.form} {how} {self.kind}, {8 * width / count:g} bits for each weight{then}"
 
     @property
     def byte_shape(self) -> tuple[int, ...]:
@@ -65,10 +73,12 @@ def _bytes(value: Tensor) -> Tensor:
 
 
 @singledispatch
-def entry(w: Weight, name: str, host: str) -> Entry:
+def entry(w: Weight | KQuant, name: str, host: str) -> Entry:
     """The entry ``name`` for the weight of ``host``. Raises Refused, naming the host, its form and the nearest one."""
+    assert isinstance(w, Weight)  # a KQuant has its own, below
     kind = str(w.spec()["kind"])
-    _refuse(host, f"a {kind!r} of {_inside(w)}", NEXT.get(kind, "nearest: --format dense"))
+    why = "codebook" if any(isinstance(leaf, Codebook) for leaf in leaves(w)) else kind
+    _refuse(host, f"a {kind!r} of {_inside(w)}", NEXT.get(why, "nearest: --format dense"))
 
 
 @entry.register
@@ -93,6 +103,11 @@ def _(w: Quantized, name: str, host: str) -> Entry:
     if kind is None:
         _refuse(host, f"{grid} with a zero point", "nearest: symmetric: true")
     return Entry(name, kind, w.shape, lambda: bytes_of(w, kind), f"{w.bits}-bit codes")
+
+
+@entry.register
+def _(w: KQuant, name: str, host: str) -> Entry:
+    return Entry(name, w.grid.kind, w.shape, lambda: kbytes.bytes_of(w), f"{w.grid.bits}-bit codes", w.off)
 
 
 def _groups(w: Quantized) -> str:

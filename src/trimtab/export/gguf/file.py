@@ -16,7 +16,7 @@ from trimtab.export.gguf.entry import Entry
 from trimtab.load.license import UNKNOWN
 from trimtab.load.loaded import Source
 
-TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "BF16": 32}
+TYPES = {"F32": 0, "F16": 1, "Q4_0": 2, "Q4_1": 3, "Q8_0": 7, "Q5_0": 8, "Q2_K": 10, "Q3_K": 11, "Q4_K": 14, "BF16": 32}
 """llama.cpp's number for a file most of whose weights have that form."""
 
 

@@ -10,7 +10,6 @@ from jaxtyping import Integer
 from torch import Tensor
 
 from trimtab.core.errors import Refused
-from trimtab.core.weight import Weight
 from trimtab.export.gguf.entry import Entry, Value, entry, plain
 from trimtab.export.gguf.families import Family, family_of, head_dim, ropes, window
 from trimtab.load.gguf_config import frequency_divisors
@@ -31,7 +30,7 @@ def _entry(config: Any, family: Family, name: str, value: Value) -> Entry:
     place = _place(family, path)
     if place is None:
         raise Refused(f"--format gguf: {name} has no place in llama.cpp's {family.arch!r}; nearest: --format dense")
-    if isinstance(value, Weight):
+    if not isinstance(value, Tensor):
         made = entry(value, f"{place}.{role}", name)
     else:
         shifted = value.float() + 1 if family.one and path.endswith("norm") else value

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
+
 from trimtab.core.errors import Refused
-from trimtab.core.weight import Weight
 from trimtab.export.gguf.entry import Entry, Value, entry, plain
 
 TOP = {
@@ -84,7 +85,7 @@ def _name(config: Any, name: str) -> str | None:
 
 def _entry(name: str, place: str, value: Value) -> Entry:
     """What is added or convolved in llama.cpp must be numbers: the patches' and positions' tables are in float32."""
-    if isinstance(value, Weight):
+    if not isinstance(value, Tensor):
         return entry(value, place, name)
     return plain(place, value, "F32" if "embed" in name else None)
 

@@ -23,6 +23,16 @@ def open_model(folder: Path) -> Any:
     return model.eval()
 
 
+def widened(model: Any) -> Any:
+    """The model in float32, also what scales a word table (Gemma's): opened in 16 bits the library keeps that factor
+    rounded, the root of 640 as 25.25, where our model and llama.cpp take it in float32."""
+    torch.nn.Module.float(model)  # the library refuses its own for models that came quantized
+    for module in model.modules():
+        if hasattr(module, "scalar_embed_scale"):
+            module.embed_scale.fill_(module.scalar_embed_scale)
+    return model
+
+
 def asked(model: Any) -> Callable[[dict[str, Any]], Any]:
     """How ``teacher`` asks such a model."""
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from library import open_model
+from library import open_model, widened
 from safetensors.torch import load_file, save_file
 
 Read = Callable[[dict[str, torch.Tensor], dict[str, Any]], torch.Tensor]
@@ -41,4 +41,4 @@ def open_dense(folder: Path, read: Read) -> Any:
         (Path(place) / "config.json").write_text(json.dumps(config), encoding="utf-8")
         if (folder / "generation_config.json").is_file():
             shutil.copy(folder / "generation_config.json", place)
-        return open_model(Path(place)).float()
+        return widened(open_model(Path(place)))
