@@ -62,6 +62,13 @@ def library() -> ctypes.CDLL | None:
     found.trimtab_rms_norm.restype = whole
     found.trimtab_gated.argtypes = [pointer, pointer, ctypes.c_int64, whole, whole, whole]
     found.trimtab_gated.restype = whole
+    found.trimtab_level.restype = whole
+    found.trimtab_decoder_new.argtypes = [pointer, whole, whole]
+    found.trimtab_decoder_new.restype = pointer
+    found.trimtab_decoder_free.argtypes = [pointer]
+    found.trimtab_decoder_free.restype = None
+    found.trimtab_decoder_step.argtypes = [pointer, pointer]
+    found.trimtab_decoder_step.restype = whole
     return found
 
 

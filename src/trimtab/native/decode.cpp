@@ -102,9 +102,11 @@ LOOPS(avx2, __attribute__((target("arch=x86-64-v3"))))
 LOOPS(avx512, __attribute__((target("arch=x86-64-v4"))))
 constexpr Loops LEVELS[] = {{norm_plain, turn_plain, attend_plain, gate_plain},
                             {norm_avx2, turn_avx2, attend_avx2, gate_avx2},
+                            {norm_avx512, turn_avx512, attend_avx512, gate_avx512},
                             {norm_avx512, turn_avx512, attend_avx512, gate_avx512}};
 #else
 constexpr Loops LEVELS[] = {{norm_plain, turn_plain, attend_plain, gate_plain},
+                            {norm_plain, turn_plain, attend_plain, gate_plain},
                             {norm_plain, turn_plain, attend_plain, gate_plain},
                             {norm_plain, turn_plain, attend_plain, gate_plain}};
 #endif
@@ -124,24 +126,34 @@ class State {  // threads and room for one caller's steps
         key.resize((size_t)rows * narrow), value.resize((size_t)rows * narrow), seen.resize((size_t)rows * wide);
         gate.resize((size_t)rows * d.inner), up.resize((size_t)rows * d.inner), made.resize((size_t)rows * d.width);
         code.resize((size_t)rows * longest), scale.resize((size_t)rows * longest / d.chunk), sum.resize(scale.size()), total.resize(scale.size());
+        if (d.level >= TILED && rows >= BLOCK) {
+            words.resize((size_t)(rows + BLOCK) * longest);
+            room.resize(pool.count());
+            for (std::vector<uint8_t> &one : room) one.resize((size_t)longest * 2 * BLOCK * sizeof(uint16_t));
+        }
         place.resize(rows), score.resize(pool.count()), best.resize((size_t)pool.count() * rows);
     }
 
     void run(const Step &given) {
         step = &given;
+        by_tiles = !words.empty() && given.rows >= BLOCK;
         int longest = 0;
         std::vector<int> added;
         for (int row = 0; row < given.rows; row++) {
-            Slots &own = given.slots[(int64_t)given.sequence[row] * d.count];
-            if ((size_t)given.sequence[row] >= added.size()) added.resize(given.sequence[row] + 1, 0);
-            place[row] = own.count + added[given.sequence[row]]++;
-            longest = place[row] + 1 > longest ? place[row] + 1 : longest;
+            const size_t sequence = given.sequence[row];
+            if (sequence >= added.size()) added.resize(sequence + 1, 0);
+            place[row] = added[sequence]++;
         }
+        for (size_t s = 0; s < added.size(); s++)
+            for (int layer = given.first; layer < given.last; layer++) {
+                const int all = given.slots[s * d.count + layer].count + added[s];
+                longest = all > longest ? all : longest;
+            }
         for (std::vector<float> &one : score)
             if ((int)one.size() < longest) one.resize(longest + longest / 2);
         pool.run([](void *self, int rank) { ((State *)self)->work(rank); }, this);
         for (size_t s = 0; s < added.size(); s++)
-            for (int layer = 0; layer < d.count; layer++) given.slots[s * d.count + layer].count += added[s];
+            for (int layer = given.first; layer < given.last; layer++) given.slots[s * d.count + layer].count += added[s];
     }
 
     const Decoder d;
@@ -157,13 +169,25 @@ class State {  // threads and room for one caller's steps
     }
 
     void round_row(const float *from, int row, int in) {
+        if (by_tiles) {
+            uint16_t *to = words.data() + (int64_t)row * in;
+            for (int i = 0; i < in; i++) narrow(from[i], to + i);
+            return;
+        }
         const int64_t at = (int64_t)row * (in / d.chunk);
         round_inputs(from, in, d.chunk, code.data() + (int64_t)row * in, scale.data() + at, sum.data() + at, total.data() + at);
     }
 
+    Rounded inputs(const float *from, int rows, int in) const {
+        const uint16_t *by = by_tiles ? words.data() : nullptr;
+        return {from, code.data(), scale.data(), sum.data(), total.data(), by, rows, in, d.chunk};
+    }
+
+    uint8_t *room_of(int rank) { return by_tiles ? room[rank].data() : nullptr; }
+
     // Every product of the same rounded rows: their blocks are divided among the threads.
     template <int N> void products(const Product (&all)[N], const float *from, int in, int rank) {
-        const Rounded rounded{from, code.data(), scale.data(), sum.data(), total.data(), step->rows, in, d.chunk};
+        const Rounded rounded = inputs(from, step->rows, in);
         int blocks = 0;
         for (const Product &one : all) blocks += one.matrix->codes ? blocks_of(*one.matrix) : 0;
         const Part mine = part(blocks, rank);
@@ -172,7 +196,7 @@ class State {  // threads and room for one caller's steps
             if (!one.matrix->codes) continue;
             const int count = blocks_of(*one.matrix), first = mine.first > begin ? mine.first - begin : 0;
             const int last = mine.last - begin < count ? mine.last - begin : count;
-            if (first < last) multiply(*one.matrix, rounded, first, last, d.level, one.y + first * BLOCK, one.stride);
+            if (first < last) multiply(*one.matrix, rounded, first, last, d.level, room_of(rank), one.y + first * BLOCK, one.stride);
             begin += count;
         }
     }
@@ -225,9 +249,9 @@ class State {  // threads and room for one caller's steps
             if (is_key) {
                 loops.norm(layer.of_key, from, d.size, from);
                 if (layer.cos) loops.turn(from, layer.cos + angle, layer.sin + angle, d.turned / 2);
-                if (kv == 0) slots.position[place[row]] = step->position[row];
+                if (kv == 0) slots.position[slots.count + place[row]] = step->position[row];
             }
-            uint16_t *to = (is_key ? slots.key : slots.value) + ((int64_t)kv * slots.room + place[row]) * d.size;
+            uint16_t *to = (is_key ? slots.key : slots.value) + ((int64_t)kv * slots.room + slots.count + place[row]) * d.size;
             for (int i = 0; i < d.size; i++) narrow(from[i], to + i);
         }
     }
@@ -235,8 +259,9 @@ class State {  // threads and room for one caller's steps
     void attend_heads(const Layer &layer, int index, int rank) {
         const Part mine = part((int64_t)step->rows * d.heads, rank);
         for (int at = mine.first; at < mine.last; at++) {
-            const int row = at / d.heads, head = at % d.heads, kv = head / (d.heads / d.shared), last = place[row] + 1;
+            const int row = at / d.heads, head = at % d.heads, kv = head / (d.heads / d.shared);
             const Slots &slots = step->slots[(int64_t)step->sequence[row] * d.count + index];
+            const int last = slots.count + place[row] + 1;
             int first = 0;
             if (layer.window > 0)  // positions ascend: the first that is near enough, by halves
                 for (int end = last - 1; first < end;) {
@@ -294,8 +319,9 @@ class State {  // threads and room for one caller's steps
 
     void work(int rank) {
         begin_rows(rank);
-        for (int index = 0; index < d.count; index++) layer(index, rank);
+        for (int index = step->first; index < step->last; index++) layer(index, rank);
         pool.meet();
+        if (step->left && rank == 0) memcpy(step->left, x.data(), sizeof(float) * step->rows * d.width);
         finish(rank);
     }
 
@@ -303,6 +329,9 @@ class State {  // threads and room for one caller's steps
     void finish(int rank) {
         if (rank == 0) {
             wanted = 0;
+            int all = 0;
+            for (int row = 0; row < step->rows; row++) all += step->wanted[row] != 0;
+            by_tiles = by_tiles && all >= BLOCK;
             for (int row = 0; row < step->rows; row++)
                 if (step->wanted[row]) {
                     float *to = normed.data() + (int64_t)wanted * d.width;
@@ -312,17 +341,17 @@ class State {  // threads and room for one caller's steps
         }
         pool.meet();
         if (wanted == 0) return;
-        const Rounded rounded{normed.data(), code.data(), scale.data(), sum.data(), total.data(), wanted, d.width, d.chunk};
+        const Rounded rounded = inputs(normed.data(), wanted, d.width);
         const Part mine = part(blocks_of(d.head), rank);
         for (int row = 0; row < wanted; row++) best[(size_t)rank * most + row] = {-INFINITY, -1};
         constexpr int SOME = 16;  // blocks at once, whose logits are still near when they are looked at
-        std::vector<float> room(step->logits ? 0 : (size_t)wanted * SOME * BLOCK);
+        std::vector<float> shown(step->logits ? 0 : (size_t)wanted * SOME * BLOCK);
         for (int block = mine.first; block < mine.last; block += SOME) {
             const int end = block + SOME < mine.last ? block + SOME : mine.last, from = block * BLOCK;
             const int to = end * BLOCK < d.head.out ? end * BLOCK : d.head.out;
             const int64_t stride = step->logits ? d.head.out : SOME * BLOCK;
-            float *y = step->logits ? step->logits + from : room.data();
-            multiply(d.head, rounded, block, end, d.level, y, stride);
+            float *y = step->logits ? step->logits + from : shown.data();
+            multiply(d.head, rounded, block, end, d.level, room_of(rank), y, stride);
             for (int row = 0; row < wanted; row++) look(y + row * stride, from, to - from, best[(size_t)rank * most + row]);
         }
         pool.meet();
@@ -350,9 +379,12 @@ class State {  // threads and room for one caller's steps
     const Loops loops;
     const Step *step = nullptr;
     int most, wanted = 0;
+    bool by_tiles = false;
+    std::vector<uint16_t> words;  // inputs in bfloat16, for tiles
+    std::vector<std::vector<uint8_t>> room;
     std::vector<float> x, normed, query, key, value, seen, gate, up, made, scale, sum, total;
     std::vector<int8_t> code;
-    std::vector<int> place;
+    std::vector<int> place;  // of each row among those of its sequence in this step
     std::vector<std::vector<float>> score;
     std::vector<Best> best;
 };

@@ -36,11 +36,12 @@ struct Slots {  // one sequence in one layer
 
 struct Step {
     const int32_t *token;  // (rows), or null and
-    const float *x;        // (rows, width) as they enter the first layer
+    const float *x;        // (rows, width) as they enter layer `first`
+    float *left;           // (rows, width) as they leave layer `last` - 1; null: not asked for
     const int32_t *position, *sequence;
     const uint8_t *wanted;  // (rows): whose logits
     Slots *slots;           // (sequences, layers)
     float *logits;          // (wanted rows, words); null: the best word alone
     int32_t *best;          // (wanted rows)
-    int32_t rows, reserved;
+    int32_t rows, first, last, reserved;
 };

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstring>
 
+extern "C" int trimtab_amx();
+
 namespace {
 
 INLINE float half_of(uint16_t bits) {  // of float16
@@ -98,9 +100,10 @@ void round_inputs(const float *x, int in, int chunk, int8_t *code, float *scale,
     round_row(x, in, chunk, code, scale, sum, total);
 }
 
-void multiply(const Matrix &m, const Rounded &x, int first, int last, int level, float *y, int64_t stride) {
-    const Block *blocks = level == 2 ? BY_AVX512 : level == 1 ? BY_AVX2 : PLAIN;
-    const bool whole = x.rows > MOST && m.levels == nullptr && m.kind <= CODES8;
+void multiply(const Matrix &m, const Rounded &x, int first, int last, int level, uint8_t *room, float *y, int64_t stride) {
+    if (tiled(m, x)) return multiply_tiles(m, x, first, last, room, y, stride);
+    const Block *blocks = level >= 2 ? BY_AVX512 : level == 1 ? BY_AVX2 : PLAIN;
+    const bool whole = x.rows > MOST && !x.words && m.levels == nullptr && m.kind <= CODES8;
     float sums[MOST * BLOCK];
     for (int block = first; block < last; block++) {
         const int left = m.out - block * BLOCK < BLOCK ? m.out - block * BLOCK : BLOCK;
@@ -140,7 +143,7 @@ int widest_level() {
     const bool two = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
     const bool four = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
-    return two ? (four ? 2 : 1) : 0;
+    return two ? (four ? (trimtab_amx() ? TILED : 2) : 1) : 0;
 #else
     return 0;
 #endif

@@ -35,6 +35,7 @@ struct Rounded {  // rows of inputs
     const float *scale;  // (rows, in / chunk)
     const float *sum;    // (rows, in / chunk): of codes
     const float *total;  // (rows, in / chunk): of x
+    const uint16_t *words;  // (rows, in): x in bfloat16, rows to a multiple of 16; null: not wanted
     int rows, in, chunk;
 };
 
@@ -43,8 +44,12 @@ inline int blocks_of(const Matrix &m) { return (m.out + BLOCK - 1) / BLOCK; }
 // Codes, scales and sums of a row of x.
 void round_inputs(const float *x, int in, int chunk, int8_t *code, float *scale, float *sum, float *total);
 
-// y (rows, stride) of blocks [first, last) of m, the first at y; `level`: 0 plain C++, 1 AVX2, 2 AVX-512 with VNNI.
-void multiply(const Matrix &m, const Rounded &x, int first, int last, int level, float *y, int64_t stride);
+// y (rows, stride) of blocks [first, last) of m, the first at y; `level`: 0 plain C++, 1 AVX2, 2 AVX-512 with VNNI, 3 also
+// AMX. `room`: two blocks of m in 16 bits, for x in `words`.
+void multiply(const Matrix &m, const Rounded &x, int first, int last, int level, uint8_t *room, float *y, int64_t stride);
+void multiply_tiles(const Matrix &m, const Rounded &x, int first, int last, uint8_t *room, float *y, int64_t stride);
+constexpr int TILED = 3;  // the level that has tiles
+inline bool tiled(const Matrix &m, const Rounded &x) { return x.words && m.in % 32 == 0 && m.kind != FLOATS32; }
 
 // Row `row` of m times `factor`, as a table of words is read.
 void read_row(const Matrix &m, int row, float factor, float *y);

@@ -60,6 +60,6 @@ class Slots(Structure):
 
 class Step(Structure):
     _fields_: ClassVar = [
-        *_pointers("token", "x", "position", "sequence", "wanted", "slots", "logits", "best"),
-        *_whole("rows", "reserved"),
+        *_pointers("token", "x", "left", "position", "sequence", "wanted", "slots", "logits", "best"),
+        *_whole("rows", "first", "last", "reserved"),
     ]

@@ -1,0 +1,156 @@
+"""A model's decoder as the structures of native/decode.h, or why it cannot be one.
+
+Nothing is taken by a class's name: norms and gated units by their answers (``trimtab.core.norm``, ``gated``), and the
+whole by those of its layers (``verify``).
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trimtab.anatomy.base import Anatomy
+from trimtab.anatomy.decoder import STAGES, Decoder
+from trimtab.core import gated, norm
+from trimtab.core.linear import Embedding, Linear
+from trimtab.core.weight import Weight
+from trimtab.runtime.plan import structs
+from trimtab.runtime.plan.layout import CHUNK, Laid, laid
+
+SPAN = 4096
+"""Positions whose angles are made at first; more when they are asked for."""
+NORMS = {
+    "input_layernorm": "before_attention", "post_attention_layernorm": "after_attention",
+    "pre_feedforward_layernorm": "before_mlp", "post_feedforward_layernorm": "after_mlp",
+}  # fmt: skip
+"""The library's name of a layer's norm, where norms stand on both sides."""
+MATRICES = dict(zip(
+    (name for stage in STAGES for name in stage), ("query", "key", "value", "out", "gate", "up", "down"), strict=True
+))  # fmt: skip
+
+
+class Unfit(Exception):
+    """Why a model has no plan."""
+
+
+@dataclass
+class Plan:
+    """``spec`` as the library is given it; ``holds`` what it points to. ``read``: bytes of the matrices that a token
+    reads, tables by one row. ``anatomy``: whose it is."""
+
+    anatomy: Anatomy
+    spec: structs.Decoder
+    read: int
+    holds: list[Any] = field(default_factory=list)
+
+    @property
+    def count(self) -> int:
+        return int(self.spec.count)
+
+    @property
+    def words(self) -> int:
+        return int(self.spec.head.out)
+
+
+def planned(anatomy: Anatomy, level: int, span: int = SPAN) -> Plan | str:
+    """The plan of ``anatomy``'s decoder with angles for ``span`` positions, or why there is none."""
+    decoder = getattr(anatomy, "decoder", None)
+    if not isinstance(decoder, Decoder):
+        return "no stack of decoder layers"
+    try:
+        return _Build(anatomy, decoder).plan(level, span)
+    except Unfit as why:
+        return str(why)
+
+
+class _Build:
+    def __init__(self, anatomy: Anatomy, decoder: Decoder) -> None:
+        self.anatomy, self.decoder, self.stack = anatomy, decoder, decoder.module
+        self.holds: list[Any] = []
+        self.laid: dict[int, Laid] = {}
+        self.read = 0
+
+    def plan(self, level: int, span: int) -> Plan:
+        config, layers = self.stack.config, list(self.stack.layers)
+        if self.decoder.stages != STAGES or self.decoder.rotary is None:
+            raise Unfit(f"{config.model_type}: layers of another layout than {', '.join(MATRICES)}")
+        made = (structs.Layer * len(layers))(*(self.layer(i, one, span) for i, one in enumerate(layers)))
+        self.holds.append(made)
+        table, head = getattr(self.stack, self.decoder.table), self.anatomy.model.get_output_embeddings()
+        if not isinstance(table, Embedding) or not isinstance(head, Linear):
+            raise Unfit("word table or head: no hosts")
+        attention = layers[0].self_attn
+        spec = structs.Decoder(
+            layers=ctypes.addressof(made), table=self.matrix(table.w, None, counts=False), head=self.host(head),
+            last=self.norm(getattr(self.stack, self.decoder.norm)), count=len(layers), width=config.hidden_size,
+            heads=config.num_attention_heads, shared=config.num_key_value_heads, size=attention.head_dim,
+            turned=self.turned, inner=made[0].gate.out, chunk=CHUNK, positions=span, level=level,
+            factor=table.factor, cap=getattr(config, "final_logit_softcapping", None) or 0.0,
+        )  # fmt: skip
+        return Plan(self.anatomy, spec, self.read, self.holds)
+
+    def layer(self, index: int, layer: Any, span: int) -> structs.Layer:
+        attention, kind = layer.self_attn, gated.kind_of(layer.mlp)
+        if kind is None:
+            raise Unfit(f"layer {index}: its MLP is no gated unit with SiLU or GELU by tanh")
+        made = structs.Layer(
+            window=self.decoder.windows[index] or 0, activation=kind, scaling=attention.scaling,
+            cap=getattr(attention, "attn_logit_softcapping", None) or 0.0,
+        )  # fmt: skip
+        sandwich = hasattr(layer, "pre_feedforward_layernorm")
+        for name, where in NORMS.items():
+            if hasattr(layer, name):
+                setattr(made, where if sandwich or where == "before_attention" else "before_mlp",
+                        self.norm(getattr(layer, name)))  # fmt: skip
+        for name, where in (("q_norm", "of_query"), ("k_norm", "of_key")):
+            if hasattr(attention, name):
+                setattr(made, where, self.norm(getattr(attention, name)))
+        for name, where in MATRICES.items():
+            setattr(made, where, self.host(layer.get_submodule(name)))
+        made.cos, made.sin = (self.keep(one) for one in self.angles(index, span))
+        return made
+
+    def angles(self, index: int, span: int) -> tuple[Tensor, Tensor]:
+        """(positions, half) each."""
+        assert self.decoder.rotary is not None
+        cos, sin = self.decoder.rotary(torch.arange(span)[None], torch.float32, self.decoder.kinds[index])
+        if cos.ndim != 3:
+            raise Unfit("rotary angles that follow a grid")
+        self.turned = cos.shape[-1]
+        half = self.turned // 2
+        return cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous()
+
+    def norm(self, module: nn.Module) -> structs.Norm:
+        form = norm.form_of(module)
+        if form is None:
+            raise Unfit("a norm that is no RMS norm")
+        return structs.Norm(weight=self.keep(form.weight), kind=1, eps=form.eps)
+
+    def host(self, host: Any) -> structs.Matrix:
+        if not isinstance(host, Linear):
+            raise Unfit(f"a {type(host).__name__} where a linear is looked for")
+        if host.acts is not None:
+            raise Unfit(f"{host.name}: rounds its input")
+        bias = None if host.bias is None else host.bias.detach().float().contiguous()
+        return self.matrix(host.w, bias)
+
+    def matrix(self, w: Weight, bias: Tensor | None, counts: bool = True) -> structs.Matrix:
+        """``counts``: all of it is read for a token."""
+        if id(w) not in self.laid:
+            found = laid(w)
+            if isinstance(found, str):
+                raise Unfit(found)
+            self.laid[id(w)] = found
+            self.holds += [w, found]
+        if bias is not None:
+            self.holds.append(bias)
+        self.read += counts * self.laid[id(w)].nbytes
+        return self.laid[id(w)].matrix(bias)
+
+    def keep(self, value: Tensor) -> int:
+        self.holds.append(value)
+        return value.data_ptr()

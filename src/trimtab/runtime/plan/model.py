@@ -1,0 +1,100 @@
+"""A model that decodes by its plan: the prompt goes through the loop, token and cache policies included, and what that
+has stored goes over to the plan's cache, from which every later token is one call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Integer
+from torch import Tensor
+from transformers.modeling_outputs import CausalLMOutputWithPast
+
+from trimtab.anatomy.base import Anatomy
+from trimtab.anatomy.loop import Policies
+from trimtab.anatomy.slots import Slots
+from trimtab.anatomy.trimmed import Trimmed
+from trimtab.runtime.plan.engine import ROWS, Engine
+from trimtab.runtime.plan.entries import Cache, movable
+
+
+class Moved(Slots):
+    """The loop's cache until the prompt is through, then the plan's: ``cache``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cache: Cache | None = None
+
+    def nbytes(self) -> int:
+        return super().nbytes() if self.cache is None else self.cache.nbytes
+
+    def move(self, rows: int) -> Cache:
+        if self.cache is None:
+            self.cache = Cache.of(self, rows)
+            self.layers.clear()  # no second copy
+        return self.cache
+
+
+class Planned(Trimmed):
+    """``anatomy.model`` with ``policies``, decoding by ``engine``'s plan where that can be."""
+
+    def __init__(self, anatomy: Anatomy, engine: Engine, policies: Policies = ()) -> None:
+        super().__init__(anatomy, policies)
+        self.engine = engine
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        past_key_values: Slots | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int = 0,
+        return_dict: bool | None = True,
+        **others: Any,
+    ) -> CausalLMOutputWithPast | tuple[Any, ...]:
+        """As ``Trimmed``; in bfloat16 models logits of later tokens are not rounded to bfloat16."""
+        slots = past_key_values
+        if isinstance(slots, Moved) and slots.length and input_ids is not None and self._moves(slots, pixel_values, others):
+            valid = torch.ones_like(input_ids, dtype=torch.bool)
+            if attention_mask is not None:
+                valid = attention_mask[:, -input_ids.shape[1] :].bool()
+            logits = self.step(slots, input_ids, valid, logits_to_keep)
+            answer = CausalLMOutputWithPast(logits=logits, past_key_values=slots)
+            return answer if return_dict in (True, None) else answer.to_tuple()
+        return super().forward(
+            input_ids, attention_mask, position_ids, pixel_values, slots, use_cache, logits_to_keep, return_dict, **others
+        )
+
+    def _moves(self, slots: Moved, pixels: Tensor | None, others: dict[str, Any]) -> bool:
+        shown = any(others.get(name) is not None for name in self.anatomy.INPUTS)
+        return pixels is None and not shown and (slots.cache is not None or (movable(slots) and slots.shift is None))
+
+    def step(
+        self, slots: Moved, ids: Integer[Tensor, "b n"], valid: Bool[Tensor, "b n"], keep: int = 0
+    ) -> Float[Tensor, "b n words"]:
+        """Logits of the next tokens of every row, NaN at padding; of the last ``keep`` ones, 0 for all."""
+        assert slots.following is not None
+        batch, count = ids.shape
+        cache = slots.move(batch)
+        positions = slots.following[:, None] + valid.long().cumsum(1) - 1
+        shown = torch.arange(count) >= (count - keep if keep else 0)
+        logits = torch.full((batch, min(keep, count) or count, self.engine.plan.words), torch.nan)
+        sequences = torch.arange(batch)[:, None].expand(batch, count)
+        rows = valid.flatten().nonzero()[:, 0]
+        wanted = (shown & valid).flatten()
+        for part in rows.split(ROWS):
+            found = self.engine.step(cache, ids.flatten()[part], positions.flatten()[part], sequences.flatten()[part],
+                                     wanted=wanted[part])  # fmt: skip
+            if found.logits is not None:
+                at = part[wanted[part]]
+                logits[at // count, at % count - (count - logits.shape[1])] = found.logits
+        slots.advance(positions.masked_fill(~valid, 0), valid)
+        return logits
+
+    def _prepare_cache_for_generation(
+        self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
+    ) -> None:
+        if model_kwargs.get("past_key_values") is None and generation_config.use_cache is not False:
+            model_kwargs["past_key_values"] = Moved()

@@ -1,0 +1,80 @@
+"""Whether a plan answers as the model that it was made of: layer by layer, against the library's own in float32."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trimtab.core.linear import Embedding, Host, Linear
+from trimtab.runtime.plan.engine import Engine
+from trimtab.runtime.plan.entries import Cache, Entries
+
+PROBES = 4
+"""Tokens of a probe: as many rows as are multiplied by inputs as they are."""
+NEAR = 0.02
+"""Relative error of what a layer adds: keys and values are rounded to bfloat16 in the plan's cache."""
+
+
+def verify(engine: Engine) -> str | None:
+    """Where the plan answers otherwise, None where it does nowhere. Of layers of one kind and window the first is
+    asked, then the word table and the head."""
+    anatomy = engine.plan.anatomy
+    decoder: Any = anatomy.decoder  # type: ignore[attr-defined]
+    asked: set[tuple[Any, ...]] = set()
+    for index, layer in enumerate(decoder.module.layers):
+        forms = tuple((host.w.spec()["kind"], host.acts is None) for host in layer.modules() if isinstance(host, Linear))
+        kind = (decoder.kinds[index], decoder.windows[index], forms)
+        if kind in asked:
+            continue
+        asked.add(kind)
+        far = _layer(engine, decoder, layer, index)
+        if far > NEAR:
+            return f"layer {index}: its answers are {far:.3f} off the library's (accepted: {NEAR})"
+    far = _ends(engine, decoder)
+    return None if far <= NEAR else f"word table and head: their answers are {far:.3f} off (accepted: {NEAR})"
+
+
+@torch.no_grad()
+def _layer(engine: Engine, decoder: Any, layer: Any, index: int) -> float:
+    width, spec = engine.plan.spec.width, engine.plan.spec
+    x = torch.randn(PROBES, width, generator=torch.Generator().manual_seed(index))
+    positions = torch.arange(PROBES)
+    plain = _plain(layer)
+    turned = decoder.rotary(positions[None], torch.float32, decoder.kinds[index])
+    theirs: Tensor = plain(x[None], attention_mask=None, position_embeddings=turned, position_ids=positions[None],
+                           see=None, **{decoder.cache: None})  # fmt: skip
+    empty = [Entries.empty(spec.shared, spec.size) for _ in range(spec.count)]
+    ours = engine.step(Cache([empty]), x, positions, torch.zeros(PROBES), logits=False, left=True,
+                       wanted=torch.zeros(PROBES, dtype=torch.bool), layers=range(index, index + 1)).left  # fmt: skip
+    assert ours is not None
+    return float((ours - theirs[0]).norm() / (theirs[0] - x).norm())
+
+
+@torch.no_grad()
+def _ends(engine: Engine, decoder: Any) -> float:
+    """The word table and, on what it gives, the head: a step through no layer."""
+    anatomy, spec = engine.plan.anatomy, engine.plan.spec
+    ids = torch.linspace(0, spec.table.out - 1, PROBES).long()
+    table, head = _plain(getattr(decoder.module, decoder.table)), _plain(anatomy.model.get_output_embeddings())
+    last = _plain(getattr(decoder.module, decoder.norm))
+    theirs = head(last(table(ids).float()))
+    if spec.cap:
+        theirs = torch.tanh(theirs / spec.cap) * spec.cap
+    empty = [Entries.empty(spec.shared, spec.size) for _ in range(spec.count)]
+    ours = engine.step(Cache([empty]), ids, torch.zeros(PROBES), torch.zeros(PROBES),
+                       wanted=torch.ones(PROBES, dtype=torch.bool), layers=range(0, 0)).logits  # fmt: skip
+    assert ours is not None
+    return float((ours - theirs).norm() / theirs.norm())
+
+
+def _plain(module: Any) -> Any:
+    """A copy in float32 by the reference, without kernels."""
+    made = deepcopy(module).float()
+    for host in made.modules():
+        if isinstance(host, Linear):
+            host.kernel, host.tap = None, None
+        assert not isinstance(host, Host) or isinstance(host, Linear | Embedding)
+    return made
