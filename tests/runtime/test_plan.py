@@ -47,7 +47,7 @@ FORMS = {
     **{f"{bits} bits": ("rtn", {"bits": bits, "group_size": 32}) for bits in (2, 3, 4, 8)},
     "4 bits symmetric": ("rtn", {"bits": 4, "group_size": 32, "symmetric": True}),
     "2 bits symmetric": ("rtn", {"bits": 2, "group_size": 32, "symmetric": True}),
-    "nf4": ("nf4", {}),
+    "nf4": ("nf4", {"group_size": 32}),
     "mxfp4": ("fp4", {"format": "mxfp4"}),
 }  # fmt: skip
 HERE = 0 if library() is None else int(library().trimtab_level())  # type: ignore[union-attr]
@@ -122,8 +122,9 @@ def test_word_by_word_it_answers_as_the_model(
     found = hosted(family, form)
     engine = engine_of(found, monkeypatch, name)
     assert verify(engine) is None
-    ids, valid = torch.randint(3, 100, (3, 20)), torch.ones(3, 20, dtype=torch.bool)
+    ids, valid = torch.randint(3, 100, (3, 30)), torch.ones(3, 30, dtype=torch.bool)
     valid[1, :4] = False
+    found.model.float()  # the prompt, and what it is compared with
     model, slots = Planned(found, engine), Moved()
     prompt = {"input_ids": ids[:, :9], "attention_mask": valid[:, :9].long()}
     made = [prefill(found, prompt, slots=slots).logits[:, -1:].float()]
@@ -135,7 +136,8 @@ def test_word_by_word_it_answers_as_the_model(
     # bfloat16 keys and values, and inputs of more than four rows rounded to 8 bits
     assert off(mine[:, 1:4], theirs[:, 1:4]) < 0.02
     assert off(mine[:, 4:], theirs[:, 4:]) < 0.05
-    assert slots.layers == {} and slots.length == 20
+    assert slots.layers == {}
+    assert slots.length == 30
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -131,12 +131,16 @@ class State {  // threads and room for one caller's steps
             room.resize(pool.count());
             for (std::vector<uint8_t> &one : room) one.resize((size_t)longest * 2 * BLOCK * sizeof(uint16_t));
         }
+        shown.resize(pool.count());
         place.resize(rows), score.resize(pool.count()), best.resize((size_t)pool.count() * rows);
     }
 
     void run(const Step &given) {
         step = &given;
-        by_tiles = !words.empty() && given.rows >= BLOCK;
+        choose(given.rows);
+        if (!given.logits)
+            for (std::vector<float> &one : shown)
+                if (one.size() < (size_t)given.rows * SOME * BLOCK) one.resize((size_t)given.rows * SOME * BLOCK);
         int longest = 0;
         std::vector<int> added;
         for (int row = 0; row < given.rows; row++) {
@@ -164,6 +168,13 @@ class State {  // threads and room for one caller's steps
         int first, last;
     };
 
+    static constexpr int SOME = 16;  // blocks of the head at once, whose logits are still near when they are looked at
+
+    void choose(int rows) {  // how many rows are multiplied
+        by_tiles = !words.empty() && rows >= BLOCK;
+        few = rows <= MOST;
+    }
+
     Part part(int64_t total, int rank) const {
         return {(int)(total * rank / pool.count()), (int)(total * (rank + 1) / pool.count())};
     }
@@ -175,7 +186,7 @@ class State {  // threads and room for one caller's steps
             return;
         }
         const int64_t at = (int64_t)row * (in / d.chunk);
-        round_inputs(from, in, d.chunk, code.data() + (int64_t)row * in, scale.data() + at, sum.data() + at, total.data() + at);
+        round_inputs(from, in, d.chunk, few ? nullptr : code.data() + (int64_t)row * in, scale.data() + at, sum.data() + at, total.data() + at);
     }
 
     Rounded inputs(const float *from, int rows, int in) const {
@@ -331,7 +342,7 @@ class State {  // threads and room for one caller's steps
             wanted = 0;
             int all = 0;
             for (int row = 0; row < step->rows; row++) all += step->wanted[row] != 0;
-            by_tiles = by_tiles && all >= BLOCK;
+            choose(all);
             for (int row = 0; row < step->rows; row++)
                 if (step->wanted[row]) {
                     float *to = normed.data() + (int64_t)wanted * d.width;
@@ -344,13 +355,11 @@ class State {  // threads and room for one caller's steps
         const Rounded rounded = inputs(normed.data(), wanted, d.width);
         const Part mine = part(blocks_of(d.head), rank);
         for (int row = 0; row < wanted; row++) best[(size_t)rank * most + row] = {-INFINITY, -1};
-        constexpr int SOME = 16;  // blocks at once, whose logits are still near when they are looked at
-        std::vector<float> shown(step->logits ? 0 : (size_t)wanted * SOME * BLOCK);
         for (int block = mine.first; block < mine.last; block += SOME) {
             const int end = block + SOME < mine.last ? block + SOME : mine.last, from = block * BLOCK;
             const int to = end * BLOCK < d.head.out ? end * BLOCK : d.head.out;
             const int64_t stride = step->logits ? d.head.out : SOME * BLOCK;
-            float *y = step->logits ? step->logits + from : shown.data();
+            float *y = step->logits ? step->logits + from : shown[rank].data();
             multiply(d.head, rounded, block, end, d.level, room_of(rank), y, stride);
             for (int row = 0; row < wanted; row++) look(y + row * stride, from, to - from, best[(size_t)rank * most + row]);
         }
@@ -379,7 +388,8 @@ class State {  // threads and room for one caller's steps
     const Loops loops;
     const Step *step = nullptr;
     int most, wanted = 0;
-    bool by_tiles = false;
+    bool by_tiles = false, few = true;
+    std::vector<std::vector<float>> shown;
     std::vector<uint16_t> words;  // inputs in bfloat16, for tiles
     std::vector<std::vector<uint8_t>> room;
     std::vector<float> x, normed, query, key, value, seen, gate, up, made, scale, sum, total;

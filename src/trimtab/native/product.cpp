@@ -78,17 +78,23 @@ template <int T> void plain(const Matrix &m, const Rounded &x, int block, int fr
 }
 
 CLONES void round_row(const float *x, int in, int chunk, int8_t *code, float *scale, float *sum, float *total) {
-    for (int c = 0; c < in / chunk; c++, x += chunk, code += chunk) {
+    for (int c = 0; c < in / chunk; c++, x += chunk, code = code ? code + chunk : nullptr) {
         float most = 0.0f, all = 0.0f;
-        for (int i = 0; i < chunk; i++) most = std::fmax(most, std::fabs(x[i])), all += x[i];
+        for (int i = 0; i < chunk; i++) all += x[i];
+        total[c] = all;
+        if (!code) continue;
+        for (int i = 0; i < chunk; i++) {
+            const float size = std::fabs(x[i]);
+            most = size > most ? size : most;
+        }
         const float by = most > 0.0f ? 127.0f / most : 0.0f;
         int32_t whole = 0;
         for (int i = 0; i < chunk; i++) {
-            const int32_t near = (int32_t)std::lrintf(x[i] * by);
+            const int32_t near = (int32_t)((x[i] * by + 12582912.0f) - 12582912.0f);  // 1.5 * 2^23: to nearest
             code[i] = (int8_t)near;
             whole += near;
         }
-        scale[c] = most / 127.0f, sum[c] = (float)whole, total[c] = all;
+        scale[c] = most / 127.0f, sum[c] = (float)whole;
     }
 }
 

@@ -41,7 +41,7 @@ struct Rounded {  // rows of inputs
 
 inline int blocks_of(const Matrix &m) { return (m.out + BLOCK - 1) / BLOCK; }
 
-// Codes, scales and sums of a row of x.
+// Codes, scales and sums of a row of x; without `code` only the sums of x.
 void round_inputs(const float *x, int in, int chunk, int8_t *code, float *scale, float *sum, float *total);
 
 // y (rows, stride) of blocks [first, last) of m, the first at y; `level`: 0 plain C++, 1 AVX2, 2 AVX-512 with VNNI, 3 also

@@ -87,6 +87,7 @@ AMX void two_blocks(const Matrix &m, const Rounded &x, const uint8_t *const (&li
     const int64_t wide = (int64_t)x.in * sizeof(uint16_t);
     for (int row = 0; row < x.rows; row += 2 * BLOCK) {
         const bool both = row + BLOCK < x.rows;
+        __asm__ volatile("" ::: "memory");  // what the tiles read is written
         const uint8_t *left = (const uint8_t *)(x.words + (int64_t)row * x.in);
         _tile_zero(0);
         _tile_zero(1);

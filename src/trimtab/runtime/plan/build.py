@@ -22,7 +22,9 @@ from trimtab.runtime.plan import structs
 from trimtab.runtime.plan.layout import CHUNK, Laid, laid
 
 SPAN = 4096
-"""Positions whose angles are made at first; more when they are asked for."""
+"""Positions that have angles where a model does not say how many it has."""
+SCALED = ("dynamic", "longrope")
+"""Rotary angles that depend on how long the text is."""
 NORMS = {
     "input_layernorm": "before_attention", "post_attention_layernorm": "after_attention",
     "pre_feedforward_layernorm": "before_mlp", "post_feedforward_layernorm": "after_mlp",
@@ -56,11 +58,14 @@ class Plan:
         return int(self.spec.head.out)
 
 
-def planned(anatomy: Anatomy, level: int, span: int = SPAN) -> Plan | str:
-    """The plan of ``anatomy``'s decoder with angles for ``span`` positions, or why there is none."""
+def planned(anatomy: Anatomy, level: int, span: int | None = None) -> Plan | str:
+    """The plan of ``anatomy``'s decoder with angles for ``span`` positions, by default all that the model has, or why
+    there is none."""
     decoder = getattr(anatomy, "decoder", None)
     if not isinstance(decoder, Decoder):
         return "no stack of decoder layers"
+    if span is None:
+        span = getattr(decoder.module.config, "max_position_embeddings", None) or SPAN
     try:
         return _Build(anatomy, decoder).plan(level, span)
     except Unfit as why:
@@ -72,14 +77,20 @@ class _Build:
         self.anatomy, self.decoder, self.stack = anatomy, decoder, decoder.module
         self.holds: list[Any] = []
         self.laid: dict[int, Laid] = {}
+        self.turns: dict[str, tuple[Tensor, Tensor]] = {}
         self.read = 0
 
     def plan(self, level: int, span: int) -> Plan:
         config, layers = self.stack.config, list(self.stack.layers)
         if self.decoder.stages != STAGES or self.decoder.rotary is None:
             raise Unfit(f"{config.model_type}: layers of another layout than {', '.join(MATRICES)}")
+        rotary = getattr(config, "rope_parameters", None) or {}
+        kinds = [rotary, *(one for one in rotary.values() if isinstance(one, dict))]
+        if any(one.get("rope_type") in SCALED for one in kinds):
+            raise Unfit("rotary angles that depend on how long the text is")
         made = (structs.Layer * len(layers))(*(self.layer(i, one, span) for i, one in enumerate(layers)))
         self.holds.append(made)
+        self.same(made, config.hidden_size)
         table, head = getattr(self.stack, self.decoder.table), self.anatomy.model.get_output_embeddings()
         if not isinstance(table, Embedding) or not isinstance(head, Linear):
             raise Unfit("word table or head: no hosts")
@@ -89,9 +100,16 @@ class _Build:
             last=self.norm(getattr(self.stack, self.decoder.norm)), count=len(layers), width=config.hidden_size,
             heads=config.num_attention_heads, shared=config.num_key_value_heads, size=attention.head_dim,
             turned=self.turned, inner=made[0].gate.out, chunk=CHUNK, positions=span, level=level,
-            factor=table.factor, cap=getattr(config, "final_logit_softcapping", None) or 0.0,
+            factor=float(torch.tensor(table.factor, dtype=table.w.dtype)), cap=getattr(config, "final_logit_softcapping", None) or 0.0,
         )  # fmt: skip
         return Plan(self.anatomy, spec, self.read, self.holds)
+
+    def same(self, made: Any, width: int) -> None:
+        """Raises Unfit where layers are not all of one size."""
+        sizes = {tuple((getattr(one, name).out, getattr(one, name).width) for name in MATRICES.values()) for one in made}
+        one = made[0]
+        if len(sizes) > 1 or {one.query.width, one.out.out, one.gate.width, one.down.out} != {width}:
+            raise Unfit("layers of several sizes")
 
     def layer(self, index: int, layer: Any, span: int) -> structs.Layer:
         attention, kind = layer.self_attn, gated.kind_of(layer.mlp)
@@ -115,14 +133,18 @@ class _Build:
         return made
 
     def angles(self, index: int, span: int) -> tuple[Tensor, Tensor]:
-        """(positions, half) each."""
-        assert self.decoder.rotary is not None
-        cos, sin = self.decoder.rotary(torch.arange(span)[None], torch.float32, self.decoder.kinds[index])
-        if cos.ndim != 3:
-            raise Unfit("rotary angles that follow a grid")
-        self.turned = cos.shape[-1]
-        half = self.turned // 2
-        return cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous()
+        """(positions, half) each, the same for layers of one kind."""
+        kind = self.decoder.kinds[index]
+        if kind not in self.turns:
+            assert self.decoder.rotary is not None
+            with self.decoder.turning:
+                cos, sin = self.decoder.rotary(torch.arange(span)[None], torch.float32, kind)
+            if cos.ndim != 3:
+                raise Unfit("rotary angles that follow a grid")
+            self.turned = cos.shape[-1]
+            half = self.turned // 2
+            self.turns[kind] = cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous()
+        return self.turns[kind]
 
     def norm(self, module: nn.Module) -> structs.Norm:
         form = norm.form_of(module)

@@ -78,11 +78,16 @@ class Engine:
         """Token ids, or vectors as they enter the first of ``layers`` (by default all): at most ``ROWS`` rows, those of
         a sequence in their order, at ``positions``. ``wanted`` (rows,) bool: whose logits, by default the last row's of
         each call. Raises BadInput for positions that the plan has no angles for."""
-        rows, layers = len(given), layers or range(self.plan.count)
+        rows, layers = len(given), range(self.plan.count) if layers is None else layers
         if wanted is None:
             wanted = torch.arange(rows) == rows - 1
+        if not 1 <= rows <= ROWS:
+            raise BadInput(f"rows: got {rows}; accepted: 1 to {ROWS}")
         if int(positions.max()) >= self.plan.spec.positions:
             raise BadInput(f"positions: got {int(positions.max())}; accepted: below {self.plan.spec.positions}")
+        if given.ndim == 1 and not 0 <= int(given.min()) <= int(given.max()) < self.plan.spec.table.out:
+            raise BadInput(f"tokens: got {int(given.min())} to {int(given.max())}; accepted: 0 to "
+                           f"{self.plan.spec.table.out - 1}")  # fmt: skip
         count = int(wanted.sum())
         made = torch.empty(count, self.plan.words) if logits and count else None
         best, out = torch.empty(count, dtype=torch.int32), torch.empty(rows, self.plan.spec.width) if left else None

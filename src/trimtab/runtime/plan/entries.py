@@ -31,7 +31,7 @@ class Entries:
     def of(cls, slot: Slot, row: int) -> Entries:
         """A row of what the loop has stored, without its padding."""
         valid = slot.valid[row]
-        k, v = (one[row][:, valid] for one in slot.read())
+        k, v = (one.detach()[row][:, valid] for one in slot.read())
         count = k.shape[1]
         made = cls.empty(k.shape[0], k.shape[2])
         made.reserve(count)

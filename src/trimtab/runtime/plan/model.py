@@ -14,6 +14,7 @@ from trimtab.anatomy.base import Anatomy
 from trimtab.anatomy.loop import Policies
 from trimtab.anatomy.slots import Slots
 from trimtab.anatomy.trimmed import Trimmed
+from trimtab.core.errors import Refused
 from trimtab.runtime.plan.engine import ROWS, Engine
 from trimtab.runtime.plan.entries import Cache, movable
 
@@ -28,7 +29,22 @@ class Moved(Slots):
     def nbytes(self) -> int:
         return super().nbytes() if self.cache is None else self.cache.nbytes
 
+    def extend(self, *args: Any, **kwargs: Any) -> Any:
+        """Raises Refused once the entries are the plan's: the loop would begin with none."""
+        if self.cache is not None:
+            raise Refused("past_key_values: a plan goes on with it; accepted: token ids alone")
+        return super().extend(*args, **kwargs)
+
+    @property
+    def movable(self) -> bool:
+        """Whether a plan can go on with it, or does."""
+        return self.cache is not None or (movable(self) and self.shift is None)
+
     def move(self, rows: int) -> Cache:
+        """What the loop has stored for a batch of ``rows`` as the plan's. Raises Refused where it cannot be."""
+        if not self.movable:
+            raise Refused("cache: what the policies have stored cannot go on by a plan; accepted: policies that act on "
+                          "the prompt and keep the same entries for all heads")  # fmt: skip
         if self.cache is None:
             self.cache = Cache.of(self, rows)
             self.layers.clear()  # no second copy
@@ -68,8 +84,8 @@ class Planned(Trimmed):
         )
 
     def _moves(self, slots: Moved, pixels: Tensor | None, others: dict[str, Any]) -> bool:
-        shown = any(others.get(name) is not None for name in self.anatomy.INPUTS)
-        return pixels is None and not shown and (slots.cache is not None or (movable(slots) and slots.shift is None))
+        shown = any(others.get(name) is not None for name in self.anatomy.INPUTS[:1])
+        return pixels is None and not shown and slots.movable
 
     def step(
         self, slots: Moved, ids: Integer[Tensor, "b n"], valid: Bool[Tensor, "b n"], keep: int = 0
@@ -84,7 +100,7 @@ class Planned(Trimmed):
         sequences = torch.arange(batch)[:, None].expand(batch, count)
         rows = valid.flatten().nonzero()[:, 0]
         wanted = (shown & valid).flatten()
-        for part in rows.split(ROWS):
+        for part in rows.split(ROWS) if len(rows) else ():
             found = self.engine.step(cache, ids.flatten()[part], positions.flatten()[part], sequences.flatten()[part],
                                      wanted=wanted[part])  # fmt: skip
             if found.logits is not None:

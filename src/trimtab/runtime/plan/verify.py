@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from copy import deepcopy
 from typing import Any
 
@@ -25,7 +26,7 @@ def verify(engine: Engine) -> str | None:
     decoder: Any = anatomy.decoder  # type: ignore[attr-defined]
     asked: set[tuple[Any, ...]] = set()
     for index, layer in enumerate(decoder.module.layers):
-        forms = tuple((host.w.spec()["kind"], host.acts is None) for host in layer.modules() if isinstance(host, Linear))
+        forms = tuple(json.dumps(host.w.spec()) for host in layer.modules() if isinstance(host, Linear))
         kind = (decoder.kinds[index], decoder.windows[index], forms)
         if kind in asked:
             continue
