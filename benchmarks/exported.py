@@ -16,7 +16,9 @@ from typing import Any
 
 import torch
 
+import trimtab
 from classlast import class_last
+from finished import digest, digest_of_files
 from jobs import SIDES
 from peers import VLLM
 from trimtab.core.errors import Anomaly
@@ -27,6 +29,7 @@ from trimtab.evaluate.prompt import encode, placeholder, render
 from trimtab.evaluate.ratio import of_windows
 from trimtab.evaluate.vqa import longest, predict
 from trimtab.load.loaded import Loaded
+from trimtab.measure.machine import facts, versions
 
 BATCH, CONTEXT = 64, 2_048
 
@@ -42,6 +45,13 @@ class Asked:
     def longest(self, processor: Any) -> int:
         """How many tokens an answer may have."""
         return longest(processor, [one for part in self.questions.values() for one in part])
+
+
+def depends(measuring: Sequence[str], pins: Sequence[str], *asked: int) -> str:
+    """Of all that a row depends on but for its model and arm: our sources, those of ``measuring`` here, the engine's
+    ``pins``, this machine, and how much is ``asked``."""
+    files = [*Path(trimtab.__file__).parent.rglob("*.py"), *(SIDES.parent / name for name in measuring)]
+    return digest(digest_of_files(files), pins, versions(), facts().processor, asked)
 
 
 def question(loaded: Loaded, one: Sample) -> dict[str, str]:

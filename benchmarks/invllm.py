@@ -21,9 +21,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-import trimtab
-from exported import Asked, answers_beside, in_vllm, windows_beside
-from finished import Finished, digest, digest_of_files
+from exported import Asked, answers_beside, depends, in_vllm, windows_beside
+from finished import Finished, digest
 from peers import VLLM, python_of
 from trimtab import methods
 from trimtab.data import text as texts
@@ -33,7 +32,6 @@ from trimtab.export.deliver import deliver
 from trimtab.load.artifact import read, write
 from trimtab.load.loaded import Loaded
 from trimtab.load.sources import open_source
-from trimtab.measure.machine import facts, versions
 from trimtab.run.walk import walk
 from vllmpage import HEAD, cells, page
 
@@ -98,13 +96,6 @@ def measured(name: str, arm: str, python: Path, given: argparse.Namespace) -> di
     return row
 
 
-def depends(given: argparse.Namespace) -> str:
-    """Of all that a row depends on but for its model and arm."""
-    files = [*Path(trimtab.__file__).parent.rglob("*.py"), *(HERE / name for name in MEASURING)]
-    asked = (given.windows, given.length, given.questions)
-    return digest(digest_of_files(files), VLLM.pins, versions(), facts().processor, asked)
-
-
 def main() -> None:
     """All rows, the table, the kept page of a whole run, one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -116,7 +107,11 @@ def main() -> None:
     given = parser.parse_args()
     whole = vars(given) == vars(parser.parse_args([])) | {"out": given.out}
     python = python_of(VLLM, given.out.resolve() / "vllm")
-    kept, on, rows = Finished(given.out / "found.json"), depends(given), []
+    kept, on, rows = (
+        Finished(given.out / "found.json"),
+        depends(MEASURING, VLLM.pins, given.windows, given.length, given.questions),
+        [],
+    )
     for name in given.only:
         for arm in (arm for arm in ARMS if any(text in arm for text in given.arms)):
             key = digest(on, name, arm)

@@ -35,9 +35,13 @@ from trimtab.run.walk import walk
 OUT = Path(__file__).resolve().parents[1] / "docs" / "measured-layerwise.md"
 Steps = tuple[tuple[str, dict[str, Any]], ...]
 W3, W4, HALF, RANK = {"bits": 3, "group_size": 64}, {"bits": 4, "group_size": 64}, {"pattern": "2:4"}, {"r": 16}
+MX = {"format": "mxfp4"}
 PAIRS: dict[str, tuple[Steps, Steps]] = {
     **{f"gptq W{grid['bits']}": ((("gptq", grid),), (("rtn", grid),)) for grid in (W3, W4)},
     **{f"awq W{grid['bits']}": ((("awq", grid),), (("rtn", grid),)) for grid in (W3, W4)},
+    "quantease W3": ((("quantease", W3),), (("gptq", W3),)),
+    "quantease W3, 1 % outliers": ((("quantease", W3 | {"outliers": 0.01}),), (("gptq", W3),)),
+    "mr_gptq mxfp4": ((("mr_gptq", MX),), (("fp4", MX),)),
     "wanda 2:4": ((("wanda", HALF),), (("magnitude", HALF),)),
     "sparsegpt 2:4": ((("sparsegpt", HALF),), (("magnitude", HALF),)),
     "sparsegpt 2:4 (wanda)": ((("sparsegpt", HALF),), (("wanda", HALF),)),

@@ -23,9 +23,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-import trimtab
-from exported import Asked, answers_beside, equal_in_order, in_llamacpp, windows_beside
-from finished import Finished, digest, digest_of_files
+from exported import Asked, answers_beside, depends, equal_in_order, in_llamacpp, windows_beside
+from finished import Finished, digest
 from ggufpage import HEAD, NAMES, cells, page, said
 from peers import LLAMACPP, python_of
 from trimtab import methods
@@ -36,7 +35,6 @@ from trimtab.export.deliver import deliver
 from trimtab.load.artifact import read, write
 from trimtab.load.loaded import Loaded
 from trimtab.load.sources import open_source
-from trimtab.measure.machine import facts, versions
 from trimtab.run.walk import walk
 
 MODELS = {"easyvqa-llava": ("vision", "projector", "language"), "gemma-3-270m": ("language",)}
@@ -92,13 +90,6 @@ def measured(name: str, arm: str, python: Path, given: argparse.Namespace) -> li
     return rows
 
 
-def depends(given: argparse.Namespace) -> str:
-    """Of all that a row depends on but for its model and arm."""
-    files = [*Path(trimtab.__file__).parent.rglob("*.py"), *(HERE / name for name in MEASURING)]
-    asked = (given.windows, given.length, given.every, given.questions)
-    return digest(digest_of_files(files), LLAMACPP.pins, versions(), facts().processor, asked)
-
-
 def parsed() -> tuple[argparse.Namespace, bool]:
     """What was asked for, and whether it is the whole benchmark, whose table is kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -115,7 +106,11 @@ def main() -> None:
     """All rows, the table, the kept page of a whole run, one line of JSON."""
     given, whole = parsed()
     python = python_of(LLAMACPP, given.out.resolve() / "llamacpp")
-    kept, on, rows = Finished(given.out / "found.json"), depends(given), []
+    kept, on, rows = (
+        Finished(given.out / "found.json"),
+        depends(MEASURING, LLAMACPP.pins, given.windows, given.length, given.every, given.questions),
+        [],
+    )
     for name in given.only:
         for arm in (arm for arm in PLAN[name] if arm in given.arms):
             key = digest(on, name, arm)

@@ -37,13 +37,12 @@ PEERS = {
     ),
     "gptqmodel": Peer(
         ("gptqmodel==7.6.0", "transformers==5.17.0"), ("gptq4", "gptq3"),  # 7.7 wants torch 2.14.1
-        {"awq4": "its AWQ has no side in this benchmark yet"} | NO_PRUNING,
+        {"awq4": "its AWQ fails on Gemma 3: it calls the rotary embedding without a layer type"} | NO_PRUNING,
         # It takes one worker on two cores by default, and then refuses to start: its loader wants two.
         {"GPTQMODEL_CPU_WORKERS": "2", "CUDA_VISIBLE_DEVICES": ""},
     ),
     "nncf": Peer(
-        ("nncf==3.4.0", "openvino==2026.4.1", "transformers==5.17.0"), ("gptq4", "gptq3"),
-        {"awq4": "its AWQ has no side in this benchmark yet"} | NO_PRUNING,
+        ("nncf==3.4.0", "openvino==2026.4.1", "transformers==5.17.0"), ("gptq4", "gptq3", "awq4"), NO_PRUNING,
     ),
 }  # fmt: skip
 LLAMACPP = Peer(("xllamacpp==2026.10.11549",), (), torch=False)

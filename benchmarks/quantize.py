@@ -17,7 +17,8 @@ Rows are printed as they come and kept in FOLDER/found.json: the same command go
 settings and versions are the same; ours and the library's forward as long as the whole tree is, a peer's as long as its
 side is and what loads and evaluates here. A peer that does not install, or cannot do a job, is named
 with the reason and is in no comparison; so is one that takes more than ``--patience`` seconds for a job, which is
-stopped then and asked for no other. A whole run writes docs/measured-quantize.md. The last line is one JSON object.
+stopped then and asked for no other. One that takes more than ten times as long as ours in the first draw is asked for
+that draw alone. A whole run writes docs/measured-quantize.md. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ PACKAGE = ROOT / "src" / "trimtab"
 PAGE = ROOT / "docs" / "measured-quantize.md"
 JUDGING = ("load", "data", "evaluate")
 """Of the package: what a peer's row depends on, by which its weights are loaded and evaluated."""
-HEAD = ("job", "side", "seconds", "ours is faster by (at least)", "command, s", "perplexity",
+SLOW = 10.0
+"""Times ours beyond which a peer's job is run with one draw only."""
+HEAD = ("job", "side", "draws", "seconds", "ours is faster by (at least)", "command, s", "perplexity",
         "ours over it (at most)", "peak MB", "weights MB")  # fmt: skip
 
 
@@ -132,6 +135,8 @@ def measure(bench: Bench) -> list[dict[str, Any]]:
         path = bench.tokens(seed)
         for name in bench.given.only:
             for side in bench.order(name, seed):
+                if slow(rows, name, side):
+                    continue
                 try:
                     row = bench.row(side, name, seed, path)
                 except Failed as error:
@@ -147,6 +152,12 @@ def measure(bench: Bench) -> list[dict[str, Any]]:
     return rows
 
 
+def slow(rows: Sequence[dict[str, Any]], name: str, side: str) -> bool:
+    """Whether the first draw showed that ``side`` takes more than ``SLOW`` times as long for the job as ours."""
+    first = {row["side"]: row["fitted_s"] for row in rows if (row["job"], row["seed"]) == (name, 0)}
+    return side in first and OURS in first and first[side] > SLOW * first[OURS]
+
+
 def lines(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
     """The table: for each job ours, the peers that ran, and those that did not, with the reason."""
     made = []
@@ -154,16 +165,17 @@ def lines(rows: Sequence[dict[str, Any]]) -> list[list[str]]:
         made.append([row["job"], OURS, *cells(row, "", "")])
         for peer, found in row["peers"].items():
             name = peer if AGAINST[row["job"]] == row["job"] else f"{peer} ({AGAINST[row['job']]})"
-            lead = f"{found['speedup']:.2f} ({found['speedup_low']:.2f})"
+            low = f"{found['speedup_low']:.2f}" if found["seeds"] > 1 else "one draw"
+            lead = f"{found['speedup']:.2f} ({low})"
             ratio = f"{found['ppl_ratio']:.3f} ({found['ppl_ratio_high']:.3f})" if "ppl_ratio" in found else ""
             made.append([row["job"], name, *cells(found, lead, ratio)])
-        made += [[row["job"], peer, f"not run: {reason}", *[""] * (len(HEAD) - 3)]
+        made += [[row["job"], peer, "", f"not run: {reason}", *[""] * (len(HEAD) - 4)]
                  for peer, reason in row["not_run"].items()]  # fmt: skip
     return made
 
 
 def cells(of: dict[str, Any], lead: str, ratio: str) -> list[str]:
-    return [f"{of['fitted_s']:.1f}", lead, f"{of['whole_s']:.1f}", f"{of['ppl']:.2f}", ratio,
+    return [str(of["seeds"]), f"{of['fitted_s']:.1f}", lead, f"{of['whole_s']:.1f}", f"{of['ppl']:.2f}", ratio,
             f"{of['peak_bytes'] / 1e6:.0f}", f"{of['weight_bytes'] / 1e6:.0f}"]  # fmt: skip
 
 
@@ -181,7 +193,8 @@ def page(table: Sequence[Sequence[str]], bench: Bench) -> str:
         f"{perplexity(bench.dense()):.2f} as it came; one forward of the library over the calibration tokens takes "
         f"{bench.forward_s():.1f} s. The model comes from a 4-to-6-bit file, which flatters 4-bit grids that happen to "
         "agree with its own. `full4` has embedding and head in 4 bits too, in groups of 16 with zeros; it is held "
-        "against the peers' `gptq4`. Ours reads its matrices from the files as it comes to them.", "",
+        "against the peers' `gptq4`. Ours reads its matrices from the files as it comes to them. A peer that took more "
+        f"than {SLOW:g} times as long as ours with the first draw was asked for no other.", "",
         *("| " + " | ".join(line) + " |" for line in body), "",
     ])  # fmt: skip
 

@@ -25,7 +25,8 @@ from safetensors.torch import load_file
 from side import asked, keep_dense, peak, rows, weight_bytes
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-MODES = {4: nncf.CompressWeightsMode.INT4_SYM, 3: nncf.CompressWeightsMode.INT3_SYM}
+MODES = {(4, True): nncf.CompressWeightsMode.INT4_SYM, (4, False): nncf.CompressWeightsMode.INT4_ASYM,
+         (3, True): nncf.CompressWeightsMode.INT3_SYM}  # fmt: skip
 PREFIX = "self.model."
 """Of constants in the converted model, before their names in the checkpoint."""
 
@@ -56,7 +57,8 @@ def intermediate(job: dict[str, Any]) -> Path:
 
 
 def matrices(model: ov.Model) -> dict[str, Any]:
-    """The matrices of the decoder's products, by name in the checkpoint: constants, or what makes them of codes."""
+    """The matrices of the decoder's products, by name in the checkpoint: constants, or what makes them of codes; times
+    the factors that its AWQ puts before them."""
     found = {}
     for node in model.get_ops():
         if node.get_type_name() == "MatMul":
@@ -65,14 +67,23 @@ def matrices(model: ov.Model) -> dict[str, Any]:
                 leaf = leaf.input_value(0).get_node()
             name = leaf.get_friendly_name().removesuffix("_compressed")
             if name.startswith(PREFIX) and ".layers." in name:
-                found[name.removeprefix(PREFIX)] = node.input_value(1)
+                before = node.input_value(0).get_node()
+                scaled = before.get_friendly_name().endswith("awq_mul")
+                value = opset.convert(node.input_value(1), "f32")
+                found[name.removeprefix(PREFIX)] = opset.multiply(value, factors(before)) if scaled else value
     return found
+
+
+def factors(node: ov.Node) -> Any:
+    """The constant of a product with one, a row."""
+    constant = next(value for value in node.input_values() if value.get_node().get_type_name() == "Constant")
+    return opset.reshape(opset.convert(constant, "f32"), [1, -1], special_zero=False)
 
 
 def dense_state(model: ov.Model, checkpoint: str) -> dict[str, torch.Tensor]:
     """The checkpoint with the matrices that OpenVINO itself makes of the codes."""
     taken = matrices(model)
-    wide = [opset.result(opset.convert(value, "f32")) for value in taken.values()]
+    wide = [opset.result(value) for value in taken.values()]
     values = ov.compile_model(ov.Model(wide, []), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([])
     made = {name: torch.from_numpy(np.array(values[index])) for index, name in enumerate(taken)}
     return load_file(f"{checkpoint}/model.safetensors") | made
@@ -88,8 +99,8 @@ def main() -> None:
     samples = [{"input_ids": np.array([row]), "attention_mask": np.ones((1, len(row)), np.int64)} for row in rows(job)]
     start = time.monotonic()
     model = nncf.compress_weights(
-        model, mode=MODES[job["bits"]], group_size=job["group_size"], dataset=nncf.Dataset(samples), gptq=True,
-        subset_size=len(samples), backup_mode=nncf.BackupMode.NONE,
+        model, mode=MODES[job["bits"], job["symmetric"]], group_size=job["group_size"], dataset=nncf.Dataset(samples),
+        subset_size=len(samples), backup_mode=nncf.BackupMode.NONE, **{job["method"]: True},
     )  # fmt: skip
     fitted, high = time.monotonic() - start, peak()
     ov.save_model(model, Path(job["out"]) / "openvino_model.xml")

@@ -14,6 +14,7 @@ import finished
 import peers
 from compared import compared, said
 from jobs import JOBS
+from quantize import lines, slow
 from trimtab.evaluate.ratio import of_windows
 
 SECONDS = {"ours": 10.0, "llmcompressor": 40.0, "gptqmodel": 25.0, "nncf": 100.0}
@@ -44,6 +45,18 @@ def test_the_best_peer_is_the_best_by_each_figure() -> None:
     assert told["forwards"] == pytest.approx(11 / 5)
     assert told["forwards_whole"] == pytest.approx(20 / 5)
     assert told["not_run"] == {}
+
+
+def test_a_peer_ten_times_as_slow_is_asked_once() -> None:
+    rows = runs("gptq4", list(SECONDS), 1)
+    assert not any(slow(rows, "gptq4", side) for side in SECONDS)  # nncf takes exactly ten times as long
+    rows[-1]["fitted_s"] += 1
+    assert [side for side in SECONDS if slow(rows, "gptq4", side)] == ["nncf"]
+    assert not slow(rows, "gptq3", "nncf")
+    [row] = compared(rows + runs("gptq4", ["ours"], 3)[1:], {})
+    assert row["peers"]["nncf"]["seeds"] == 1
+    assert [line[2] for line in lines([row])] == ["3", "1", "1", "1"]
+    assert "(one draw)" in lines([row])[3][4]
 
 
 def test_a_peer_that_did_not_run_is_named_and_never_beaten() -> None:

@@ -18,6 +18,7 @@ from trimtab.core.joins import leaves
 from trimtab.core.stats import Gram
 from trimtab.core.weight import Dense
 from trimtab.export import formats
+from trimtab.export.deliver import deliver
 from trimtab.export.graph.forms import PACKAGES
 from trimtab.load import Loaded, artifact, open_source
 from trimtab.load.artifact import read
@@ -106,7 +107,11 @@ def test_what_awq_leaves_is_refused_even_by_awqs_layout_and_the_reason_is_said(n
 
 
 @pytest.mark.parametrize("name", ["onnx", "openvino", "dense"])
-def test_what_was_named_as_nearest_takes_it(name: str, scaled: Loaded) -> None:
+def test_what_was_named_as_nearest_takes_it(name: str, scaled: Loaded, tmp_path: Path) -> None:
+    """Written and answered as the artifact is, by the engine in a process of its own."""
     for package in NEEDED.get(name, ()):
         need(package)
-    formats.get(name).load().refuse(scaled)
+    assert scaled.source.folder is not None
+    made = deliver(scaled.source.folder, name, tmp_path / "out")
+    assert made.found.equal == 1
+    assert made.bytes > 0

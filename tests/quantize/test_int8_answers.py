@@ -13,7 +13,7 @@ from trimtab.data.sample import Sample
 from trimtab.data.task import Task
 from trimtab.data.tasks import samples
 from trimtab.evaluate.prompt import encode, render
-from trimtab.evaluate.vqa import arranged, predict
+from trimtab.evaluate.vqa import arranged, longest, predict
 from trimtab.load import Loaded, open_source
 from trimtab.quantize import W8A8, W8A8Static
 from trimtab.run.walk import walk
@@ -21,7 +21,7 @@ from trimtab.run.weigh import maker
 
 QUESTIONS, CALIBRATION = 48, 8
 TASK = Task.parse({"type": "vqa", "dataset": "easyvqa-grid"})
-"""The harder of the two that it was trained on: it answers about two thirds, so that answers can be lost."""
+"""The harder of the two that it was trained on."""
 
 
 def seen(loaded: Loaded) -> Iterator[dict[str, torch.Tensor]]:
@@ -35,13 +35,14 @@ def seen(loaded: Loaded) -> Iterator[dict[str, torch.Tensor]]:
 
 
 def right(fit: Fit | None) -> int:
-    """How many questions the model answers, all of its linears trimmed by ``fit``; answers are one token long."""
+    """How many questions the model answers, all of its linears trimmed by ``fit``."""
     loaded = open_source("builtin:easyvqa-llava", dtype="bfloat16")
     if fit is not None:
         make = maker(loaded.anatomy, fit, "pooled", None)
         walk(loaded.anatomy, seen(loaded), fit, ["language", "vision", "projector", "head"], make=make)
     loaded.lower()
-    found = predict(loaded.model, loaded.processor, questions(), batch_size=QUESTIONS, max_new_tokens=1)
+    most = longest(loaded.processor, questions())
+    found = predict(loaded.model, loaded.processor, questions(), batch_size=QUESTIONS, max_new_tokens=most)
     return sum(one.correct for one in found)
 
 
@@ -59,5 +60,5 @@ def _untouched() -> int:
 def test_in_8_bits_less_than_a_point_of_accuracy_is_lost(fit: Fit, untouched: int) -> None:
     """Of held-out questions: the inputs' scales are taken at each token, or are fixed from the largest in calibration.
     Fails where inputs are rounded to few levels, and where fixed scales clip (KL's lose more than a tenth)."""
-    assert 0.5 * QUESTIONS < untouched < 0.9 * QUESTIONS
+    assert untouched > 0.9 * QUESTIONS
     assert (untouched - right(fit)) / QUESTIONS < 0.01

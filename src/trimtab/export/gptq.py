@@ -40,7 +40,11 @@ def write(loaded: Loaded, folder: Path) -> None:
 
 
 def notes(loaded: Loaded) -> Sequence[str]:
-    return decoder.notes(loaded)
+    said = decoder.notes(loaded)
+    if any(w.zero is not None for w in decoder.codes(loaded).values()):
+        return [*said, "zeros: vLLM reads this layout with symmetric: true only; nearest that it takes with zeros: "
+                       "--format compressed-tensors, or awq at 4 bits"]  # fmt: skip
+    return said
 
 
 def is_first(codes: Mapping[str, Quantized]) -> bool:

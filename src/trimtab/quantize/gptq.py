@@ -20,7 +20,7 @@ from trimtab.core.hessian import check_damp, rooted
 from trimtab.core.native import Swept, sweep
 from trimtab.core.pack import pack
 from trimtab.core.threads import each, evenly
-from trimtab.core.weight import Quantized, Weight
+from trimtab.core.weight import Quantized, Weight, rows
 from trimtab.quantize.grid import check, decode, encode, fit_grid, shares, span, stored
 from trimtab.quantize.rtn import RTN
 
@@ -112,8 +112,8 @@ class GPTQ:
         order, diagonal, u = rooted(site, "gptq", self.damp_percent, size if self.act_order else None)
         weight, back, groups = diagonal + self.damp_percent, order.argsort(), order[::size].argsort()
 
-        def part(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            wide = rows.T.contiguous().index_select(0, order).float()
+        def part(index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+            wide = rows(w, index).detach().T.contiguous().index_select(0, order).float()
             tries = shares(self.bits, self.clip)
             found = sweep(wide, u, weight, tries, self.bits, size, self.symmetric, w.dtype)
             codes, scale, zero = solve(wide, u, weight, self, w.dtype) if found is None else found
@@ -123,6 +123,6 @@ class GPTQ:
                 zero[groups].T.byte(),
             )
 
-        packed, scale, zero = map(torch.cat, zip(*each(part, evenly(w.dense().detach(), CHUNK)), strict=True))
+        packed, scale, zero = map(torch.cat, zip(*each(part, evenly(torch.arange(w.shape[0]), CHUNK)), strict=True))
         stored = None if self.symmetric else zero
         return Quantized(packed, scale, stored, self.bits, size)
