@@ -4,6 +4,8 @@ vector instructions, and what it cannot take says why."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from copy import deepcopy
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from transformers import (
     Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
+    LlavaForConditionalGeneration,
     PreTrainedModel,
     Qwen3Config,
     Qwen3ForCausalLM,
@@ -26,6 +29,7 @@ from trimtab.anatomy.base import Anatomy
 from trimtab.anatomy.loop import prefill, step
 from trimtab.anatomy.slots import Slots
 from trimtab.anatomy.trimmed import Trimmed
+from trimtab.cache import SnapKV
 from trimtab.core.errors import BadInput
 from trimtab.core.fit import Site
 from trimtab.core.native import library
@@ -35,12 +39,14 @@ from trimtab.runtime.plan.engine import LEVELS, VARIABLE, Engine, level
 from trimtab.runtime.plan.greedy import greedy, guess
 from trimtab.runtime.plan.model import Moved, Planned
 from trimtab.runtime.plan.verify import verify
+from trimtab.tokens import DivPrune, FastV, ToMe
 
 SIZES: dict[str, Any] = {
     "vocab_size": 100, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
     "num_key_value_heads": 2, "head_dim": 24, "max_position_embeddings": 256, "pad_token_id": 0, "bos_token_id": 1,
     "eos_token_id": 2,
 }  # fmt: skip
+WIDE = SIZES | {"head_dim": 32}  # heads that tiles take
 FAMILIES = ("llama", "qwen3", "gemma3")
 FORMS = {
     "float32": None, "bfloat16": None,
@@ -67,10 +73,10 @@ def model_of(family: str, seed: int = 0) -> PreTrainedModel:
     if family == "llama":
         made: PreTrainedModel = LlamaForCausalLM(LlamaConfig(**SIZES, attention_bias=True, tie_word_embeddings=False))
     elif family == "qwen3":
-        made = Qwen3ForCausalLM(Qwen3Config(**SIZES, tie_word_embeddings=False))
+        made = Qwen3ForCausalLM(Qwen3Config(**WIDE, tie_word_embeddings=False))
     else:
         kinds = ["sliding_attention", "full_attention"] * 2
-        made = Gemma3ForCausalLM(Gemma3TextConfig(**SIZES, sliding_window=5, query_pre_attn_scalar=12, layer_types=kinds,
+        made = Gemma3ForCausalLM(Gemma3TextConfig(**WIDE, sliding_window=5, query_pre_attn_scalar=12, layer_types=kinds,
                                                   tie_word_embeddings=True, final_logit_softcapping=20.0))  # fmt: skip
     tiny.randomize(made.eval())
     return made
@@ -140,6 +146,24 @@ def test_word_by_word_it_answers_as_the_model(
     assert slots.length == 30
 
 
+@levels
+@pytest.mark.parametrize("form", ["float32", "bfloat16", "4 bits", "8 bits", "nf4"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_many_rows_of_one_sequence(family: str, form: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt in two calls, neither of whole tiles, every logit looked at; then a word behind it."""
+    found = hosted(family, form)
+    engine = engine_of(found, monkeypatch, name)
+    ids = torch.randint(3, 100, (1, 120))
+    found.model.float()
+    model, slots = Planned(found, engine), Moved()
+    prefill(found, {"input_ids": ids[:, :3]}, slots=slots)
+    cuts = [3, 40, 119, 120]
+    made = [model.step(slots, ids[:, a:b], torch.ones(1, b - a, dtype=torch.bool)) for a, b in pairwise(cuts)]
+    theirs = reference(found, ids, torch.ones_like(ids, dtype=torch.bool))[:, 3:]
+    for mine, part in zip(made, theirs.split([b - a for a, b in pairwise(cuts)], 1), strict=True):
+        assert off(mine, part) < 0.05
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_generates_what_the_model_does(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Greedy, a batch of two lengths, through ``generate``."""
@@ -179,6 +203,59 @@ def test_rows_do_not_know_of_one_another(monkeypatch: pytest.MonkeyPatch) -> Non
         prefill(found, {"input_ids": given[:, :7]}, slots=slots)
         made.append(Planned(found, engine).step(slots, given[:, 7:], torch.ones(5, 1, dtype=torch.bool))[0])
     assert torch.equal(*made)
+
+
+def seeing() -> tuple[Anatomy, dict[str, Tensor]]:
+    """A LLaVA of several pictures a row, whose decoder's sizes the plan takes."""
+    config = deepcopy(tiny.make("llava")[0].config)
+    for name, value in WIDE.items():
+        if name not in ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id"):
+            setattr(config.text_config, name, value)
+    torch.manual_seed(0)
+    model = LlavaForConditionalGeneration(config).eval()
+    tiny.randomize(model)
+    found = anatomies.of(model)
+    found.host()
+    return found, tiny.batch("llava", model)
+
+
+POLICIES: dict[str, tuple[Any, ...]] = {
+    "none": (), "divprune": (DivPrune(0.5),), "fastv": (FastV(0.5, 2),), "both": (DivPrune(0.75), FastV(0.5, 3)),
+}  # fmt: skip
+
+
+@levels
+@pytest.mark.parametrize("policies", POLICIES)
+def test_prompts_with_pictures_and_policies(policies: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same tokens dropped, the same logits where they were not, and the words behind them."""
+    found, batch = seeing()
+    engine, chosen = engine_of(found, monkeypatch, name), [one.policy() for one in POLICIES[policies]]
+    mine, theirs = Planned(found, engine, chosen), Trimmed(found, chosen)
+    here, there = mine(**batch, use_cache=True), theirs(**batch, use_cache=True)
+    assert isinstance(here.past_key_values, Moved)
+    assert here.past_key_values.cache is not None, "by the plan"
+    assert torch.equal(here.logits.isnan(), there.logits.isnan() | ~batch["attention_mask"].bool()[..., None])
+    known = ~here.logits.isnan()
+    assert off(here.logits[known], there.logits[known]) < 0.05
+    word = here.logits[:, -1:].argmax(-1)
+    more = [one(input_ids=word, past_key_values=two.past_key_values).logits for one, two in ((mine, here), (theirs, there))]
+    assert off(*more) < 0.05
+    last = mine(**batch, use_cache=True, logits_to_keep=1).logits
+    torch.testing.assert_close(last, here.logits[:, -1:], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("policy", [ToMe(0.5), SnapKV(0.5)], ids=lambda one: one.CARD.name)
+def test_what_the_plan_cannot_do_stays_with_the_loop(policy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A prompt whose tokens merge, or whose cache is chosen from: the words behind it are the plan's all the same,
+    where every head keeps the same."""
+    found, batch = seeing()
+    chosen = [policy.policy()]
+    mine, theirs = Planned(found, engine_of(found, monkeypatch), chosen), Trimmed(found, chosen)
+    here, there = (one(**batch, use_cache=True) for one in (mine, theirs))
+    assert torch.equal(here.logits.nan_to_num(), there.logits.nan_to_num())
+    word = there.logits[:, -1:].argmax(-1)
+    more = [one(input_ids=word, past_key_values=two.past_key_values).logits for one, two in ((mine, here), (theirs, there))]
+    assert off(*more) < 0.02
 
 
 @pytest.mark.parametrize("family", ["phi", "gptneox", "opt"])

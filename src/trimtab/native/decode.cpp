@@ -7,6 +7,7 @@
 #include <new>
 #include <vector>
 
+#include "attention.h"
 #include "curves.h"
 #include "pool.h"
 
@@ -155,6 +156,7 @@ class State {  // threads and room for one caller's steps
             }
         for (std::vector<float> &one : score)
             if ((int)one.size() < longest) one.resize(longest + longest / 2);
+        attends_by_tiles(added);
         pool.run([](void *self, int rank) { ((State *)self)->work(rank); }, this);
         for (size_t s = 0; s < added.size(); s++)
             for (int layer = given.first; layer < given.last; layer++) given.slots[s * d.count + layer].count += added[s];
@@ -272,17 +274,72 @@ class State {  // threads and room for one caller's steps
         for (int at = mine.first; at < mine.last; at++) {
             const int row = at / d.heads, head = at % d.heads, kv = head / (d.heads / d.shared);
             const Slots &slots = step->slots[(int64_t)step->sequence[row] * d.count + index];
-            const int last = slots.count + place[row] + 1;
-            int first = 0;
-            if (layer.window > 0)  // positions ascend: the first that is near enough, by halves
-                for (int end = last - 1; first < end;) {
-                    const int middle = (first + end) / 2;
-                    if (step->position[row] - slots.position[middle] < layer.window) end = middle;
-                    else first = middle + 1;
-                }
+            const int first = begins(layer, slots, row), last = slots.count + place[row] + 1;
             const int64_t from = (int64_t)kv * slots.room * d.size;
             loops.attend(query.data() + (int64_t)at * d.size, slots.key + from, slots.value + from, slots.bias, first, last,
                          d.size, layer.scaling, layer.cap, score[rank].data(), seen.data() + (int64_t)at * d.size);
+        }
+    }
+
+    // A prompt of one sequence whose entries can be read in whole tiles.
+    void attends_by_tiles(const std::vector<int> &added) {
+        int sequences = 0, widest = 0;
+        bool whole = by_tiles && d.size % 32 == 0;
+        for (size_t s = 0; s < added.size(); s++) {
+            if (!added[s]) continue;
+            sequences++;
+            for (int layer = step->first; layer < step->last; layer++) {
+                const Slots &slots = step->slots[s * d.count + layer];
+                const int across = (slots.count + added[s] + KEYS - 1) / KEYS * KEYS;
+                whole = whole && across <= slots.room;
+                widest = across > widest ? across : widest;
+            }
+        }
+        tiled_heads = whole && sequences == 1;
+        if (!tiled_heads) return;
+        if (turned.size() < (size_t)d.shared * d.size * widest) turned.resize((size_t)d.shared * d.size * widest * 3 / 2);
+        for (std::vector<float> &one : score)
+            if (one.size() < room_of_tiles(widest, d.size)) one.resize(room_of_tiles(widest, d.size) * 3 / 2);
+    }
+
+    // The first entry that a row sees, by halves: positions ascend.
+    int begins(const Layer &layer, const Slots &slots, int row) const {
+        int first = 0;
+        if (layer.window > 0)
+            for (int end = slots.count + place[row]; first < end;) {
+                const int middle = (first + end) / 2;
+                if (step->position[row] - slots.position[middle] < layer.window) end = middle;
+                else first = middle + 1;
+            }
+        return first;
+    }
+
+    int64_t across(const Slots &slots, int from) const { return (slots.count + step->rows - from + KEYS - 1) / KEYS * KEYS; }
+
+    void turn_heads(const Layer &layer, int index, int rank) {
+        const Slots &slots = step->slots[(int64_t)step->sequence[0] * d.count + index];
+        const int from = begins(layer, slots, 0) / KEYS * KEYS, each = d.size / KEYS;
+        const Part mine = part((int64_t)d.shared * each, rank);
+        for (int at = mine.first; at < mine.last; at++) {
+            const int kv = at / each, dim = at % each * KEYS;
+            turn_values(slots.value + (int64_t)kv * slots.room * d.size, d.size, dim, dim + KEYS, from, slots.count + step->rows,
+                        across(slots, from), turned.data() + (int64_t)kv * d.size * across(slots, from));
+        }
+    }
+
+    void attend_blocks(const Layer &layer, int index, int rank) {
+        const Slots &slots = step->slots[(int64_t)step->sequence[0] * d.count + index];
+        const int from = begins(layer, slots, 0) / KEYS * KEYS, each = (step->rows + BLOCK - 1) / BLOCK;
+        const int64_t stride = (int64_t)d.heads * d.size;
+        for (int at = rank; at < each * d.heads; at += pool.count()) {  // later rows see more: in turn
+            const int row = at / d.heads * BLOCK, head = at % d.heads, kv = head / (d.heads / d.shared);
+            const int64_t base = (int64_t)kv * slots.room * d.size, begin = row * stride + head * d.size;
+            Seen of{query.data() + begin, slots.key + base, turned.data() + (int64_t)kv * d.size * across(slots, from),
+                    slots.bias, stride, across(slots, from), {}, {}, step->rows - row < BLOCK ? step->rows - row : BLOCK,
+                    d.size, from, layer.scaling, layer.cap};
+            for (int t = 0; t < of.rows; t++)
+                of.first[t] = begins(layer, slots, row + t), of.last[t] = slots.count + row + t + 1;
+            attend_tiles(of, score[rank].data(), seen.data() + begin, stride);
         }
     }
 
@@ -310,7 +367,13 @@ class State {  // threads and room for one caller's steps
         pool.meet();
         place_heads(l, index, rank);
         pool.meet();
-        attend_heads(l, index, rank);
+        if (tiled_heads) {
+            turn_heads(l, index, rank);
+            pool.meet();
+            attend_blocks(l, index, rank);
+        } else {
+            attend_heads(l, index, rank);
+        }
         pool.meet();
         round_all(seen.data(), wide, rank);
         pool.meet();
@@ -388,7 +451,8 @@ class State {  // threads and room for one caller's steps
     const Loops loops;
     const Step *step = nullptr;
     int most, wanted = 0;
-    bool by_tiles = false, few = true;
+    bool by_tiles = false, few = true, tiled_heads = false;
+    std::vector<uint16_t> turned;  // values of one layer, entries side by side
     std::vector<std::vector<float>> shown;
     std::vector<uint16_t> words;  // inputs in bfloat16, for tiles
     std::vector<std::vector<uint8_t>> room;

@@ -7,28 +7,10 @@
 
 #include <cstring>
 
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__)
-#include <immintrin.h>
-#define AMX __attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512vl,avx512vnni,avx2,fma,f16c")))
+#include "amx.h"
 
+#ifdef HAS_TILES
 namespace {
-
-struct alignas(64) Config {  // eight tiles of 16 rows of 64 bytes
-    uint8_t palette = 1, start = 0, reserved[14] = {};
-    uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
-
-AMX INLINE __m512i rounded(__m512 x) {  // to bfloat16, in the upper halves; to nearest, ties to even
-    const __m512i bits = _mm512_castps_si512(x);
-    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    const __m512i made = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-    return _mm512_and_si512(made, _mm512_set1_epi32((int)0xffff0000));
-}
-
-AMX INLINE __m512i pair(__m512 first, __m512 second) {
-    return _mm512_or_si512(_mm512_srli_epi32(rounded(first), 16), rounded(second));
-}
 
 AMX INLINE __m512 scales(const Matrix &m, int64_t at) {
     if (m.stored == FLOAT32) return _mm512_loadu_ps((const float *)m.scale + at);
@@ -87,7 +69,7 @@ AMX void two_blocks(const Matrix &m, const Rounded &x, const uint8_t *const (&li
     const int64_t wide = (int64_t)x.in * sizeof(uint16_t);
     for (int row = 0; row < x.rows; row += 2 * BLOCK) {
         const bool both = row + BLOCK < x.rows;
-        __asm__ volatile("" ::: "memory");  // what the tiles read is written
+        settled();
         const uint8_t *left = (const uint8_t *)(x.words + (int64_t)row * x.in);
         _tile_zero(0);
         _tile_zero(1);
@@ -111,7 +93,7 @@ AMX void two_blocks(const Matrix &m, const Rounded &x, const uint8_t *const (&li
         _tile_stored(1, made[1], 64);
         _tile_stored(2, made[2], 64);
         _tile_stored(3, made[3], 64);
-        __asm__ volatile("" ::: "memory");
+        settled();
         for (int i = 0; i < count; i++) {
             put(m, made[i], block + i, row, x.rows, y + i * BLOCK, stride);
             if (both) put(m, made[2 + i], block + i, row + BLOCK, x.rows, y + i * BLOCK, stride);

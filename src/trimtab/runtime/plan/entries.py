@@ -14,6 +14,8 @@ from trimtab.runtime.plan import structs
 
 ROOM = 128
 """Entries of which there is room beside those that are there."""
+WHOLE = 32
+"""Room is a multiple of this: prompts read so many entries at once."""
 
 
 class Entries:
@@ -48,7 +50,7 @@ class Entries:
         room = self.position.shape[0]
         if self.count + more <= room:
             return
-        wanted = max(self.count + more + ROOM, room + room // 2)
+        wanted = -(-max(self.count + more + ROOM, room + room // 2) // WHOLE) * WHOLE
         for name, axis in (("key", 1), ("value", 1), ("position", 0), ("bias", 0)):
             old = getattr(self, name)
             if old is not None:

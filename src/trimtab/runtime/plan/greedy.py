@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from trimtab.anatomy.base import Batch
-from trimtab.anatomy.loop import prefill
 from trimtab.runtime.plan.entries import Cache
 from trimtab.runtime.plan.model import Moved, Planned
 
@@ -62,8 +61,8 @@ def greedy(
 ) -> Iterator[list[int]]:
     """The answer to one prompt, as its words come, an end among them; ``most`` words at most."""
     slots, pace = Moved(), Pace()
-    first = prefill(model.anatomy, batch, model.policies, slots, logits_to_keep=1)
-    words, said = batch["input_ids"][0].tolist(), [int(first.logits[0, -1].argmax())]
+    logits = model.prompt(batch, slots, 1)
+    words, said = batch["input_ids"][0].tolist(), [int(logits[0, -1].argmax())]
     cache, at = slots.move(1), int(slots.following)  # type: ignore[arg-type]
     yield said
     while len(said) < most and said[-1] not in ends:

@@ -1,5 +1,5 @@
-"""A model that decodes by its plan: the prompt goes through the loop, token and cache policies included, and what that
-has stored goes over to the plan's cache, from which every later token is one call."""
+"""A model that runs by its plan: prompts in few calls where their policies allow it (``prompt.py``), else by the loop,
+whose cache goes over to the plan's; every later token is one call."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from trimtab.anatomy.base import Anatomy
+from trimtab.anatomy.base import Anatomy, Batch
 from trimtab.anatomy.loop import Policies
 from trimtab.anatomy.slots import Slots
 from trimtab.anatomy.trimmed import Trimmed
 from trimtab.core.errors import Refused
 from trimtab.runtime.plan.engine import ROWS, Engine
 from trimtab.runtime.plan.entries import Cache, movable
+from trimtab.runtime.plan.prompt import prompted
 
 
 class Moved(Slots):
@@ -109,8 +110,16 @@ class Planned(Trimmed):
         slots.advance(positions.masked_fill(~valid, 0), valid)
         return logits
 
-    def _prepare_cache_for_generation(
-        self, generation_config: Any, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
-    ) -> None:
-        if model_kwargs.get("past_key_values") is None and generation_config.use_cache is not False:
-            model_kwargs["past_key_values"] = Moved()
+    def empty_cache(self) -> Slots:
+        return Moved()
+
+    def prompt(self, batch: Batch, slots: Slots | None, logits_to_keep: int) -> Tensor:
+        """By the plan where it can be (``prompted``), else by the loop."""
+        if slots is None or isinstance(slots, Moved):
+            found = prompted(self.engine, batch, self.policies, logits_to_keep=logits_to_keep)
+            if found is not None:
+                if slots is not None:
+                    slots.cache = found.cache
+                    slots.advance(found.positions, found.valid)
+                return found.logits
+        return super().prompt(batch, slots, logits_to_keep)
