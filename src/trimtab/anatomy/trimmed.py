@@ -95,7 +95,7 @@ class Trimmed(nn.Module, GenerationMixin):
         if slots is not None and slots.length:
             _refuse_pictures(self.anatomy.INPUTS[:1], shown)
             valid = None if attention_mask is None else attention_mask[:, -input_ids.shape[1] :].bool()
-            logits = step(self.anatomy, input_ids, slots, valid, logits_to_keep=logits_to_keep).logits
+            logits = self.later(input_ids, slots, valid, logits_to_keep)
         else:
             given = {
                 "input_ids": input_ids,
@@ -111,6 +111,11 @@ class Trimmed(nn.Module, GenerationMixin):
     def empty_cache(self) -> Slots:
         """What a prompt fills."""
         return Slots()
+
+    def later(self, ids: Tensor, slots: Slots, valid: Tensor | None, logits_to_keep: int) -> Tensor:
+        """Logits of the words behind a prompt."""
+        found: Tensor = step(self.anatomy, ids, slots, valid, logits_to_keep=logits_to_keep).logits
+        return found
 
     def prompt(self, batch: Batch, slots: Slots | None, logits_to_keep: int) -> Tensor:
         """Logits of a batch of prompts, ``slots`` filled."""

@@ -18,6 +18,9 @@ struct alignas(64) Config {  // eight tiles of 16 rows of 64 bytes
     uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 
+// What _tile_loadconfig is for; in GCC 12 that says that it reads eight bytes, and the others may not be written then.
+AMX INLINE void configure(const Config &config) { __asm__ volatile("ldtilecfg\t%X0" ::"m"(config)); }
+
 AMX INLINE __m512i rounded(__m512 x) {  // to bfloat16, in the upper halves; to nearest, ties to even
     const __m512i bits = _mm512_castps_si512(x);
     const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));

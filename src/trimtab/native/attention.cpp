@@ -89,7 +89,8 @@ AMX __m512 weigh(const float *score, __m512 most, int count, uint16_t *to) {
     for (int e = 0; e < count; e += 2, score += 2 * ROWS, to += 2 * ROWS) {
         const __m512 one = exponentials(_mm512_sub_ps(_mm512_loadu_ps(score), most));
         const __m512 other = exponentials(_mm512_sub_ps(_mm512_loadu_ps(score + ROWS), most));
-        total = _mm512_add_ps(total, _mm512_add_ps(one, other));
+        const __m512 taken = _mm512_castsi512_ps(rounded(one)), also = _mm512_castsi512_ps(rounded(other));
+        total = _mm512_add_ps(total, _mm512_add_ps(taken, also));
         _mm512_storeu_si512(to, pair(one, other));
     }
     return total;
@@ -139,7 +140,7 @@ AMX void attend_tiles(const Seen &s, float *room, float *y, int64_t out) {
     uint16_t *weight = (uint16_t *)(score + s.across * ROWS), *packed = weight + s.across * ROWS;
     pack(s, packed);
     settled();
-    _tile_loadconfig(&config);
+    configure(config);
     multiply_keys(s, packed, to, score);
     settled();
     const __m512 most = mask(s, to, score);

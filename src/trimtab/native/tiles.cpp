@@ -106,7 +106,7 @@ AMX void two_blocks(const Matrix &m, const Rounded &x, const uint8_t *const (&li
 AMX void multiply_tiles(const Matrix &m, const Rounded &x, int first, int last, uint8_t *room, float *y, int64_t stride) {
     const Config config;
     const size_t each = (size_t)m.in * BLOCK * sizeof(uint16_t);
-    _tile_loadconfig(&config);
+    configure(config);
     for (int block = first; block < last; block += 2) {
         const int count = block + 1 < last ? 2 : 1;
         const uint8_t *lines[2] = {room, room + each};

@@ -75,9 +75,11 @@ def planned(anatomy: Anatomy, level: int, span: int | None = None) -> Plan | str
 class _Build:
     def __init__(self, anatomy: Anatomy, decoder: Decoder) -> None:
         self.anatomy, self.decoder, self.stack = anatomy, decoder, decoder.module
+        self.width: int = decoder.module.config.hidden_size
         self.holds: list[Any] = []
         self.laid: dict[int, Laid] = {}
         self.turns: dict[str, tuple[Tensor, Tensor]] = {}
+        self.turned: int | None = None
         self.read = 0
 
     def plan(self, level: int, span: int) -> Plan:
@@ -90,26 +92,36 @@ class _Build:
             raise Unfit("rotary angles that depend on how long the text is")
         made = (structs.Layer * len(layers))(*(self.layer(i, one, span) for i, one in enumerate(layers)))
         self.holds.append(made)
-        self.same(made, config.hidden_size)
         table, head = getattr(self.stack, self.decoder.table), self.anatomy.model.get_output_embeddings()
         if not isinstance(table, Embedding) or not isinstance(head, Linear):
             raise Unfit("word table or head: no hosts")
         attention = layers[0].self_attn
+        sizes = (config.hidden_size, config.num_attention_heads * attention.head_dim,
+                 config.num_key_value_heads * attention.head_dim)  # fmt: skip
+        self.same(made, sizes, {table.w.shape[1], head.w.shape[1]})
         spec = structs.Decoder(
             layers=ctypes.addressof(made), table=self.matrix(table.w, None, counts=False), head=self.host(head),
-            last=self.norm(getattr(self.stack, self.decoder.norm)), count=len(layers), width=config.hidden_size,
+            last=self.norm(getattr(self.stack, self.decoder.norm), self.width), count=len(layers), width=config.hidden_size,
             heads=config.num_attention_heads, shared=config.num_key_value_heads, size=attention.head_dim,
             turned=self.turned, inner=made[0].gate.out, chunk=CHUNK, positions=span, level=level,
             factor=float(torch.tensor(table.factor, dtype=table.w.dtype)), cap=getattr(config, "final_logit_softcapping", None) or 0.0,
         )  # fmt: skip
         return Plan(self.anatomy, spec, self.read, self.holds)
 
-    def same(self, made: Any, width: int) -> None:
-        """Raises Unfit where layers are not all of one size."""
-        sizes = {tuple((getattr(one, name).out, getattr(one, name).width) for name in MATRICES.values()) for one in made}
-        one = made[0]
-        if len(sizes) > 1 or {one.query.width, one.out.out, one.gate.width, one.down.out} != {width}:
-            raise Unfit("layers of several sizes")
+    def same(self, made: Any, sizes: tuple[int, int, int], ends: set[int]) -> None:
+        """Raises Unfit where matrices are not of the sizes that the library takes all layers to have: ``sizes`` of a
+        stream, of all queries and of all keys of a token; ``ends``: what word table and head say of the first."""
+        width, wide, narrow = sizes
+        inner = made[0].gate.out
+        wanted = {"query": (wide, width), "key": (narrow, width), "value": (narrow, width), "out": (width, wide),
+                  "gate": (inner, width), "up": (inner, width), "down": (width, inner)}  # fmt: skip
+        for index, one in enumerate(made):
+            for name, shape in wanted.items():
+                found = getattr(one, name)
+                if (found.out, found.width) != shape:
+                    raise Unfit(f"layer {index}: {name} is {found.out} x {found.width}, not {shape[0]} x {shape[1]}")
+        if ends != {width} or wide % narrow:
+            raise Unfit(f"streams of {width} beside word tables of {sorted(ends)}, or {wide} and {narrow} of heads")
 
     def layer(self, index: int, layer: Any, span: int) -> structs.Layer:
         attention, kind = layer.self_attn, gated.kind_of(layer.mlp)
@@ -123,10 +135,10 @@ class _Build:
         for name, where in NORMS.items():
             if hasattr(layer, name):
                 setattr(made, where if sandwich or where == "before_attention" else "before_mlp",
-                        self.norm(getattr(layer, name)))  # fmt: skip
+                        self.norm(getattr(layer, name), self.width))  # fmt: skip
         for name, where in (("q_norm", "of_query"), ("k_norm", "of_key")):
             if hasattr(attention, name):
-                setattr(made, where, self.norm(getattr(attention, name)))
+                setattr(made, where, self.norm(getattr(attention, name), attention.head_dim))
         for name, where in MATRICES.items():
             setattr(made, where, self.host(layer.get_submodule(name)))
         made.cos, made.sin = (self.keep(one) for one in self.angles(index, span))
@@ -141,15 +153,17 @@ class _Build:
                 cos, sin = self.decoder.rotary(torch.arange(span)[None], torch.float32, kind)
             if cos.ndim != 3:
                 raise Unfit("rotary angles that follow a grid")
+            if self.turned not in (None, cos.shape[-1]):
+                raise Unfit("rotary angles of several widths")
             self.turned = cos.shape[-1]
-            half = self.turned // 2
+            half = cos.shape[-1] // 2
             self.turns[kind] = cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous()
         return self.turns[kind]
 
-    def norm(self, module: nn.Module) -> structs.Norm:
+    def norm(self, module: nn.Module, width: int) -> structs.Norm:
         form = norm.form_of(module)
-        if form is None:
-            raise Unfit("a norm that is no RMS norm")
+        if form is None or form.weight.shape != (width,):
+            raise Unfit(f"a norm that is no RMS norm over {width}")
         return structs.Norm(weight=self.keep(form.weight), kind=1, eps=form.eps)
 
     def host(self, host: Any) -> structs.Matrix:

@@ -83,14 +83,17 @@ class Engine:
             wanted = torch.arange(rows) == rows - 1
         if not 1 <= rows <= ROWS:
             raise BadInput(f"rows: got {rows}; accepted: 1 to {ROWS}")
-        if int(positions.max()) >= self.plan.spec.positions:
-            raise BadInput(f"positions: got {int(positions.max())}; accepted: below {self.plan.spec.positions}")
-        if given.ndim == 1 and not 0 <= int(given.min()) <= int(given.max()) < self.plan.spec.table.out:
-            raise BadInput(f"tokens: got {int(given.min())} to {int(given.max())}; accepted: 0 to "
-                           f"{self.plan.spec.table.out - 1}")  # fmt: skip
+        if not len(positions) == len(sequences) == len(wanted) == rows:
+            raise BadInput(f"positions, sequences and wanted: got {len(positions)}, {len(sequences)} and {len(wanted)}; "
+                           f"accepted: one for each of {rows} rows")  # fmt: skip
+        _within("positions", positions, self.plan.spec.positions)
+        _within("sequences", sequences, len(cache.sequences))
+        if given.ndim == 1:
+            _within("tokens", given, self.plan.spec.table.out)
         count = int(wanted.sum())
-        made = torch.empty(count, self.plan.words) if logits and count else None
-        best, out = torch.empty(count, dtype=torch.int32), torch.empty(rows, self.plan.spec.width) if left else None
+        made = torch.empty(count, self.plan.words, dtype=torch.float32) if logits and count else None
+        best = torch.empty(count, dtype=torch.int32)
+        out = torch.empty(rows, self.plan.spec.width, dtype=torch.float32) if left else None
         words = given.ndim == 1
         held: dict[str, Any] = {
             "token" if words else "x": given.to(torch.int32 if words else torch.float32).contiguous(),
@@ -98,7 +101,7 @@ class Engine:
             "wanted": wanted.to(torch.uint8).contiguous(), "logits": made, "best": best, "left": out,
         }  # fmt: skip
         with self.busy:
-            array = cache.given(rows)
+            array = cache.given(sequences, layers)
             step = structs.Step(
                 **{name: value.data_ptr() for name, value in held.items() if value is not None},
                 slots=ctypes.addressof(array), rows=rows, first=layers.start, last=layers.stop,
@@ -107,3 +110,10 @@ class Engine:
                 raise MemoryError(f"a step of {rows} rows")
             cache.taken()
         return Stepped(made, best, out)
+
+
+def _within(name: str, values: Tensor, most: int) -> None:
+    """Raises BadInput where one is negative or not below ``most``: the library would read past its arrays."""
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= most:
+        raise BadInput(f"{name}: got {low} to {high}; accepted: 0 to {most - 1}")

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from jaxtyping import Integer
 from torch import Tensor
 
 from trimtab.anatomy.slots import Slots
@@ -40,7 +41,7 @@ class Entries:
         made.key[:, :count], made.value[:, :count] = k, v
         made.position[:count] = slot.positions[row][valid]
         if slot.size is not None:
-            made.bias = torch.zeros(made.position.shape)
+            made.bias = torch.zeros(made.position.shape, dtype=torch.float32)
             made.bias[:count] = slot.size[row][valid].log()
         made.count = count
         return made
@@ -81,11 +82,14 @@ class Cache:
         layers = [slots.layers[index] for index in sorted(slots.layers)]
         return cls([[Entries.of(slot, row) for slot in layers] for row in range(rows)])
 
-    def given(self, more: int) -> Any:
-        """The structures, with room for ``more`` entries in each."""
-        flat = [entries for layers in self.sequences for entries in layers]
+    def given(self, sequences: Integer[Tensor, " rows"], layers: range) -> Any:
+        """The structures, with room in ``layers`` for an entry of each row, whose sequence is told."""
+        more = torch.bincount(sequences.long(), minlength=len(self.sequences)).tolist()
+        for each, rows in zip(self.sequences, more, strict=True):
+            for index in layers if rows else ():
+                each[index].reserve(rows)
+        flat = (entries for each in self.sequences for entries in each)
         for entries, struct in zip(flat, self.array, strict=True):
-            entries.reserve(more)
             entries.fill(struct)
         return self.array
 

@@ -63,11 +63,11 @@ def greedy(
     slots, pace = Moved(), Pace()
     logits = model.prompt(batch, slots, 1)
     words, said = batch["input_ids"][0].tolist(), [int(logits[0, -1].argmax())]
-    cache, at = slots.move(1), int(slots.following)  # type: ignore[arg-type]
+    cache, at, room = slots.move(1), int(slots.following), model.engine.plan.spec.positions  # type: ignore[arg-type]
     yield said
     while len(said) < most and said[-1] not in ends:
         begun = time.perf_counter()
-        guessed = guess(words + said, min(MOST, most - len(said)) - 1) if guessing and pace.pays else []
+        guessed = guess(words + said, min(MOST, most - len(said), room - at) - 1) if guessing and pace.pays else []
         kept = _step(model, cache, [said[-1], *guessed], at)
         kept = kept[: next((i + 1 for i, word in enumerate(kept) if word in ends), len(kept))]
         at += len(kept)

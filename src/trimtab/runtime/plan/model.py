@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
-from transformers.modeling_outputs import CausalLMOutputWithPast
 
 from trimtab.anatomy.base import Anatomy, Batch
 from trimtab.anatomy.loop import Policies
@@ -59,45 +58,22 @@ class Planned(Trimmed):
         super().__init__(anatomy, policies)
         self.engine = engine
 
-    def forward(
-        self,
-        input_ids: Tensor | None = None,
-        attention_mask: Tensor | None = None,
-        position_ids: Tensor | None = None,
-        pixel_values: Tensor | None = None,
-        past_key_values: Slots | None = None,
-        use_cache: bool | None = None,
-        logits_to_keep: int = 0,
-        return_dict: bool | None = True,
-        **others: Any,
-    ) -> CausalLMOutputWithPast | tuple[Any, ...]:
-        """As ``Trimmed``; in bfloat16 models logits of later tokens are not rounded to bfloat16."""
-        slots = past_key_values
-        if isinstance(slots, Moved) and slots.length and input_ids is not None and self._moves(slots, pixel_values, others):
-            valid = torch.ones_like(input_ids, dtype=torch.bool)
-            if attention_mask is not None:
-                valid = attention_mask[:, -input_ids.shape[1] :].bool()
-            logits = self.step(slots, input_ids, valid, logits_to_keep)
-            answer = CausalLMOutputWithPast(logits=logits, past_key_values=slots)
-            return answer if return_dict in (True, None) else answer.to_tuple()
-        return super().forward(
-            input_ids, attention_mask, position_ids, pixel_values, slots, use_cache, logits_to_keep, return_dict, **others
-        )
-
-    def _moves(self, slots: Moved, pixels: Tensor | None, others: dict[str, Any]) -> bool:
-        shown = any(others.get(name) is not None for name in self.anatomy.INPUTS[:1])
-        return pixels is None and not shown and slots.movable
+    def later(self, ids: Tensor, slots: Slots, valid: Tensor | None, logits_to_keep: int) -> Tensor:
+        """By the plan where what the loop has stored can go over to it."""
+        if isinstance(slots, Moved) and slots.movable:
+            return self.step(slots, ids, torch.ones_like(ids, dtype=torch.bool) if valid is None else valid, logits_to_keep)
+        return super().later(ids, slots, valid, logits_to_keep)
 
     def step(
         self, slots: Moved, ids: Integer[Tensor, "b n"], valid: Bool[Tensor, "b n"], keep: int = 0
     ) -> Float[Tensor, "b n words"]:
-        """Logits of the next tokens of every row, NaN at padding; of the last ``keep`` ones, 0 for all."""
+        """Logits of the next tokens of every row, float32, 0 at padding; of the last ``keep`` ones, 0 for all."""
         assert slots.following is not None
         batch, count = ids.shape
         cache = slots.move(batch)
         positions = slots.following[:, None] + valid.long().cumsum(1) - 1
         shown = torch.arange(count) >= (count - keep if keep else 0)
-        logits = torch.full((batch, min(keep, count) or count, self.engine.plan.words), torch.nan)
+        logits = torch.zeros(batch, min(keep, count) or count, self.engine.plan.words, dtype=torch.float32)
         sequences = torch.arange(batch)[:, None].expand(batch, count)
         rows = valid.flatten().nonzero()[:, 0]
         wanted = (shown & valid).flatten()

@@ -25,7 +25,8 @@ from trimtab.runtime.plan.entries import Cache, Entries
 
 @dataclass(frozen=True)
 class Prompted:
-    """``logits`` (b, n, words) float32 of the last n tokens of the original sequence, NaN where one was dropped;
+    """``logits`` (b, n, words) float32 of the last n tokens of the original sequence, where a policy drops some NaN at
+    these and at padding, else 0 at padding;
     ``cache`` of every row; ``positions`` and ``valid`` as the prompts came; ``kept`` for each token policy."""
 
     logits: Float[Tensor, "b n words"]
@@ -44,13 +45,20 @@ def prompted(
     if of_cache(anatomy, policies) or any(policy.act == "merge" for policy in chosen.values()):
         return None
     stream = anatomy.embed(batch)
-    if stream.side or int(stream.positions.max()) >= spec.positions:
+    if stream.side or int(stream.positions.max()) >= spec.positions or not ascending(stream):
         return None
     rows, length = stream.x.shape[:2]
     empty = [[Entries.empty(spec.shared, spec.size) for _ in range(spec.count)] for _ in range(rows)]
     run = _Run(engine, Cache(empty), length - logits_to_keep if 0 < logits_to_keep < length else 0, chosen)
     logits = run.through(stream, length)
     return Prompted(logits, run.cache, stream.positions, stream.valid, tuple(run.kept))
+
+
+def ascending(stream: Stream) -> bool:
+    """Whether every token's position is past those before it: the plan sees what stands before, the loop what is of a
+    smaller position."""
+    before = stream.positions.masked_fill(~stream.valid, -1).cummax(1).values[:, :-1]
+    return not bool((stream.valid[:, 1:] & (stream.positions[:, 1:] <= before)).any())
 
 
 class _Run:
@@ -62,7 +70,8 @@ class _Run:
     def through(self, stream: Stream, length: int) -> Float[Tensor, "b n words"]:
         """Every layer, then the logits at their original places."""
         total, number, sight = self.engine.plan.count, 0, Sight(stream, 0)
-        logits = torch.full((len(stream.x), length - self.first, self.engine.plan.words), torch.nan)
+        shape = len(stream.x), length - self.first, self.engine.plan.words
+        logits = torch.full(shape, torch.nan if self.chosen else 0.0, dtype=torch.float32)
         while number < total:
             if number in self.chosen:
                 stream, counts = shortened(self.chosen[number], replace(sight, stream=stream, layer=number))
