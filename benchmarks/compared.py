@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jobs import AGAINST
+from targets import judged
 from trimtab.evaluate.ratio import of_repeats, of_windows
 
 OURS = "ours"
@@ -78,7 +79,8 @@ def said(rows: Sequence[Mapping[str, Any]], dense: Sequence[float], forward_s: f
     if four is not None:
         made["peak_memory_ratio"] = over(four, "peak_bytes", four["best"].get("peak_bytes"))
         made |= {"forwards": four["fitted_s"] / forward_s, "forwards_whole": four["whole_s"] / forward_s}
-    return made | {"not_run": {name: row["not_run"] for name, row in by.items() if row["not_run"]}}
+    made |= {"not_run": {name: row["not_run"] for name, row in by.items() if row["not_run"]}}
+    return made | {"targets": judged(made)}
 
 
 def beside(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -93,7 +95,9 @@ def beside(name: str, row: Mapping[str, Any]) -> dict[str, Any]:
                  f"{name}_peak_{peer}": figure["peak_bytes"]}  # fmt: skip
     fastest, lowest = peers.get(best.get("fitted_s"), {}), peers.get(best.get("ppl"), {})
     return made | {
-        f"{name}_speedup_best_peer": fastest.get("speedup"), f"{name}_ppl_best_peer": lowest.get("ppl"),
+        f"{name}_speedup_best_peer": fastest.get("speedup"),
+        f"{name}_speedup_best_peer_low": fastest.get("speedup_low"), f"{name}_ppl_best_peer": lowest.get("ppl"),
+        f"{name}_ppl_ratio": lowest.get("ppl_ratio"),
         f"{name}_ppl_ratio_high": lowest.get("ppl_ratio_high"), f"{name}_best": dict(best),
         f"{name}_peak_ratio": over(row, "peak_bytes", best.get("peak_bytes")),
     }  # fmt: skip

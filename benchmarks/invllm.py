@@ -1,6 +1,6 @@
 """``make bench-vllm``: folders that Trimtab exported, in vLLM itself beside the artifacts that they were made of.
 
-    python benchmarks/invllm.py [--windows 24] [--length 512] [--questions 200] [--only NAME ...] [--arms TEXT ...]
+    python benchmarks/invllm.py [--windows 24] [--length 128] [--questions 200] [--only NAME ...] [--arms TEXT ...]
                                 [--out FOLDER]
 
 Gemma 3 270M and the built-in LLaVA, each in every format that vLLM reads, exported through the gate of every export.
@@ -52,6 +52,8 @@ ARMS: dict[str, Arm] = {
 }
 """By what the row is called: a method with its knobs on parts of the model, and the format. vLLM's kernels for CPUs
 take no codes of 8 bits whose inputs stay as they are, no zeros in GPTQ's layout, and w8a8 in decoders only."""
+LENGTH = 128
+"""Of a window: vLLM ranks every word at every place, of which Gemma has 262,144."""
 MODELS = ("easyvqa-llava", "gemma-3-270m")
 
 
@@ -99,7 +101,7 @@ def measured(name: str, arm: str, python: Path, given: argparse.Namespace) -> di
 def main() -> None:
     """All rows, the table, the kept page of a whole run, one line of JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("windows", texts.WINDOWS), ("length", texts.LENGTH), ("questions", 200)):
+    for name, value in (("windows", texts.WINDOWS), ("length", LENGTH), ("questions", 200)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--only", nargs="+", choices=MODELS, default=list(MODELS))
     parser.add_argument("--arms", nargs="+", default=[""])

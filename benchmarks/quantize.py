@@ -35,6 +35,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+import targets
 from compared import OURS, compared, perplexity, said
 from finished import Finished, digest, digest_of_files
 from jobs import AGAINST, JOBS, SIDES, Failed, Stopped, forward, run, scored, tokens
@@ -54,6 +55,7 @@ SLOW = 10.0
 """Times ours beyond which a peer's job is run with one draw only."""
 HEAD = ("job", "side", "draws", "seconds", "ours is faster by (at least)", "command, s", "perplexity",
         "ours over it (at most)", "peak MB", "weights MB")  # fmt: skip
+HELD = ("target", "wanted", "median", "95 % bound", "by the median", "by the bound")
 
 
 class Bench:
@@ -179,12 +181,13 @@ def cells(of: dict[str, Any], lead: str, ratio: str) -> list[str]:
             f"{of['peak_bytes'] / 1e6:.0f}", f"{of['weight_bytes'] / 1e6:.0f}"]  # fmt: skip
 
 
-def page(table: Sequence[Sequence[str]], bench: Bench) -> str:
+def page(table: Sequence[Sequence[str]], told: dict[str, Any], bench: Bench) -> str:
     """The kept file."""
     machine, given = facts(), bench.given
     peers = "; ".join(", ".join(PEERS[peer].pins) for peer in bench.pythons)
     text = "a given text" if given.text else "the standard library's docstrings"
     body = [HEAD, ["---", "---", *["---:"] * (len(HEAD) - 2)], *table]
+    held = [HELD, ["---", "---:", "---:", "---:", "---", "---"], *targets.lines(told["targets"])]
     return "\n".join([
         "# Measured: quantizing and pruning Gemma 3 270M beside its peers", "",
         f"Written by `make bench-quantize` on {datetime.now(UTC):%Y-%m-%d} on {machine.processor}, {machine.threads} "
@@ -196,6 +199,8 @@ def page(table: Sequence[Sequence[str]], bench: Bench) -> str:
         "against the peers' `gptq4`. Ours reads its matrices from the files as it comes to them. A peer that took more "
         f"than {SLOW:g} times as long as ours with the first draw was asked for no other.", "",
         *("| " + " | ".join(line) + " |" for line in body), "",
+        "Whether targets were met, by the medians and by their 95 % bounds:", "",
+        *("| " + " | ".join(line) + " |" for line in held), "",
     ])  # fmt: skip
 
 
@@ -231,10 +236,16 @@ def main() -> None:
     table = Table(*HEAD)
     for line in lines(rows):
         table.add_row(*line)
-    Console(width=150).print(table)
+    held = Table(*HELD)
+    told = said(rows, dense, forward_s)
+    for line in targets.lines(told["targets"]):
+        held.add_row(*line)
+    console = Console(width=150)
+    console.print(table)
+    console.print(held)
     if whole:
-        PAGE.write_text(page(lines(rows), bench), encoding="utf-8")
-    print(json.dumps(said(rows, dense, forward_s)))
+        PAGE.write_text(page(lines(rows), told, bench), encoding="utf-8")
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ WEIGHED = "tests/run/test_weigh.py"
 NF4 = "tests/quantize/test_nf4.py"
 FP4 = "tests/quantize/test_fp4.py"
 MRGPTQ = "tests/quantize/test_mr_gptq.py"
+ROTATION = "tests/quantize/test_rotation.py"
 FINEQUANT = "tests/quantize/test_finequant.py"
 QUANTEASE = "tests/quantize/test_quantease.py"
 SWEEP = f"{QUANTEASE}::test_a_sweep_is_the_catalogues_equation_from_any_state"
@@ -328,7 +329,7 @@ MUTANTS = (
            "torch.where(lost > best, tried, found)", (FIT,)),
     Mutant("quantize/levels.py", "see what is not served", "(value * scale).to(dtype).float()", "value * scale",
            (FP4,)),
-    Mutant("quantize/fp4.py", "leave it rotated", "Chain([w, Blocks(w.shape[1], rotate)]) if rotate else w", "w",
+    Mutant("quantize/rotation.py", "leave it rotated", "Chain([w, Blocks(w.shape[1], rotate)]) if rotate else w", "w",
            (FP4,)),
     Mutant("quantize/fp4.py", "never search", "FORMATS[self.format], self.clip, w.dtype",
            "FORMATS[self.format], False, w.dtype", (FP4,)),
@@ -336,8 +337,13 @@ MUTANTS = (
     Mutant("quantize/mr_gptq.py", "push no errors past a block", "w[b:].addmm_(u[a:b, b:].T, errors, alpha=-1)", "pass",
            (MRGPTQ,)),
     Mutant("quantize/mr_gptq.py", "forget the pivot", "scale[i], dtype)) / u[i, i]", "scale[i], dtype))", (FIT,)),
-    Mutant("quantize/mr_gptq.py", "statistics of inputs that are not rotated",
-           "h = rotated(rotated(h, rotate).T, rotate)", "h = h.clone()", (FIT,)),
+    Mutant("core/blocks.py", "statistics of inputs that are not rotated",
+           "made = rotated(rotated(h, size).T, size)", "made = h.clone()", (FIT,)),
+    Mutant("quantize/gptq.py", "round what is not rotated", "mixed(rows(w, index).detach(), self.rotate)",
+           "rows(w, index).detach()", (FIT,)),
+    Mutant("quantize/rtn.py", "round what is not rotated", "mixed(rows, self.rotate)", "rows", (FIT,)),
+    Mutant("core/hessian.py", "one root for every rotation", 'f"root {damp} {group} {rotate}"',
+           'f"root {damp} {group}"', (ROTATION,)),
     Mutant("quantize/mr_gptq.py", "the least input first", "argsort(descending=True", "argsort(descending=False",
            (MRGPTQ,)),
     Mutant("quantize/mr_gptq.py", "one root for every rotation", 'f"mr_gptq {rotate} {damp}"', 'f"mr_gptq {damp}"',

@@ -12,6 +12,7 @@ import pytest
 
 import finished
 import peers
+import targets
 from compared import compared, said
 from jobs import JOBS
 from quantize import lines, slow
@@ -78,6 +79,36 @@ def test_the_whole_model_is_held_against_the_peers_four_bits() -> None:
     assert told["folder_ratio"] == 1
     assert told["full4_ppl_best_peer"] == told["gptq4_ppl_best_peer"]
     assert told["not_run"]["full4"] == {"nncf": "failed"}
+
+
+def test_the_last_line_has_every_key_and_says_which_targets_were_met() -> None:
+    sides = ["ours", "llmcompressor"]
+    every = [run for job in ("gptq4", "gptq3", "awq4", "wanda") for run in runs(job, sides)] + runs("full4", ["ours"])
+    told = said(compared(every, {}), [1.0], 5.0)
+    keys = ("gptq4_speedup", "gptq4_ppl", "full4_ppl", "gptq4_ppl_best_peer", "gptq3_speedup", "gptq3_ppl",
+            "gptq3_ppl_best_peer", "awq4_speedup", "wanda_speedup", "folder_ratio", "peak_memory_ratio")  # fmt: skip
+    assert all(isinstance(told[key], float | int) for key in keys)
+    by = {row["target"]: row for row in told["targets"]}
+    assert len(by) == len(targets.TARGETS)
+    fast = by["gptq4: times as fast as llm-compressor"]
+    assert (fast["figure"], fast["met"], fast["met_at_bound"]) == (pytest.approx(41 / 11), False, False)
+    assert by["awq4: times as fast as llm-compressor"]["met"] is False
+    wanda = by["wanda: times as fast as llm-compressor"]
+    assert wanda["met"] is wanda["met_at_bound"] is True
+    assert by["full4: weight files over llm-compressor's"]["met"] is False  # 1 of them
+    assert by["full4: peak memory over the lowest peer's"] | {"bound": None} == {
+        "target": "full4: peak memory over the lowest peer's", "wanted": 1.0, "at_least": False, "figure": 0.8,
+        "bound": None, "met": True, "met_at_bound": None,
+    }  # fmt: skip
+    assert len(targets.lines(told["targets"])) == len(by)
+
+
+def test_without_peers_no_target_is_met() -> None:
+    told = said(compared(runs("gptq4", ["ours"]), {}), [1.0], 5.0)
+    assert [row["met"] for row in told["targets"] if row["figure"] is None] == [None] * (len(targets.TARGETS) - 1)
+    assert [line[0] for line in targets.lines(told["targets"])] == [
+        "gptq4: the whole job over one forward of the library"
+    ]
 
 
 def test_a_seed_that_a_peer_lost_is_not_paired_with_another() -> None:

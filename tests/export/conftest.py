@@ -30,3 +30,9 @@ def artifacts(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An artifact with every form of weight that a graph can hold."""
     return everyform.write(tmp_path_factory.mktemp("rich"))
+
+
+@pytest.fixture(scope="session")
+def watching(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A LLaVA's artifact with every grid in tower, projector, decoder, head and word table."""
+    return everyform.write_seeing(tmp_path_factory.mktemp("watching"))

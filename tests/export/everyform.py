@@ -1,4 +1,5 @@
-"""A tied language model with every form of weight that a graph can hold, and what its matrices weigh there."""
+"""Models with every form of weight that a graph can hold, one that is tied and one that sees, and what their matrices
+weigh there."""
 
 from __future__ import annotations
 
@@ -10,10 +11,13 @@ import torch
 
 from trimtab.core.factors import Diagonal, LowRank
 from trimtab.core.joins import Chain, Sum, leaves
-from trimtab.core.weight import Quantized
+from trimtab.core.weight import Dense, Quantized
 from trimtab.load import artifact
 from trimtab.load.artifact import read
 from trimtab.quantize import RTN
+
+TOWER = "model.vision_tower.encoder.layers.0.mlp.fc1"
+PROJECTOR = "model.multi_modal_projector.linear_1"
 
 
 def mixed(name: str) -> Any:
@@ -39,16 +43,36 @@ def expressions(loaded: Any) -> None:
 
 
 def write(folder: Path) -> Path:
-    """The artifact, in ``folder``."""
+    """The tied language model's artifact, in ``folder``."""
     subjects.language(folder / "source", tie_word_embeddings=True)
     subjects.trimmed(folder / "source", folder / "plain", mixed)
-    loaded = read(folder / "plain", lowered=False)
-    for _, host in artifact.hosts(loaded.anatomy):
-        assert isinstance(host.w, Quantized)
-        host.w.scale = _short(host.w.scale)  # float32 numbers that 16 bits hold: nothing is rounded on either side
+    loaded = _short_scales(folder / "plain")
     expressions(loaded)
     artifact.write(folder / "rich", loaded, {})
     return folder / "rich"
+
+
+def write_seeing(folder: Path) -> Path:
+    """The same of a LLaVA, ``mixed`` in all but its patch convolution."""
+    subjects.seeing(folder / "source")
+    subjects.trimmed(folder / "source", folder / "plain", lambda name: None if "patch" in name else mixed(name))
+    artifact.write(folder / "watching", _short_scales(folder / "plain"), {})
+    return folder / "watching"
+
+
+def patches(folder: Path) -> int:
+    """Bytes of the matrices that stay dense, in float32."""
+    every = dict(artifact.hosts(read(folder, lowered=False).anatomy))
+    return sum(4 * host.w.shape[0] * host.w.shape[1] for host in every.values() if isinstance(host.w, Dense))
+
+
+def _short_scales(folder: Path) -> Any:
+    """The artifact with scales that 16 bits hold: nothing is rounded on either side."""
+    loaded = read(folder, lowered=False)
+    for _, host in artifact.hosts(loaded.anatomy):
+        if isinstance(host.w, Quantized):
+            host.w.scale = _short(host.w.scale)
+    return loaded
 
 
 def stored(folder: Path) -> int:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import subjects
 import torch
-from everyform import stored
+from everyform import PROJECTOR, TOWER, patches, stored
 from transformers import BertConfig, BertModel
 
 from trimtab.core.errors import Anomaly, Refused
@@ -49,10 +49,10 @@ def test_every_grid_arrives_as_it_is_and_a_changed_code_does_not_pass(rich: Path
         gate.judge(CHECK, tmp_path / "out", recorded)
 
 
-def codes_of_first(folder: Path) -> bytes:
-    """The first bytes of the codes of layer 0's ``o_proj``, as they stand in the file."""
+def codes_of_first(folder: Path, name: str = "model.layers.0.self_attn.o_proj") -> bytes:
+    """The first bytes of the codes of a matrix, as they stand in the file."""
     hosts = dict(artifact.hosts(read(folder, lowered=False).anatomy))
-    codes = codes_of(hosts["model.layers.0.self_attn.o_proj"].w)
+    codes = codes_of(hosts[name].w)
     return packed(np.ascontiguousarray(codes.codes.T), codes.bits).tobytes()[:64]
 
 
@@ -66,6 +66,26 @@ def test_a_seeing_model_keeps_its_eyes(artifacts: Path, tmp_path: Path) -> None:
     said = b"".join(path.read_bytes() for path in (tmp_path / "out").glob("*.onnx"))
     assert b"site-packages" not in said  # nor anything else of where the exporter's code lies
     assert str(Path(__file__).parents[2]).encode() not in said
+
+
+def test_every_grid_arrives_in_tower_and_projector_too_and_a_changed_code_does_not_pass(
+    watching: Path, tmp_path: Path
+) -> None:
+    need("onnxruntime")
+    found = deliver(watching, "onnx", tmp_path / "out")
+    assert found.found.equal == 1
+    assert found.found.perplexity == pytest.approx(found.found.reference, rel=1e-5)
+    data = tmp_path / "out" / "model.onnx_data"
+    claim = stored(watching)
+    assert claim <= data.stat().st_size <= claim + patches(watching) + 64 * 160 + 4096
+    recorded, raw = tmp_path / "samples", data.read_bytes()
+    samples.record(read(watching, lowered=False), recorded)
+    assert gate.judge(CHECK, tmp_path / "out", recorded).equal == 1
+    for name in (TOWER, PROJECTOR):
+        place = raw.index(codes_of_first(watching, name))
+        data.write_bytes(raw[:place] + bytes(~byte & 0xFF for byte in raw[place : place + 64]) + raw[place + 64 :])
+        with pytest.raises(Anomaly, match="answers differently"):
+            gate.judge(CHECK, tmp_path / "out", recorded)
 
 
 def test_an_encoder_is_held_by_its_hidden_states(tmp_path: Path) -> None:
@@ -84,16 +104,16 @@ def test_what_a_graph_cannot_hold_is_refused_by_name(name: str, artifacts: Path,
     loaded = read(artifacts / "seeing", lowered=False)
     hosts = dict(artifact.hosts(loaded.anatomy))
     hosts["lm_head"].w = Masked.of(torch.randn(64, 64), torch.rand(64, 64) > 0.5)
-    with pytest.raises(Refused, match=r"lm_head: got a weight of the kind 'masked'; .*nearest: --format dense"):
+    with pytest.raises(Refused, match=r"lm_head: got a masked matrix; .*nearest: --format dense"):
         writer.refuse(loaded)
     hosts["lm_head"].w = Sum([Dense(torch.randn(64, 64)), Masked.of(torch.randn(64, 64), torch.rand(64, 64) > 0.5)])
-    with pytest.raises(Refused, match="lm_head: got a weight of the kind 'masked'"):
+    with pytest.raises(Refused, match="lm_head: got a masked matrix"):
         writer.refuse(loaded)
     hosts["lm_head"].w = Dense(torch.randn(64, 64))
     writer.refuse(loaded)
     table = hosts["model.language_model.embed_tokens"]
     table.w = Sum([table.w, LowRank(torch.randn(64, 2), torch.randn(2, 64))])
-    with pytest.raises(Refused, match=r"embed_tokens: got a word table of the kind 'sum'"):
+    with pytest.raises(Refused, match=r"embed_tokens: got a word table that is a sum \(dense, low_rank\)"):
         writer.refuse(loaded)
     loaded.policies = [DivPrune(keep=0.5)]
     with pytest.raises(Refused, match="divprune"):

@@ -55,6 +55,27 @@ def test_weights_stay_compressed_and_a_changed_code_does_not_pass(rich: Path, tm
         gate.judge(CHECK, tmp_path / "out", recorded)
 
 
+def test_every_grid_arrives_in_tower_and_projector_too_and_a_changed_code_does_not_pass(
+    watching: Path, tmp_path: Path
+) -> None:
+    need("openvino")
+    found = deliver(watching, "openvino", tmp_path / "out")
+    assert found.found.equal == 1
+    assert found.found.perplexity == pytest.approx(found.found.reference, rel=1e-5)
+    tower = constants(tmp_path / "out" / "openvino_vision_embeddings_model.xml")
+    assert tower["f32"] < 4096  # the patch convolution, norms and positions
+    assert tower["u4"] > 10_000
+    assert tower["i8"] == 2 * 64 * 64  # the queries of both layers
+    recorded = tmp_path / "samples"
+    samples.record(read(watching, lowered=False), recorded)
+    data = tmp_path / "out" / "openvino_vision_embeddings_model.bin"
+    raw = data.read_bytes()
+    middle = len(raw) // 2
+    data.write_bytes(raw[:middle] + bytes(~byte & 0xFF for byte in raw[middle : middle + 64]) + raw[middle + 64 :])
+    with pytest.raises(Anomaly, match="answers differently"):
+        gate.judge(CHECK, tmp_path / "out", recorded)
+
+
 def _speaks(folder: Path, loaded: Any) -> None:
     """openvino-genai goes on as ours does, the cache its own."""
     need("openvino_genai")

@@ -22,7 +22,7 @@ from trimtab.export.deliver import deliver
 from trimtab.export.graph.forms import PACKAGES
 from trimtab.load import Loaded, artifact, open_source
 from trimtab.load.artifact import read
-from trimtab.quantize import AWQ, FP4, MRGPTQ, NF4
+from trimtab.quantize import AWQ, FP4, MRGPTQ, NF4, RTN
 from trimtab.run.walk import walk
 from untested import need
 
@@ -65,7 +65,8 @@ def test_uneven_levels_are_refused_by_name_with_the_nearest_form(name: str, kind
     assert f"layers.1.self_attn.{kind}" in said
     assert "--format dense" in said.partition("nearest: ")[2]
     assert "codebook" in said or "levels in groups of" in said
-    assert name in ("onnx", "openvino") or ("uneven levels" in said and "gptq or rtn" in said)
+    assert "gptq or rtn" in said
+    assert name in ("onnx", "openvino") or "uneven levels" in said
 
 
 def test_dense_they_leave_value_for_value(levels: Path, tmp_path: Path) -> None:
@@ -78,6 +79,20 @@ def test_dense_they_leave_value_for_value(levels: Path, tmp_path: Path) -> None:
         assert torch.equal(theirs[name].w.dense(), host.w.dense()), name
         kinds += [type(leaf) for leaf in leaves(host.w) if type(leaf) is not Dense]
     assert (kinds.count(Codebook), kinds.count(Blocks)) == (8, 2)
+
+
+@pytest.mark.parametrize("name", [name for name in formats.FORMATS if name != "dense"])
+def test_a_rotated_grid_is_refused_by_name_with_the_nearest_form(name: str, sources: Path) -> None:
+    for package in NEEDED.get(name, ()):
+        need(package)
+    loaded = open_source(sources / "language")
+    host = dict(artifact.hosts(loaded.anatomy))[f"{LAYER}.q_proj"]
+    host.w = RTN(4, 32, rotate=32)(host.w, Site(LAYER, host.w.dense))
+    with pytest.raises(Refused) as caught:
+        formats.get(name).load().refuse(loaded)
+    said = str(caught.value)
+    assert "layers.1.self_attn.q_proj" in said
+    assert "rotate: 0" in said.partition("nearest: ")[2]
 
 
 @pytest.fixture(scope="module")

@@ -69,9 +69,14 @@ BUDGETS = [
 """What 3, 4 and 4 bits take, with scales of 16 bits."""
 SHARES = [{"alpha": 0.25}, {"alpha": 0.5}, {"alpha": 0.75}]
 RANKS = [{"r": 1}, {"r": 3}, {"r": 5}]
+TURNED = [
+    *GRIDS,
+    {"bits": 3, "group_size": 16, "rotate": 16},
+    {"bits": 4, "group_size": -1, "symmetric": True, "rotate": 16},
+]
 KNOBS = {
-    "rtn": GRIDS,
-    "gptq": GRIDS,
+    "rtn": TURNED,
+    "gptq": TURNED,
     "awq": GRIDS,
     "mbq": GRIDS,
     "nf4": NF4S,
@@ -163,6 +168,7 @@ def slow_grid(w: np.ndarray, weight: np.ndarray, knobs: dict) -> tuple[float, fl
 
 
 def slow_rtn(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
+    w = slow_turn(w, knobs.get("rotate", 0))
     codes, size = np.zeros(w.shape), knobs["group_size"] if knobs["group_size"] > 0 else w.shape[1]
     for r, row in enumerate(w):
         for a in range(0, w.shape[1], size):
@@ -186,7 +192,8 @@ def slow_smoothquant(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
 
 
 def slow_gptq(w: np.ndarray, x: np.ndarray, knobs: dict) -> np.ndarray:
-    return ordered_surgeon(w, x, knobs)[0]
+    rotate = knobs.get("rotate", 0)
+    return ordered_surgeon(slow_turn(w, rotate), slow_turn(x, rotate), knobs)[0]
 
 
 def ordered_surgeon(w: np.ndarray, x: np.ndarray, knobs: dict) -> list[np.ndarray]:
@@ -477,7 +484,7 @@ def test_it_is_deterministic_and_leaves_its_input_alone(name: str, knobs: dict) 
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-@pytest.mark.parametrize(("name", "knobs"), cases(GRIDS))
+@pytest.mark.parametrize(("name", "knobs"), [*cases(GRIDS), *cases(TURNED)])
 def test_the_result_lies_on_the_declared_grid(name: str, knobs: dict, dtype: torch.dtype) -> None:
     w, x, _ = layer(8, 32, 128, 4)
     fitted = method(name)(**knobs)(Dense(w.to(dtype)), site(w, x))
@@ -487,6 +494,8 @@ def test_the_result_lies_on_the_declared_grid(name: str, knobs: dict, dtype: tor
     size = knobs["group_size"] if knobs["group_size"] > 0 else 32
     assert (q.bits, q.group_size, q.shape, q.dtype) == (knobs["bits"], size, (8, 32), dtype)
     assert (q.zero is None) == knobs.get("symmetric", False)
+    turns = [one.size for one in leaves(fitted) if isinstance(one, Blocks)]
+    assert turns == ([knobs["rotate"]] if "rotate" in knobs else [])
     assert q.scale.dtype == dtype
     assert (q.scale > 0).all()
     zero = torch.tensor(2.0 ** (q.bits - 1)) if q.zero is None else q.zero.float()[..., None]
@@ -678,6 +687,22 @@ def test_masks_that_do_not_fit_are_refused_before_work(name: str, knobs: dict, w
 )
 def test_knobs_that_do_not_fit_are_refused_before_work(name: str, knobs: dict, width: int, says: str) -> None:
     fit = method(name)(**knobs)
+    with pytest.raises(ValueError, match=says):
+        fit.check(width)
+    with pytest.raises(ValueError, match=says):
+        fit(Dense(torch.randn(4, width)), site(torch.randn(4, width), torch.randn(8, width)))
+
+
+@pytest.mark.parametrize("name", ["rtn", "gptq"])
+@pytest.mark.parametrize(
+    ("rotate", "width", "says"),
+    [
+        (64, 96, r"rotate: got 64 for a row of 96; accepted: 0 \(none\), 16, 32 \(nearest: 32\)"),
+        (16, 40, r"rotate: got 16 for a row of 40; accepted: 0 \(none\) \(nearest: 0\)"),
+    ],
+)
+def test_rotations_that_do_not_fit_are_refused_before_work(name: str, rotate: int, width: int, says: str) -> None:
+    fit = method(name)(group_size=8, rotate=rotate)
     with pytest.raises(ValueError, match=says):
         fit.check(width)
     with pytest.raises(ValueError, match=says):

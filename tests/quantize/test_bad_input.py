@@ -182,7 +182,7 @@ def test_a_recipe_says_what_becomes_of_what_is_unseen() -> None:
         unreached(unsen="dense")
 
 
-@pytest.mark.parametrize("name", ["gptq", "quantease"])
+@pytest.mark.parametrize("name", ["gptq", "quantease", "mr_gptq", "sparsegpt"])
 def test_a_singular_hessian_is_damped_and_the_report_says_how_much(name: str) -> None:
     """Three tokens cannot show more than three directions of inputs that are wider."""
     reports = {}

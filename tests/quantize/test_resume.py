@@ -16,7 +16,7 @@ from trimtab.core.linear import Host
 from trimtab.core.sensitivity import Sensitivity
 from trimtab.core.stats import IMAGE, KINDS
 from trimtab.core.weight import Weight
-from trimtab.quantize import AWQ, GPTQ, MBQ, MRGPTQ, FineQuant, QuantEase, SmoothQuant
+from trimtab.quantize import AWQ, FP4, GPTQ, MBQ, MRGPTQ, NF4, RTN, W8A8, FineQuant, QuantEase, SmoothQuant
 from trimtab.run.layers import Layers
 from trimtab.run.steps import rounded
 from trimtab.run.walk import LayerReport, walk
@@ -54,7 +54,7 @@ def trim(anatomy: Any, batches: list[dict[str, Tensor]], fit: Fit, **more: Any) 
 @pytest.mark.parametrize(
     "fit",
     [GPTQ(3, 8), QuantEase(3, 8, sweeps=1, outliers=0.02), FineQuant(group_size=8), AWQ(3, 8), MBQ(3, 8),
-     MRGPTQ("nvfp4"), SmoothQuant()],
+     MRGPTQ("nvfp4"), SmoothQuant(), RTN(3, 8), NF4(8), FP4("nvfp4"), W8A8(), GPTQ(3, 8, rotate=16)],
     ids=lambda fit: fit.CARD.name,
 )  # fmt: skip
 def test_interrupted_half_way_it_resumes_at_the_layer(fit: Fit, tmp_path: Path) -> None:

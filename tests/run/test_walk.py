@@ -612,3 +612,17 @@ def test_giving_back_goes_on_where_it_was_stopped(stop: int) -> None:
             assert torch.equal(value, b.w.state_dict()[key]), path
         assert [type(leaf) for leaf in leaves(a.w)] == [type(leaf) for leaf in leaves(b.w)]
     assert set(asked) == {name for index, made in stored.items() if index > stop for name in made}
+
+
+@pytest.mark.parametrize("method", [GPTQ(4, 8), AWQ(4, 8), Wanda(0.5)], ids=lambda one: one.CARD.name)
+def test_every_layer_runs_once_over_each_batch(method: Any) -> None:
+    """One forward for a layer, whatever its stages: as many as the library's own over the same batches."""
+    anatomy, batches = made("llama")
+    counts: defaultdict[str, int] = defaultdict(int)
+    for name, layer in anatomy.model.model.layers.named_children():
+        layer.register_forward_hook(lambda *_, name=name: counts.update({name: counts[name] + 1}))
+    sets = len(joined(batches, 1))
+    assert sets > 1
+    walk(anatomy, batches, method, ["language"], max_tokens=1)
+    assert counts == dict.fromkeys(counts, sets)
+    assert len(counts) == len(anatomy.model.model.layers)

@@ -35,6 +35,15 @@ def rotated(x: Float[Tensor, "*b n"], size: int) -> Float[Tensor, "*b n"]:
     return (mixed * size**-0.5).flatten(-2)
 
 
+def rotated_moment(h: Float[Tensor, "n n"], size: int) -> Float[Tensor, "n n"]:
+    """H X X^T H of a second moment X X^T: that of the rotated inputs. As it is where ``size`` is 0."""
+    if not size:
+        return h
+    made = rotated(rotated(h, size).T, size)
+    made.diagonal().clamp_(min=0)  # inputs that cancel leave a rounding error of either sign
+    return made
+
+
 @final
 class Blocks(Weight):
     """diag(H, .., H) of order ``width``, H the normalized Hadamard matrix of order ``size``: orthogonal, symmetric, so

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
+from trimtab.core.blocks import rotated_moment
 from trimtab.core.errors import Anomaly, BadInput
 from trimtab.core.finite import finite
 from trimtab.core.fit import Site
@@ -81,16 +82,16 @@ class Rooted(NamedTuple):
     root: Float[Tensor, "n n"]
 
 
-def rooted(site: Site, method: str, damp: float, group: int | None = None) -> Rooted:
+def rooted(site: Site, method: str, damp: float, group: int | None = None, rotate: int = 0) -> Rooted:
     """Of a site, for ``method``, once for the linears that share an input; in ``falling`` order of groups of ``group``
-    columns, or as they stand. How much was damped goes into the site's notes. Raises as ``seen`` does, and Anomaly
-    where H cannot be factorized."""
-    moment, key = _moment(site, method), f"root {damp} {group}"
+    columns, or as they stand; of inputs that are ``rotated`` in blocks of ``rotate`` (0: as they are). How much was
+    damped goes into the site's notes. Raises as ``seen`` does, and Anomaly where H cannot be factorized."""
+    moment, key = _moment(site, method), f"root {damp} {group} {rotate}"
     assert site.gram is not None
     done = site.gram.derived
     try:
         if f"{key}: root" not in done:
-            h = conditioned(moment)
+            h = conditioned(rotated_moment(moment, rotate))
             order = torch.arange(len(h)) if group is None else falling(h.diagonal(), group)
             h = h if group is None else h.index_select(0, order).index_select(1, order)
             root, used = inverse_root(h, damp)

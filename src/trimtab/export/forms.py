@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trimtab.core.blocks import Blocks
 from trimtab.core.codebook import Codebook
 from trimtab.core.errors import Refused
 from trimtab.core.factors import Diagonal
@@ -42,6 +43,8 @@ def _why(w: Weight) -> str:
     kinds = {type(leaf) for leaf in leaves(w)}
     if Codebook in kinds:
         return ": uneven levels are not written, only even steps (nearest: gptq or rtn in place of the step)"
+    if kinds == {Quantized, Blocks}:
+        return ": its inputs are rotated (nearest: rotate: 0 in the step)"
     if kinds == {Quantized, Diagonal}:
         return (": as awq and mbq leave it, with a factor for each input beside the codes (nearest: --format onnx or "
                 "openvino, which take it; gptq or rtn in place of the step)")  # fmt: skip

@@ -17,15 +17,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from trimtab.core.blocks import Blocks
 from trimtab.core.card import Card
 from trimtab.core.fit import Site
-from trimtab.core.joins import Chain
 from trimtab.core.weight import Weight
 from trimtab.quantize.levels import FORMATS, codebook, fp4_scales, rows_of, split
-
-SIZES = (16, 32, 64, 128)
-"""Hadamard blocks that may be asked for."""
+from trimtab.quantize.rotation import check_rotation, turned
 
 
 def check(format: str, rotate: int, width: int) -> None:
@@ -36,21 +32,12 @@ def check(format: str, rotate: int, width: int) -> None:
         hint = f"{other}, whose groups do" if other else "no 4-bit float format; put the layer under ignore"
         raise ValueError(f"format: got {format} for a row of {width}, which its groups of {group} do not divide; "
                          f"accepted there: {hint}")  # fmt: skip
-    if rotate and (rotate not in SIZES or width % rotate):
-        legal = [size for size in SIZES if width % size == 0]
-        best = min(legal, key=lambda size: abs(size - rotate))  # 16 at least: the format's group divides the row
-        raise ValueError(f"rotate: got {rotate} for a row of {width}; accepted: 0 (none), "
-                         f"{', '.join(map(str, legal))} (nearest: {best})")  # fmt: skip
+    check_rotation(rotate, width)
 
 
 def stored(rows: int, width: int, format: str) -> int:
     """Bits of a matrix of that shape: codes, scales, and the one number of NVFP4. Rotation stores nothing."""
     return rows * (4 * width + 8 * (width // FORMATS[format].group)) + (32 if format == "nvfp4" else 0)
-
-
-def turned(w: Weight, rotate: int) -> Weight:
-    """``w`` behind the rotation of its inputs that it was fitted to."""
-    return Chain([w, Blocks(w.shape[1], rotate)]) if rotate else w
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from trimtab.core.pack import pack
 from trimtab.core.threads import each, evenly
 from trimtab.core.weight import Quantized, Weight, rows
 from trimtab.quantize.grid import check, decode, encode, fit_grid, shares, span, stored
+from trimtab.quantize.rotation import check_rotation, mixed, turned
 from trimtab.quantize.rtn import RTN
 
 BLOCK = 128
@@ -64,7 +65,8 @@ def solve(
 class GPTQ:
     """``bits`` 2, 3, 4 or 8; ``group_size`` inputs share a scale (-1: the whole row); ``symmetric`` stores no zero;
     ``damp_percent`` is added to the diagonal of H as a share of its mean; ``clip`` searches each group's range;
-    ``act_order`` fixes groups, and columns within each, by falling second moment of the input, else as they stand."""
+    ``act_order`` fixes groups, and columns within each, by falling second moment of the input, else as they stand;
+    ``rotate``: the size of Hadamard blocks that mix the inputs before, 16 to 128 (0: none)."""
 
     bits: int = 4
     group_size: int = 64
@@ -72,6 +74,7 @@ class GPTQ:
     damp_percent: float = 0.01
     clip: bool = True
     act_order: bool = True
+    rotate: int = 0
 
     CARD: ClassVar[Card] = Card(
         name="gptq",
@@ -96,6 +99,7 @@ class GPTQ:
         """Raises ValueError, with the nearest legal value, where the knobs do not fit a row of ``width``."""
         check(self.bits, self.group_size, width)
         check_damp(self.damp_percent)
+        check_rotation(self.rotate, width)
 
     def stored(self, rows: int, width: int, before: int) -> int:
         """Bits of a matrix of that shape: codes, scales and zeros."""
@@ -103,17 +107,18 @@ class GPTQ:
 
     def without_data(self) -> RTN:
         """The method for a table of which no input statistic exists: clipped rounding on the same grid."""
-        return RTN(self.bits, self.group_size, self.symmetric, self.clip)
+        return RTN(self.bits, self.group_size, self.symmetric, self.clip, self.rotate)
 
     def __call__(self, w: Weight, site: Site) -> Weight:
         """``w`` on a grid. Raises BadInput without ``site.gram``, Anomaly where it cannot be factorized."""
         self.check(w.shape[1])
         size = span(self.group_size, w.shape[1])
-        order, diagonal, u = rooted(site, "gptq", self.damp_percent, size if self.act_order else None)
+        group = size if self.act_order else None
+        order, diagonal, u = rooted(site, "gptq", self.damp_percent, group, self.rotate)
         weight, back, groups = diagonal + self.damp_percent, order.argsort(), order[::size].argsort()
 
         def part(index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            wide = rows(w, index).detach().T.contiguous().index_select(0, order).float()
+            wide = mixed(rows(w, index).detach(), self.rotate).T.contiguous().index_select(0, order).float()
             tries = shares(self.bits, self.clip)
             found = sweep(wide, u, weight, tries, self.bits, size, self.symmetric, w.dtype)
             codes, scale, zero = solve(wide, u, weight, self, w.dtype) if found is None else found
@@ -125,4 +130,4 @@ class GPTQ:
 
         packed, scale, zero = map(torch.cat, zip(*each(part, evenly(torch.arange(w.shape[0]), CHUNK)), strict=True))
         stored = None if self.symmetric else zero
-        return Quantized(packed, scale, stored, self.bits, size)
+        return turned(Quantized(packed, scale, stored, self.bits, size), self.rotate)

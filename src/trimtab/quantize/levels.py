@@ -18,11 +18,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from trimtab.core.blocks import rotated
 from trimtab.core.codebook import Codebook, table
 from trimtab.core.pack import pack
 from trimtab.core.scales import Scales
 from trimtab.core.threads import each
+from trimtab.quantize.rotation import mixed
 
 NUMBERS = 2**18
 """Weights worked on at once."""
@@ -140,9 +140,7 @@ def searched(w: Float[Tensor, "n in"], scales: Scales, how: Format, dtype: torch
 
 def rows_of(w: Float[Tensor, "out in"], rotate: int) -> Read:
     """Reads rows of ``w``, rotated in blocks of ``rotate`` (0: as they are)."""
-    if rotate:
-        return lambda index: rotated(w[index].float(), rotate)
-    return lambda index: w[index].float()
+    return lambda index: mixed(w[index], rotate).float()
 
 
 def split(shape: tuple[int, int]) -> list[Tensor]:

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Integer, UInt8
 from torch import Tensor
 
-from trimtab.core.blocks import rotated
+from trimtab.core.blocks import rotated_moment
 from trimtab.core.card import Card
 from trimtab.core.codebook import Codebook
 from trimtab.core.fit import Site
@@ -29,8 +29,9 @@ from trimtab.core.pack import pack
 from trimtab.core.stats import Gram
 from trimtab.core.threads import each
 from trimtab.core.weight import Weight
-from trimtab.quantize.fp4 import FP4, check, stored, turned
+from trimtab.quantize.fp4 import FP4, check, stored
 from trimtab.quantize.levels import FORMATS, codes_of, fp4_scales, rows_of, served, snapped, split, under
+from trimtab.quantize.rotation import turned
 
 BLOCK = 128
 """Columns fixed before the rest of the row is brought up to date by one matrix product."""
@@ -50,10 +51,7 @@ def basis(site: Site, rotate: int, damp: float) -> Basis:
     BadInput where no input was seen, Anomaly where the moment is no number or cannot be factorized."""
     key, done = f"mr_gptq {rotate} {damp}", {} if site.gram is None else site.gram.derived
     if f"{key}: root" not in done:
-        h = seen(site, "mr_gptq")
-        if rotate:
-            h = rotated(rotated(h, rotate).T, rotate)
-            h.diagonal().clamp_(min=0)  # inputs that cancel leave a rounding error of either sign
+        h = rotated_moment(seen(site, "mr_gptq"), rotate)
         order = h.diagonal().argsort(descending=True, stable=True)
         gram = Gram(len(h))
         gram.total = h[order][:, order]

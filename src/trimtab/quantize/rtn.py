@@ -20,6 +20,7 @@ from trimtab.core.pack import pack
 from trimtab.core.threads import each
 from trimtab.core.weight import Quantized, Weight
 from trimtab.quantize.grid import check, encode, fit_grid, shares, span, stored
+from trimtab.quantize.rotation import check_rotation, mixed, turned
 
 NUMBERS = 2**18
 """Weights worked on at once: they stay in a core's cache, and an embedding of 262,144 rows needs no second copy."""
@@ -28,12 +29,14 @@ NUMBERS = 2**18
 @dataclass(frozen=True)
 class RTN:
     """``bits`` 2, 3, 4 or 8; ``group_size`` inputs share a scale (-1: the whole row); ``symmetric`` stores no zero;
-    ``clip`` searches the range by squared error, else it is min-max."""
+    ``clip`` searches the range by squared error, else it is min-max; ``rotate``: the size of Hadamard blocks that mix
+    the inputs, 16 to 128 (0: none)."""
 
     bits: int = 4
     group_size: int = 64
     symmetric: bool = False
     clip: bool = True
+    rotate: int = 0
 
     CARD: ClassVar[Card] = Card(
         name="rtn",
@@ -51,6 +54,7 @@ class RTN:
     def check(self, width: int, rows: int | None = None) -> None:
         """Raises ValueError, with the nearest legal value, where the knobs do not fit a row of ``width``."""
         check(self.bits, self.group_size, width)
+        check_rotation(self.rotate, width)
 
     def stored(self, rows: int, width: int, before: int) -> int:
         """Bits of a matrix of that shape: codes, scales and zeros."""
@@ -62,15 +66,15 @@ class RTN:
 
     def __call__(self, w: Weight, site: Site) -> Weight:
         """The nearest codes of ``w``, row by row; ``site`` is not looked at."""
-        return self.rounded(w.dense().detach(), w.dtype)
+        return turned(self.rounded(w.dense().detach(), w.dtype), self.rotate)
 
     def rounded(self, w: Float[Tensor, "out in"], dtype: torch.dtype) -> Quantized:
-        """The nearest codes of a matrix, scales in ``dtype``."""
+        """The nearest codes of a matrix (of W H where it is rotated), scales in ``dtype``."""
         self.check(w.shape[1])
         group = span(self.group_size, w.shape[1])
 
         def part(rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-            groups = rows.float().reshape(-1, group).T.contiguous()  # every group a row of its own
+            groups = mixed(rows, self.rotate).float().reshape(-1, group).T.contiguous()  # every group a row of its own
             even, tries = torch.ones(group), shares(self.bits, self.clip)
             found = sweep(groups, None, even, tries, self.bits, group, self.symmetric, dtype)
             if found is None:

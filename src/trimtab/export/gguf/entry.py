@@ -23,7 +23,8 @@ from trimtab.export.gguf.kquant import KQuant
 NEXT = {
     "sum": "merge the adapter (a merge step), or leave eora out of the recipe; nearest: rtn or gptq alone",
     "codebook": "uneven levels are not written, only even steps; nearest: gptq or rtn in its place, or --format dense",
-    "chain": "its factors cannot be folded into one grid; nearest: gptq or rtn with the same bits and group_size",
+    "chain": "its factors or rotation cannot be folded into one grid; nearest: gptq or rtn with the same bits and "
+    "group_size, rotate: 0",
     "hadamard": "nearest: gptq or rtn alone",
     "low_rank": "nearest: --format dense",
 }

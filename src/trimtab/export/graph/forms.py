@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from importlib.util import find_spec
 
+from trimtab.core.blocks import Blocks
+from trimtab.core.codebook import Codebook
 from trimtab.core.errors import Refused, nearest
 from trimtab.core.factors import Diagonal, LowRank
 from trimtab.core.joins import Chain, Sum, leaves
 from trimtab.core.linear import Embedding, Linear
 from trimtab.core.weight import Dense, Quantized, Weight
+from trimtab.export.forms import say
 from trimtab.export.integers import container
 from trimtab.load.artifact import hosts
 from trimtab.load.loaded import Loaded
@@ -20,6 +23,8 @@ DRAWN = {
     "bert": ENCODER, "clip": TOWERS, "llava": SEEING,
 }  # fmt: skip
 """By ``config.model_type``, in which graphs."""
+INSTEAD = {Codebook: "gptq or rtn in place of the step, or ", Blocks: "rotate: 0 in the step, or "}
+"""Of what no graph holds, the nearest in a recipe."""
 PACKAGES = ("onnx", "onnx_ir", "onnxscript")
 """What draws."""
 
@@ -39,16 +44,15 @@ def refuse(loaded: Loaded, name: str) -> None:
 
 
 def _form(name: str, w: Weight, table: bool) -> None:
-    kind = str(w.spec()["kind"])
     if table and not isinstance(w, Dense | Quantized):
-        raise Refused(f"{name}: got a word table of the kind {kind!r}; accepted in a graph: dense or quantized; "
+        raise Refused(f"{name}: got a word table that is {say(w)}; accepted in a graph: dense or quantized; "
                       "nearest: --format dense")  # fmt: skip
     if isinstance(w, Sum | Chain):
         for part in w:
             _form(name, part, False)
     elif not isinstance(w, Dense | Quantized | LowRank | Diagonal):
-        raise Refused(f"{name}: got a weight of the kind {kind!r}; accepted in a graph: dense, quantized, low_rank, "
-                      "diagonal, and sums and chains of them; nearest: --format dense")  # fmt: skip
+        raise Refused(f"{name}: got {say(w)}; accepted in a graph: dense, quantized, low_rank, diagonal, and sums and "
+                      f"chains of them; nearest: {INSTEAD.get(type(w), '')}--format dense")  # fmt: skip
 
 
 def tied(loaded: Loaded) -> frozenset[str]:
