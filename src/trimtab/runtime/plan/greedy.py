@@ -64,7 +64,7 @@ def greedy(
     logits = model.prompt(batch, slots, 1)
     words, said = batch["input_ids"][0].tolist(), [int(logits[0, -1].argmax())]
     cache, at, room = slots.move(1), int(slots.following), model.engine.plan.spec.positions  # type: ignore[arg-type]
-    yield said
+    yield list(said)
     while len(said) < most and said[-1] not in ends:
         begun = time.perf_counter()
         guessed = guess(words + said, min(MOST, most - len(said), room - at) - 1) if guessing and pace.pays else []
