@@ -215,10 +215,13 @@ def test_a_sequence_goes_on_past_its_room(monkeypatch: pytest.MonkeyPatch) -> No
     model, slots, plain = Planned(found, engine), Moved(), Slots()
     for one in (slots, plain):
         prefill(found, {"input_ids": ids[:, :3]}, slots=one)
-    made = torch.cat([model.step(slots, ids[:, at : at + 1], torch.ones(1, 1, dtype=torch.bool)) for at in range(3, 200)], 1)
+    made = torch.cat(
+        [model.step(slots, ids[:, at : at + 1], torch.ones(1, 1, dtype=torch.bool)) for at in range(3, 200)], 1
+    )
     theirs = step(found, ids[:, 3:], plain).logits
     assert off(made, theirs) < 0.02
-    assert slots.cache is not None and slots.cache.sequences[0][0].count == 200
+    assert slots.cache is not None
+    assert slots.cache.sequences[0][0].count == 200
 
 
 def test_rows_do_not_know_of_one_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -270,7 +273,9 @@ def test_prompts_with_pictures_and_policies(policies: str, name: str, monkeypatc
     known = ~(here.logits.isnan() | there.logits.isnan()) & batch["attention_mask"].bool()[..., None]
     assert off(here.logits[known], there.logits[known]) < 0.05
     word = here.logits[:, -1:].argmax(-1)
-    more = [one(input_ids=word, past_key_values=two.past_key_values).logits for one, two in ((mine, here), (theirs, there))]
+    more = [
+        one(input_ids=word, past_key_values=two.past_key_values).logits for one, two in ((mine, here), (theirs, there))
+    ]
     assert off(*more) < 0.05
     last = mine(**batch, use_cache=True, logits_to_keep=1).logits
     torch.testing.assert_close(last, here.logits[:, -1:], rtol=1e-4, atol=1e-4)
@@ -287,7 +292,9 @@ def test_what_the_plan_cannot_do_stays_with_the_loop(policy: Any, monkeypatch: p
     assert torch.equal(here.logits.nan_to_num(), there.logits.nan_to_num())
     assert here.past_key_values.cache is None
     word = there.logits[:, -1:].argmax(-1)
-    more = [one(input_ids=word, past_key_values=two.past_key_values).logits for one, two in ((mine, here), (theirs, there))]
+    more = [
+        one(input_ids=word, past_key_values=two.past_key_values).logits for one, two in ((mine, here), (theirs, there))
+    ]
     assert off(*more) < 0.02
     assert (here.past_key_values.cache is not None) == (policy.CARD.name == "tome")
 
@@ -298,7 +305,8 @@ def test_other_layouts_say_why(family: str) -> None:
     found = anatomies.of(model)
     found.host()
     why = planned(found, 0)
-    assert isinstance(why, str) and "layout" in why
+    assert isinstance(why, str)
+    assert "layout" in why
 
 
 def test_an_encoder_has_no_plan() -> None:
@@ -320,7 +328,8 @@ def test_a_layer_that_answers_otherwise_is_found(monkeypatch: pytest.MonkeyPatch
     layer = found.decoder.module.layers[0]  # type: ignore[attr-defined]
     layer.self_attn.scaling *= 1.5
     why = verify(engine)
-    assert why is not None and "layer 0" in why
+    assert why is not None
+    assert "layer 0" in why
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -101,10 +101,11 @@ class _Build:
         self.same(made, sizes, {table.w.shape[1], head.w.shape[1]})
         spec = structs.Decoder(
             layers=ctypes.addressof(made), table=self.matrix(table.w, None, counts=False), head=self.host(head),
-            last=self.norm(getattr(self.stack, self.decoder.norm), self.width), count=len(layers), width=config.hidden_size,
+            last=self.norm(getattr(self.stack, self.decoder.norm), self.width), count=len(layers), width=self.width,
             heads=config.num_attention_heads, shared=config.num_key_value_heads, size=attention.head_dim,
             turned=self.turned, inner=made[0].gate.out, chunk=CHUNK, positions=span, level=level,
-            factor=float(torch.tensor(table.factor, dtype=table.w.dtype)), cap=getattr(config, "final_logit_softcapping", None) or 0.0,
+            factor=float(torch.tensor(table.factor, dtype=table.w.dtype)),
+            cap=getattr(config, "final_logit_softcapping", None) or 0.0,
         )  # fmt: skip
         return Plan(self.anatomy, spec, self.read, self.holds)
 

@@ -84,8 +84,8 @@ class Engine:
         if not 1 <= rows <= ROWS:
             raise BadInput(f"rows: got {rows}; accepted: 1 to {ROWS}")
         if not len(positions) == len(sequences) == len(wanted) == rows:
-            raise BadInput(f"positions, sequences and wanted: got {len(positions)}, {len(sequences)} and {len(wanted)}; "
-                           f"accepted: one for each of {rows} rows")  # fmt: skip
+            told = f"{len(positions)}, {len(sequences)} and {len(wanted)}"
+            raise BadInput(f"positions, sequences and wanted: got {told}; accepted: one for each of {rows} rows")
         _within("positions", positions, self.plan.spec.positions)
         _within("sequences", sequences, len(cache.sequences))
         if given.ndim == 1:

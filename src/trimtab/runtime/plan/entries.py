@@ -27,8 +27,8 @@ class Entries:
 
     @classmethod
     def empty(cls, shared: int, size: int) -> Entries:
-        made = (torch.empty(shared, ROOM, size, dtype=torch.bfloat16) for _ in range(2))
-        return cls(*made, torch.empty(ROOM, dtype=torch.int32), None, 0)
+        key, value = (torch.empty(shared, ROOM, size, dtype=torch.bfloat16) for _ in range(2))
+        return cls(key, value, torch.empty(ROOM, dtype=torch.int32), None, 0)
 
     @classmethod
     def of(cls, slot: Slot, row: int) -> Entries:

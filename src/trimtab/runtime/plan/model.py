@@ -61,7 +61,9 @@ class Planned(Trimmed):
     def later(self, ids: Tensor, slots: Slots, valid: Tensor | None, logits_to_keep: int) -> Tensor:
         """By the plan where what the loop has stored can go over to it."""
         if isinstance(slots, Moved) and slots.movable:
-            return self.step(slots, ids, torch.ones_like(ids, dtype=torch.bool) if valid is None else valid, logits_to_keep)
+            return self.step(
+                slots, ids, torch.ones_like(ids, dtype=torch.bool) if valid is None else valid, logits_to_keep
+            )
         return super().later(ids, slots, valid, logits_to_keep)
 
     def step(

@@ -1,8 +1,8 @@
 """A batch of prompts by the plan: the loop's ``prefill`` with the layers in few calls.
 
 Pictures, words and what a token policy decides are the loop's own; so is the one layer before a policy that acts within
-the stack, since it looks at that layer's queries and keys. What lies between is the plan's. Prompts whose tokens see one
-another in other ways (blocks, grids, sizes, additions on the way) and cache policies stay with the loop altogether.
+the stack, since it looks at that layer's queries and keys. What lies between is the plan's. Prompts whose tokens see
+one another in other ways (blocks, grids, sizes, additions on the way) and cache policies stay with the loop altogether.
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ class Prompted:
     kept: tuple[Kept, ...]
 
 
-def prompted(
-    engine: Engine, batch: Batch, policies: Policies = (), *, logits_to_keep: int = 0
-) -> Prompted | None:
+def prompted(engine: Engine, batch: Batch, policies: Policies = (), *, logits_to_keep: int = 0) -> Prompted | None:
     """None where the loop has to do it. Raises as ``prefill`` does."""
     anatomy, spec = engine.plan.anatomy, engine.plan.spec
     chosen = by_layer(anatomy, policies)
@@ -117,4 +115,3 @@ class _Run:
                 at = part[wanted]
                 logits[at // width, source[at] - self.first] = found.logits
         return stream if behind is None else replace(stream, x=behind.view_as(stream.x))
-

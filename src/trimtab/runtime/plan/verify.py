@@ -38,7 +38,9 @@ def verify(engine: Engine) -> str | None:
         for count, near in NEAR.items():
             far = _layer(engine, decoder, plain, index, count)
             if not far <= near:
-                return f"layer {index}: its answers to {count} tokens are {far:.3f} off the library's (accepted: {near})"
+                return (
+                    f"layer {index}: its answers to {count} tokens are {far:.3f} off the library's (accepted: {near})"
+                )
     for count, near in NEAR.items():
         far = _ends(engine, decoder, count)
         if not far <= near:
