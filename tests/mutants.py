@@ -972,8 +972,8 @@ COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/lev
            "core/joins.py", "core/factors.py", "core/firstcalls.py", "core/look.py", "core/evict.py", "core/slot.py",
            "cache/codes.py", "anatomy/masks.py", "anatomy/loop.py", "anatomy/slots.py", "adapt/peft.py", "run/tune.py",
            "core/products.py", "core/triangular.py", "core/finite.py", "core/norm.py", "core/gated.py", "core/probe.py",
-           "core/onepass.py", "native/norm.cpp", "native/gated.cpp", "native/curves.h", "native/portable.h", "native/threads.h",
-           "native/sweep.cpp", "native/sizes.cpp",
+           "core/onepass.py", "native/norm.cpp", "native/gated.cpp", "native/curves.h", "native/portable.h",
+           "native/threads.h", "native/sweep.cpp", "native/sizes.cpp",
            "native/moment.cpp", "core/place.py", "core/stored.py", "core/tensorfile.py", "load/stream.py",
            "run/gather.py", "run/lanes.py",
            "runtime/compose.py", "runtime/kernels.py", "runtime/held.py")  # fmt: skip
