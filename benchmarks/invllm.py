@@ -25,6 +25,7 @@ from exported import Asked, answers_beside, depends, in_vllm, windows_beside
 from finished import Finished, digest
 from peers import VLLM, python_of
 from trimtab import methods
+from trimtab.core.errors import Anomaly
 from trimtab.data import text as texts
 from trimtab.data.task import Task
 from trimtab.data.tasks import samples
@@ -109,15 +110,17 @@ def main() -> None:
     given = parser.parse_args()
     whole = vars(given) == vars(parser.parse_args([])) | {"out": given.out}
     python = python_of(VLLM, given.out.resolve() / "vllm")
-    kept, on, rows = (
-        Finished(given.out / "found.json"),
-        depends(MEASURING, VLLM.pins, given.windows, given.length, given.questions),
-        [],
-    )
+    kept, rows = Finished(given.out / "found.json"), []
+    pins = (*VLLM.pins, str(VLLM.environment))
+    on = depends(MEASURING, pins, given.windows, given.length, given.questions)
     for name in given.only:
         for arm in (arm for arm in ARMS if any(text in arm for text in given.arms)):
             key = digest(on, name, arm)
-            rows.append(kept.get(key) or kept.put(key, measured(name, arm, python, given)))
+            try:
+                rows.append(kept.get(key) or kept.put(key, measured(name, arm, python, given)))
+            except Anomaly as error:  # the gate has taken the folder away again
+                print(f"{name}, {arm}: {error}", flush=True)
+                rows.append({"model": name, "arm": arm, "asked": None, "why": str(error)})
     table = Table(*HEAD)
     for line in map(cells, rows):
         table.add_row(*line)

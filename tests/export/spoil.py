@@ -25,3 +25,8 @@ def spoil(monkeypatch: pytest.MonkeyPatch, form: ModuleType, change: Callable[[d
         save_file(tensors, file, {"format": "pt"})
 
     monkeypatch.setattr(form, "write", faulty)
+
+
+def turn_over(file: Path, raw: bytes, place: int) -> None:
+    """``file`` as ``raw``, but for 64 bytes from ``place`` on, whose bits are all the other way."""
+    file.write_bytes(raw[:place] + bytes(byte ^ 0xFF for byte in raw[place : place + 64]) + raw[place + 64 :])

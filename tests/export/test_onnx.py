@@ -9,6 +9,7 @@ import pytest
 import subjects
 import torch
 from everyform import PROJECTOR, TOWER, patches, stored
+from spoil import turn_over
 from transformers import BertConfig, BertModel
 
 from trimtab.core.errors import Anomaly, Refused
@@ -82,8 +83,7 @@ def test_every_grid_arrives_in_tower_and_projector_too_and_a_changed_code_does_n
     samples.record(read(watching, lowered=False), recorded)
     assert gate.judge(CHECK, tmp_path / "out", recorded).equal == 1
     for name in (TOWER, PROJECTOR):
-        place = raw.index(codes_of_first(watching, name))
-        data.write_bytes(raw[:place] + bytes(~byte & 0xFF for byte in raw[place : place + 64]) + raw[place + 64 :])
+        turn_over(data, raw, raw.index(codes_of_first(watching, name)))
         with pytest.raises(Anomaly, match="answers differently"):
             gate.judge(CHECK, tmp_path / "out", recorded)
 

@@ -625,22 +625,33 @@ FED = [name for name in KNOBS if method(name).CARD.needs == "data" and not metho
 """Methods that read the Gram alone: ``calibrate.weigh`` is for them."""
 
 
+LARGEST = ("smoothquant",)
+"""Methods that look at the largest of each input alone, which is the same however often it is seen."""
+
+
 def weighing(image: float) -> Tensor:
     return torch.where(torch.arange(len(KINDS)) == IMAGE, image, 1.0)
 
 
 def same(first: Weight, second: Weight) -> None:
-    for key, value in first.state_dict().items():
-        torch.testing.assert_close(value, second.state_dict()[key], rtol=1e-4, atol=1e-5)
+    mine, other = first.state_dict(), second.state_dict()
+    assert mine.keys() == other.keys()
+    assert mine
+    for key, value in mine.items():
+        torch.testing.assert_close(value, other[key], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", FED)
 def test_a_kind_that_counts_four_times_is_seen_four_times(name: str) -> None:
     w, x, _ = layer(12, 32, 160, 11)
     fit: Fit = method(name)(**KNOBS[name][0])
+    x[kinds_of(x) == IMAGE] = x[kinds_of(x) == IMAGE].flip(1) * 3
     often = torch.cat([x, *([x[kinds_of(x) == IMAGE]] * 3)])
     kinds = torch.cat([kinds_of(x), torch.full((len(often) - len(x),), IMAGE)])
-    same(fit(start(name, w), site(w, x, weights=weighing(4.0))), fit(start(name, w), site(w, often, kinds)))
+    weighed = fit(start(name, w), site(w, x, weights=weighing(4.0)))
+    same(weighed, fit(start(name, w), site(w, often, kinds)))
+    alike = fit(start(name, w), site(w, x))
+    assert torch.equal(weighed.dense(), alike.dense()) == (name in LARGEST), "and it matters"
 
 
 @pytest.mark.parametrize("name", FED)

@@ -71,10 +71,9 @@ def test_what_was_lost_is_given_back_behind_it_and_reloads_bit_for_bit(
     artifact.write(tmp_path / "out", loaded, {})
     back = artifact.read(tmp_path / "out", lowered=False)
     for name, w in weights(loaded, targets).items():
-        assert weights(back, targets)[name].spec() == w.spec()
-        assert all(
-            torch.equal(value, weights(back, targets)[name].state_dict()[key]) for key, value in w.state_dict().items()
-        )
+        again = weights(back, targets)[name]
+        assert again.spec() == w.spec()
+        assert all(torch.equal(value, again.state_dict()[key]) for key, value in w.state_dict().items())
     assert same(outputs(back.model, held), outputs(loaded.model, held))
 
 

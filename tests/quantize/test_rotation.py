@@ -37,7 +37,7 @@ def columns(large: float, seed: int) -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("kind", [RTN, GPTQ])
 def test_large_columns_cost_less_behind_a_rotation(kind: type) -> None:
-    """Of 16 columns half a step of one that is 16 times the rest was the error of all; then its share is 1/4."""
+    """One grid for a row: the large columns set its step for all, and behind the rotation they are spread over 32."""
     for seed in range(5):
         w, x = columns(16.0, seed)
         plain, turned = (lost(w, x, kind(4, -1, rotate=rotate)) for rotate in (0, 32))

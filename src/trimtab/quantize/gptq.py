@@ -92,7 +92,7 @@ class GPTQ:
         "are rounded to the checkpoint's dtype first; columns whose input was always 0 are rounded to nearest, not set "
         "to 0; one Cholesky and one triangular inverse in place of three factorizations; groups, and columns within "
         "each, by falling second moment: the paper has the natural order, and its code's act-order parts a group's "
-        "columns.",
+        "columns; rotation, off unless asked for, is not the paper's.",
     )
 
     def check(self, width: int, rows: int | None = None) -> None:

@@ -48,7 +48,7 @@ class RTN:
         establishes=("on_grid",),
         preserves=("tokens_kept", "cache_kept"),
         departures="Weights only, per group of inputs; the range of a group is searched by squared error unless clip "
-        "is off.",
+        "is off; rotation, off unless asked for, is not in it.",
     )
 
     def check(self, width: int, rows: int | None = None) -> None:

@@ -58,8 +58,8 @@ TIERS: Mapping[str, Tier] = {
                  "bytes", "0.6x", _fast),
     "balanced": Tier("GPTQ at 4 bits on all parts, embedding and head included: little is lost at a third of the bytes",
                      "0.4x", _balanced),
-    "best": Tier("QuantEase at 4 bits from GPTQ's codes, in smaller groups: the least loss at 4 bits, longer to "
-                 "make", "0.4x", _best),
+    "best": Tier("QuantEase at 4 bits from GPTQ's codes, in smaller groups: each layer loses least on its inputs, "
+                 "longer to make", "0.4x", _best),
 }  # fmt: skip
 DEFAULT = "balanced"
 
