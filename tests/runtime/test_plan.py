@@ -53,6 +53,7 @@ FORMS = {
     **{f"{bits} bits": ("rtn", {"bits": bits, "group_size": 32}) for bits in (2, 3, 4, 8)},
     "4 bits symmetric": ("rtn", {"bits": 4, "group_size": 32, "symmetric": True}),
     "2 bits symmetric": ("rtn", {"bits": 2, "group_size": 32, "symmetric": True}),
+    "4 bits in groups of 16": ("rtn", {"bits": 4, "group_size": 16}),
     "nf4": ("nf4", {"group_size": 32}),
     "mxfp4": ("fp4", {"format": "mxfp4"}),
 }  # fmt: skip

@@ -126,7 +126,7 @@ class State {  // threads and room for one caller's steps
         x.resize((size_t)rows * d.width), normed.resize((size_t)rows * d.width), query.resize((size_t)rows * wide);
         key.resize((size_t)rows * narrow), value.resize((size_t)rows * narrow), seen.resize((size_t)rows * wide);
         gate.resize((size_t)rows * d.inner), up.resize((size_t)rows * d.inner), made.resize((size_t)rows * d.width);
-        code.resize((size_t)rows * longest), scale.resize((size_t)rows * longest / d.chunk), sum.resize(scale.size()), total.resize(scale.size());
+        code.resize((size_t)rows * longest), scale.resize((size_t)rows * longest / (d.chunk < d.ends ? d.chunk : d.ends)), sum.resize(scale.size()), total.resize(scale.size());
         if (d.level >= TILED && rows >= BLOCK) {
             words.resize((size_t)(rows + BLOCK) * longest);
             room.resize(pool.count());
@@ -138,7 +138,7 @@ class State {  // threads and room for one caller's steps
 
     void run(const Step &given) {
         step = &given;
-        choose(given.rows);
+        choose(given.rows, d.chunk);
         if (!given.logits)
             for (std::vector<float> &one : shown)
                 if (one.size() < (size_t)given.rows * SOME * BLOCK) one.resize((size_t)given.rows * SOME * BLOCK);
@@ -172,7 +172,8 @@ class State {  // threads and room for one caller's steps
 
     static constexpr int SOME = 16;  // blocks of the head at once, whose logits are still near when they are looked at
 
-    void choose(int rows) {  // how many rows are multiplied
+    void choose(int rows, int inputs) {  // how many rows are multiplied, and how many inputs are rounded as one
+        chunk = inputs;
         by_tiles = !words.empty() && rows >= BLOCK;
         few = rows <= MOST;
     }
@@ -187,13 +188,13 @@ class State {  // threads and room for one caller's steps
             for (int i = 0; i < in; i++) narrow(from[i], to + i);
             return;
         }
-        const int64_t at = (int64_t)row * (in / d.chunk);
-        round_inputs(from, in, d.chunk, few ? nullptr : code.data() + (int64_t)row * in, scale.data() + at, sum.data() + at, total.data() + at);
+        const int64_t at = (int64_t)row * (in / chunk);
+        round_inputs(from, in, chunk, few ? nullptr : code.data() + (int64_t)row * in, scale.data() + at, sum.data() + at, total.data() + at);
     }
 
     Rounded inputs(const float *from, int rows, int in) const {
         const uint16_t *by = by_tiles ? words.data() : nullptr;
-        return {from, code.data(), scale.data(), sum.data(), total.data(), by, rows, in, d.chunk};
+        return {from, code.data(), scale.data(), sum.data(), total.data(), by, rows, in, chunk};
     }
 
     uint8_t *room_of(int rank) { return by_tiles ? room[rank].data() : nullptr; }
@@ -405,7 +406,7 @@ class State {  // threads and room for one caller's steps
             wanted = 0;
             int all = 0;
             for (int row = 0; row < step->rows; row++) all += step->wanted[row] != 0;
-            choose(all);
+            choose(all, d.ends);
             for (int row = 0; row < step->rows; row++)
                 if (step->wanted[row]) {
                     float *to = normed.data() + (int64_t)wanted * d.width;
@@ -450,7 +451,7 @@ class State {  // threads and room for one caller's steps
 
     const Loops loops;
     const Step *step = nullptr;
-    int most, wanted = 0;
+    int most, wanted = 0, chunk = 0;
     bool by_tiles = false, few = true, tiled_heads = false;
     std::vector<uint16_t> turned;  // values of one layer, entries side by side
     std::vector<std::vector<float>> shown;

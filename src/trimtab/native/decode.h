@@ -23,7 +23,7 @@ struct Decoder {
     const Layer *layers;
     Matrix table, head;
     Norm last;
-    int32_t count, width, heads, shared, size, turned, inner, chunk, positions, level;
+    int32_t count, width, heads, shared, size, turned, inner, chunk, ends, positions, level;
     float factor, cap;  // of the embedding; of the logits, 0: none
 };
 

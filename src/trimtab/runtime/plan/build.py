@@ -7,6 +7,7 @@ whole by those of its layers (``verify``).
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ from trimtab.core import gated, norm
 from trimtab.core.linear import Embedding, Linear
 from trimtab.core.weight import Weight
 from trimtab.runtime.plan import structs
-from trimtab.runtime.plan.layout import CHUNK, Laid, laid
+from trimtab.runtime.plan.layout import CHUNKS, CODED, Laid, laid
 
 SPAN = 4096
 """Positions that have angles where a model does not say how many it has."""
@@ -99,11 +100,13 @@ class _Build:
         sizes = (config.hidden_size, config.num_attention_heads * attention.head_dim,
                  config.num_key_value_heads * attention.head_dim)  # fmt: skip
         self.same(made, sizes, {table.w.shape[1], head.w.shape[1]})
+        ends = self.host(head)
         spec = structs.Decoder(
-            layers=ctypes.addressof(made), table=self.matrix(table.w, None, counts=False), head=self.host(head),
+            layers=ctypes.addressof(made), table=self.matrix(table.w, None, counts=False), head=ends,
             last=self.norm(getattr(self.stack, self.decoder.norm), self.width), count=len(layers), width=self.width,
             heads=config.num_attention_heads, shared=config.num_key_value_heads, size=attention.head_dim,
-            turned=self.turned, inner=made[0].gate.out, chunk=CHUNK, positions=span, level=level,
+            turned=self.turned, inner=made[0].gate.out, positions=span, level=level, ends=_chunk([ends]),
+            chunk=_chunk(getattr(layer, name) for layer in made for name in structs.MATRICES),
             factor=float(torch.tensor(table.factor, dtype=table.w.dtype)),
             cap=getattr(config, "final_logit_softcapping", None) or 0.0,
         )  # fmt: skip
@@ -191,3 +194,9 @@ class _Build:
     def keep(self, value: Tensor) -> int:
         self.holds.append(value)
         return value.data_ptr()
+
+
+def _chunk(matrices: Iterable[structs.Matrix]) -> int:
+    """How many inputs are rounded as one for all of ``matrices``."""
+    groups = [one.group for one in matrices if one.kind in CODED]
+    return next(size for size in CHUNKS if all(group % size == 0 for group in groups))

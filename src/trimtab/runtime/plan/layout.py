@@ -20,8 +20,10 @@ from trimtab.runtime.plan.structs import Matrix
 
 BLOCK = 16
 """Rows whose codes stand side by side."""
-CHUNK = 32
-"""Inputs that are rounded with one scale where many rows are multiplied."""
+CODED = (4, 8)
+"""Kinds of matrices that are codes in groups."""
+CHUNKS = (32, 16)
+"""Inputs that are rounded with one scale where many rows are multiplied: the most that all groups are multiples of."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ def _(w: Codebook) -> Laid | str:
 
 
 def _uneven(group: int) -> str | None:
-    return f"group_size {group}: the compiled decoder takes multiples of {CHUNK}" if group % CHUNK else None
+    return f"group_size {group}: the compiled decoder takes multiples of {CHUNKS[-1]}" if group % CHUNKS[-1] else None
 
 
 def _blocks(rows: Tensor) -> Tensor:

@@ -48,7 +48,7 @@ class Decoder(Structure):
         ("table", Matrix),
         ("head", Matrix),
         ("last", Norm),
-        *_whole("count", "width", "heads", "shared", "size", "turned", "inner", "chunk", "positions", "level"),
+        *_whole("count", "width", "heads", "shared", "size", "turned", "inner", "chunk", "ends", "positions", "level"),
         ("factor", c_float),
         ("cap", c_float),
     ]
