@@ -35,7 +35,8 @@ from trimtab.core.fit import Site
 from trimtab.core.native import library
 from trimtab.core.weight import Weight
 from trimtab.runtime.plan.build import Plan, planned
-from trimtab.runtime.plan.engine import LEVELS, VARIABLE, Engine, level
+from trimtab.runtime.level import LEVELS, VARIABLE, level
+from trimtab.runtime.plan.engine import Engine
 from trimtab.runtime.plan.greedy import greedy, guess
 from trimtab.runtime.plan.model import Moved, Planned
 from trimtab.runtime.plan.verify import verify

@@ -120,20 +120,20 @@ struct Product {
 
 class State {  // threads and room for one caller's steps
   public:
-    State(const Decoder &decoder, int threads, int rows) : d(decoder), pool(threads), loops(LEVELS[decoder.level]), most(rows) {
+    State(const Decoder &decoder, int threads, int rows) : d(decoder), count(threads < 1 ? 1 : threads), loops(LEVELS[decoder.level]), most(rows) {
         const int wide = d.heads * d.size, narrow = d.shared * d.size;
         const int longest = d.inner > wide ? (d.inner > d.width ? d.inner : d.width) : (wide > d.width ? wide : d.width);
         x.resize((size_t)rows * d.width), normed.resize((size_t)rows * d.width), query.resize((size_t)rows * wide);
         key.resize((size_t)rows * narrow), value.resize((size_t)rows * narrow), seen.resize((size_t)rows * wide);
         gate.resize((size_t)rows * d.inner), up.resize((size_t)rows * d.inner), made.resize((size_t)rows * d.width);
         code.resize((size_t)rows * longest), scale.resize((size_t)rows * longest / (d.chunk < d.ends ? d.chunk : d.ends)), sum.resize(scale.size()), total.resize(scale.size());
-        if (d.level >= TILED && rows >= BLOCK) {
+        if (d.level >= TILED && rows >= BLOCK && d.width % 32 == 0 && wide % 32 == 0 && d.inner % 32 == 0) {
             words.resize((size_t)(rows + BLOCK) * longest);
-            room.resize(pool.count());
+            room.resize(count);
             for (std::vector<uint8_t> &one : room) one.resize((size_t)longest * 2 * BLOCK * sizeof(uint16_t));
         }
-        shown.resize(pool.count());
-        place.resize(rows), score.resize(pool.count()), best.resize((size_t)pool.count() * rows);
+        shown.resize(count);
+        place.resize(rows), score.resize(count), best.resize((size_t)count * rows);
     }
 
     void run(const Step &given) {
@@ -157,19 +157,16 @@ class State {  // threads and room for one caller's steps
         for (std::vector<float> &one : score)
             if ((int)one.size() < longest) one.resize(longest + longest / 2);
         attends_by_tiles(added);
-        pool.run([](void *self, int rank) { ((State *)self)->work(rank); }, this);
+        pool = &threads();
+        pool->run(count, [](void *self, int rank) { ((State *)self)->work(rank); }, this);
         for (size_t s = 0; s < added.size(); s++)
             for (int layer = given.first; layer < given.last; layer++) given.slots[s * d.count + layer].count += added[s];
     }
 
     const Decoder d;
-    Pool pool;
+    const int count;  // of threads, at most
 
   private:
-    struct Part {
-        int first, last;
-    };
-
     static constexpr int SOME = 16;  // blocks of the head at once, whose logits are still near when they are looked at
 
     void choose(int rows, int inputs) {  // how many rows are multiplied, and how many inputs are rounded as one
@@ -178,9 +175,7 @@ class State {  // threads and room for one caller's steps
         few = rows <= MOST;
     }
 
-    Part part(int64_t total, int rank) const {
-        return {(int)(total * rank / pool.count()), (int)(total * (rank + 1) / pool.count())};
-    }
+    Part part(int64_t total, int rank) const { return part_of(total, rank, pool->members()); }
 
     void round_row(const float *from, int row, int in) {
         if (by_tiles) {
@@ -210,7 +205,7 @@ class State {  // threads and room for one caller's steps
             if (!one.matrix->codes) continue;
             const int count = blocks_of(*one.matrix), first = mine.first > begin ? mine.first - begin : 0;
             const int last = mine.last - begin < count ? mine.last - begin : count;
-            if (first < last) multiply(*one.matrix, rounded, first, last, d.level, room_of(rank), one.y + first * BLOCK, one.stride);
+            if (first < last) multiply(*one.matrix, rounded, first, last, d.level, room_of(rank), one.y + first * BLOCK, one.stride, !few);
             begin += count;
         }
     }
@@ -332,7 +327,7 @@ class State {  // threads and room for one caller's steps
         const Slots &slots = step->slots[(int64_t)step->sequence[0] * d.count + index];
         const int from = begins(layer, slots, 0) / KEYS * KEYS, each = (step->rows + BLOCK - 1) / BLOCK;
         const int64_t stride = (int64_t)d.heads * d.size;
-        for (int at = rank; at < each * d.heads; at += pool.count()) {  // later rows see more: in turn
+        for (int at = rank; at < each * d.heads; at += pool->members()) {  // later rows see more: in turn
             const int row = at / d.heads * BLOCK, head = at % d.heads, kv = head / (d.heads / d.shared);
             const int64_t base = (int64_t)kv * slots.room * d.size, begin = row * stride + head * d.size;
             Seen of{query.data() + begin, slots.key + base, turned.data() + (int64_t)kv * d.size * across(slots, from),
@@ -362,40 +357,40 @@ class State {  // threads and room for one caller's steps
         const Layer &l = d.layers[index];
         const int wide = d.heads * d.size, narrow = d.shared * d.size;
         norm_and_round(l.before_attention, rank);
-        pool.meet();
+        pool->meet();
         products<3>({{&l.query, query.data(), wide}, {&l.key, key.data(), narrow}, {&l.value, value.data(), narrow}},
                     normed.data(), d.width, rank);
-        pool.meet();
+        pool->meet();
         place_heads(l, index, rank);
-        pool.meet();
+        pool->meet();
         if (tiled_heads) {
             turn_heads(l, index, rank);
-            pool.meet();
+            pool->meet();
             attend_blocks(l, index, rank);
         } else {
             attend_heads(l, index, rank);
         }
-        pool.meet();
+        pool->meet();
         round_all(seen.data(), wide, rank);
-        pool.meet();
+        pool->meet();
         products<1>({{&l.out, made.data(), d.width}}, seen.data(), wide, rank);
-        pool.meet();
+        pool->meet();
         add_back(l.after_attention, rank);
         norm_and_round(l.before_mlp, rank);
-        pool.meet();
+        pool->meet();
         products<2>({{&l.gate, gate.data(), d.inner}, {&l.up, up.data(), d.inner}}, normed.data(), d.width, rank);
-        pool.meet();
+        pool->meet();
         activate(l, rank);
-        pool.meet();
+        pool->meet();
         products<1>({{&l.down, made.data(), d.width}}, gate.data(), d.inner, rank);
-        pool.meet();
+        pool->meet();
         add_back(l.after_mlp, rank);
     }
 
     void work(int rank) {
         begin_rows(rank);
         for (int index = step->first; index < step->last; index++) layer(index, rank);
-        pool.meet();
+        pool->meet();
         if (step->left && rank == 0) memcpy(step->left, x.data(), sizeof(float) * step->rows * d.width);
         finish(rank);
     }
@@ -414,7 +409,7 @@ class State {  // threads and room for one caller's steps
                     round_row(to, wanted++, d.width);
                 }
         }
-        pool.meet();
+        pool->meet();
         if (wanted == 0) return;
         const Rounded rounded = inputs(normed.data(), wanted, d.width);
         const Part mine = part(blocks_of(d.head), rank);
@@ -424,14 +419,14 @@ class State {  // threads and room for one caller's steps
             const int to = end * BLOCK < d.head.out ? end * BLOCK : d.head.out;
             const int64_t stride = step->logits ? d.head.out : SOME * BLOCK;
             float *y = step->logits ? step->logits + from : shown[rank].data();
-            multiply(d.head, rounded, block, end, d.level, room_of(rank), y, stride);
+            multiply(d.head, rounded, block, end, d.level, room_of(rank), y, stride, !few);
             for (int row = 0; row < wanted; row++) look(y + row * stride, from, to - from, best[(size_t)rank * most + row]);
         }
-        pool.meet();
+        pool->meet();
         if (rank == 0)
             for (int row = 0; row < wanted; row++) {
                 Best found = best[row];
-                for (int other = 1; other < pool.count(); other++)
+                for (int other = 1; other < pool->members(); other++)
                     if (best[(size_t)other * most + row].logit > found.logit) found = best[(size_t)other * most + row];
                 step->best[row] = found.word;
             }
@@ -451,6 +446,7 @@ class State {  // threads and room for one caller's steps
 
     const Loops loops;
     const Step *step = nullptr;
+    Pool *pool = nullptr;
     int most, wanted = 0, chunk = 0;
     bool by_tiles = false, few = true, tiled_heads = false;
     std::vector<uint16_t> turned;  // values of one layer, entries side by side

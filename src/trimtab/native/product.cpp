@@ -106,10 +106,11 @@ void round_inputs(const float *x, int in, int chunk, int8_t *code, float *scale,
     round_row(x, in, chunk, code, scale, sum, total);
 }
 
-void multiply(const Matrix &m, const Rounded &x, int first, int last, int level, uint8_t *room, float *y, int64_t stride) {
+void multiply(const Matrix &m, const Rounded &x, int first, int last, int level, uint8_t *room, float *y, int64_t stride,
+              bool whole) {
     if (tiled(m, x)) return multiply_tiles(m, x, first, last, room, y, stride);
     const Block *blocks = level >= 2 ? BY_AVX512 : level == 1 ? BY_AVX2 : PLAIN;
-    const bool whole = x.rows > MOST && !x.words && m.levels == nullptr && m.kind <= CODES8;
+    whole = whole && m.levels == nullptr && m.kind <= CODES8;
     float sums[MOST * BLOCK];
     for (int block = first; block < last; block++) {
         const int left = m.out - block * BLOCK < BLOCK ? m.out - block * BLOCK : BLOCK;

@@ -45,8 +45,9 @@ inline int blocks_of(const Matrix &m) { return (m.out + BLOCK - 1) / BLOCK; }
 void round_inputs(const float *x, int in, int chunk, int8_t *code, float *scale, float *sum, float *total);
 
 // y (rows, stride) of blocks [first, last) of m, the first at y; `level`: 0 plain C++, 1 AVX2, 2 AVX-512 with VNNI, 3 also
-// AMX. `room`: two blocks of m in 16 bits, for x in `words`.
-void multiply(const Matrix &m, const Rounded &x, int first, int last, int level, uint8_t *room, float *y, int64_t stride);
+// AMX. `room`: two blocks of m in 16 bits, for x in `words`. `whole`: by rounded inputs, where m is of even steps.
+void multiply(const Matrix &m, const Rounded &x, int first, int last, int level, uint8_t *room, float *y, int64_t stride,
+              bool whole);
 void multiply_tiles(const Matrix &m, const Rounded &x, int first, int last, uint8_t *room, float *y, int64_t stride);
 constexpr int TILED = 3;  // the level that has tiles
 inline bool tiled(const Matrix &m, const Rounded &x) { return x.words && m.in % 32 == 0 && m.kind != FLOATS32; }

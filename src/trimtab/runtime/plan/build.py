@@ -7,7 +7,7 @@ whole by those of its layers (``verify``).
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +19,9 @@ from trimtab.anatomy.decoder import STAGES, Decoder
 from trimtab.core import gated, norm
 from trimtab.core.linear import Embedding, Linear
 from trimtab.core.weight import Weight
+from trimtab.runtime.compiled import Compiled
 from trimtab.runtime.plan import structs
-from trimtab.runtime.plan.layout import CHUNKS, CODED, Laid, laid
+from trimtab.runtime.plan.layout import Laid, chunk_of, laid
 
 SPAN = 4096
 """Positions that have angles where a model does not say how many it has."""
@@ -43,11 +44,12 @@ class Unfit(Exception):
 @dataclass
 class Plan:
     """``spec`` as the library is given it; ``holds`` what it points to. ``read``: bytes of the matrices that a token
-    reads, tables by one row. ``anatomy``: whose it is."""
+    reads, tables by one row. ``anatomy``: whose it is; ``laid``: by id of its weights, what is read of them."""
 
     anatomy: Anatomy
     spec: structs.Decoder
     read: int
+    laid: Mapping[int, Laid]
     holds: list[Any] = field(default_factory=list)
 
     @property
@@ -105,12 +107,12 @@ class _Build:
             layers=ctypes.addressof(made), table=self.matrix(table.w, None, counts=False), head=ends,
             last=self.norm(getattr(self.stack, self.decoder.norm), self.width), count=len(layers), width=self.width,
             heads=config.num_attention_heads, shared=config.num_key_value_heads, size=attention.head_dim,
-            turned=self.turned, inner=made[0].gate.out, positions=span, level=level, ends=_chunk([ends]),
-            chunk=_chunk(getattr(layer, name) for layer in made for name in structs.MATRICES),
+            turned=self.turned, inner=made[0].gate.out, positions=span, level=level, ends=chunk_of([ends]),
+            chunk=chunk_of(getattr(layer, name) for layer in made for name in structs.MATRICES),
             factor=float(torch.tensor(table.factor, dtype=table.w.dtype)),
             cap=getattr(config, "final_logit_softcapping", None) or 0.0,
         )  # fmt: skip
-        return Plan(self.anatomy, spec, self.read, self.holds)
+        return Plan(self.anatomy, spec, self.read, self.laid, self.holds)
 
     def same(self, made: Any, sizes: tuple[int, int, int], ends: set[int]) -> None:
         """Raises Unfit where matrices are not of the sizes that the library takes all layers to have: ``sizes`` of a
@@ -176,6 +178,8 @@ class _Build:
         if host.acts is not None:
             raise Unfit(f"{host.name}: rounds its input")
         bias = None if host.bias is None else host.bias.detach().float().contiguous()
+        if isinstance(host.kernel, Compiled):
+            self.laid.setdefault(id(host.w), host.kernel.laid)
         return self.matrix(host.w, bias)
 
     def matrix(self, w: Weight, bias: Tensor | None, counts: bool = True) -> structs.Matrix:
@@ -185,7 +189,7 @@ class _Build:
             if isinstance(found, str):
                 raise Unfit(found)
             self.laid[id(w)] = found
-            self.holds += [w, found]
+        self.holds += [w, self.laid[id(w)]]
         if bias is not None:
             self.holds.append(bias)
         self.read += counts * self.laid[id(w)].nbytes
@@ -195,8 +199,3 @@ class _Build:
         self.holds.append(value)
         return value.data_ptr()
 
-
-def _chunk(matrices: Iterable[structs.Matrix]) -> int:
-    """How many inputs are rounded as one for all of ``matrices``."""
-    groups = [one.group for one in matrices if one.kind in CODED]
-    return next(size for size in CHUNKS if all(group % size == 0 for group in groups))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import weakref
 from dataclasses import dataclass
 from threading import Lock
@@ -19,25 +18,8 @@ from trimtab.runtime.plan import structs
 from trimtab.runtime.plan.build import Plan
 from trimtab.runtime.plan.entries import Cache
 
-LEVELS = ("plain", "avx2", "avx512", "amx")
-VARIABLE = "TRIMTAB_LEVEL"
-"""Of the environment: a lower level of vector instructions than this CPU has, by its name in ``LEVELS``."""
 ROWS = 256
 """Rows of one call; a longer prompt takes several."""
-
-
-def level() -> int | None:
-    """What the library uses on this CPU; None where it is not built. Raises BadInput for a name that is no level, or
-    one that this CPU does not have."""
-    native = library()
-    if native is None:
-        return None
-    widest, wanted = int(native.trimtab_level()), os.environ.get(VARIABLE)
-    if wanted is None:
-        return widest
-    if wanted not in LEVELS[: widest + 1]:
-        raise BadInput(f"{VARIABLE}: got {wanted!r}; accepted here: {', '.join(LEVELS[: widest + 1])}")
-    return LEVELS.index(wanted)
 
 
 @dataclass(frozen=True)

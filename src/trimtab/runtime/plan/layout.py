@@ -5,6 +5,7 @@ Nothing is rounded: codes, scales, zeros and levels are the weight's own. 2- and
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import singledispatch
 
@@ -92,6 +93,12 @@ def _(w: Codebook) -> Laid | str:
         return why
     lines = _nibbles(unpack(w.codes, 4))
     return Laid(4, w.shape, lines, _grouped(w.scales.read(slice(None))), None, table(w.levels))
+
+
+def chunk_of(all_of: Iterable[Laid | Matrix]) -> int:
+    """How many inputs are rounded as one, or summed, for all of them."""
+    groups = [one.group for one in all_of if one.kind in CODED]
+    return next(size for size in CHUNKS if all(group % size == 0 for group in groups))
 
 
 def _uneven(group: int) -> str | None:

@@ -10,11 +10,14 @@ import torch
 from torch import Tensor
 
 from trimtab.anatomy.base import placed
-from trimtab.core.linear import Embedding, Host, Linear
+from trimtab.core.linear import Host, Linear
 from trimtab.core.stats import TEXT
+from trimtab.core.weight import rows
 from trimtab.runtime.plan.engine import Engine
 from trimtab.runtime.plan.entries import Cache, Entries
 
+WORDS = 512
+"""So many words, from the first to the last, have their logits compared."""
 FEW, MANY = 4, 40
 """Tokens of a probe: as many rows as are multiplied by inputs as they are, and a prompt that ends within a tile."""
 NEAR = {FEW: 0.02, MANY: 0.05}
@@ -67,23 +70,23 @@ def _ends(engine: Engine, decoder: Any, count: int) -> float:
     """The word table and, on what it gives, the head: a step through no layer."""
     anatomy, spec = engine.plan.anatomy, engine.plan.spec
     ids = torch.linspace(0, spec.table.out - 1, count).long()
-    table, head = _plain(getattr(decoder.module, decoder.table)), _plain(anatomy.model.get_output_embeddings())
+    words = torch.linspace(0, spec.head.out - 1, WORDS).long()
+    table, head = getattr(decoder.module, decoder.table), anatomy.model.get_output_embeddings()
     last = _plain(getattr(decoder.module, decoder.norm))
-    theirs = head(last(table(ids).float()))
+    theirs = last(rows(table.w, ids).float() * spec.factor) @ rows(head.w, words).float().T
+    if head.bias is not None:
+        theirs += head.bias[words].float()
     if spec.cap:
         theirs = torch.tanh(theirs / spec.cap) * spec.cap
     empty = [Entries.empty(spec.shared, spec.size) for _ in range(spec.count)]
     ours = engine.step(Cache([empty]), ids, torch.zeros(count), torch.zeros(count),
                        wanted=torch.ones(count, dtype=torch.bool), layers=range(0, 0)).logits  # fmt: skip
     assert ours is not None
-    return float((ours - theirs).norm() / theirs.norm())
+    return float((ours[:, words] - theirs).norm() / theirs.norm())
 
 
 def _plain(module: Any) -> Any:
     """A copy in float32 by the reference, without kernels."""
-    made = deepcopy(module).float()
-    for host in made.modules():
-        if isinstance(host, Linear):
-            host.kernel, host.tap = None, None
-        assert not isinstance(host, Host) or isinstance(host, Linear | Embedding)
-    return made
+    hosts = [one for one in module.modules() if isinstance(one, Host)]
+    without = {id(one): None for host in hosts for one in (host.kernel, getattr(host, "tap", None)) if one is not None}
+    return deepcopy(module, without).float()
