@@ -64,7 +64,7 @@ class Side:
 
 def ours(source: str, form: str, out: Path, calibration: Any) -> Path:
     """``source`` in one of our forms, written to ``out`` where it is not there."""
-    if not (out / "model.safetensors").is_file():
+    if not (out / "trimtab.json").is_file():
         loaded = open_source(source, dtype="bfloat16")
         for parts, grid in OURS[form].items():
             name = "gptq" if grid["bits"] == 4 else "rtn"

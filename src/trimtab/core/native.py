@@ -69,6 +69,8 @@ def library() -> ctypes.CDLL | None:
     found.trimtab_rows.restype = None
     found.trimtab_read.argtypes = [pointer, ctypes.c_int64, whole]
     found.trimtab_read.restype = ctypes.c_uint64
+    found.trimtab_large_pages.argtypes = [pointer, ctypes.c_int64]
+    found.trimtab_large_pages.restype = None
     found.trimtab_decoder_new.argtypes = [pointer, whole, whole]
     found.trimtab_decoder_new.restype = pointer
     found.trimtab_decoder_free.argtypes = [pointer]
@@ -164,7 +166,7 @@ def add_lower_moment(total: Float[Tensor, "n n"], x: Float[Tensor, "rows n"], we
 
 def read_all(x: Tensor) -> int:
     """Every byte of ``x``, read by all threads: the sum of its 64-bit words, as torch wraps it around."""
-    native, words = library(), x.contiguous().view(torch.int64).flatten()
+    native, words = library(), x.contiguous().flatten().view(torch.int64)
     if native is None:
         return int(words.sum())
     found = int(native.trimtab_read(words.data_ptr(), len(words), torch.get_num_threads()))

@@ -126,7 +126,8 @@ class State {  // threads and room for one caller's steps
         x.resize((size_t)rows * d.width), normed.resize((size_t)rows * d.width), query.resize((size_t)rows * wide);
         key.resize((size_t)rows * narrow), value.resize((size_t)rows * narrow), seen.resize((size_t)rows * wide);
         gate.resize((size_t)rows * d.inner), up.resize((size_t)rows * d.inner), made.resize((size_t)rows * d.width);
-        code.resize((size_t)rows * longest), scale.resize((size_t)rows * longest / (d.chunk < d.ends ? d.chunk : d.ends)), sum.resize(scale.size()), total.resize(scale.size());
+        code.resize((size_t)rows * longest), low.resize(d.level >= HALVES ? code.size() : 0);
+        scale.resize((size_t)rows * longest / (d.chunk < d.ends ? d.chunk : d.ends)), sum.resize(scale.size()), total.resize(scale.size());
         if (d.level >= TILED && rows >= BLOCK && d.width % 32 == 0 && wide % 32 == 0 && d.inner % 32 == 0) {
             words.resize((size_t)(rows + BLOCK) * longest);
             room.resize(count);
@@ -184,12 +185,14 @@ class State {  // threads and room for one caller's steps
             return;
         }
         const int64_t at = (int64_t)row * (in / chunk);
-        round_inputs(from, in, chunk, few ? nullptr : code.data() + (int64_t)row * in, scale.data() + at, sum.data() + at, total.data() + at);
+        const bool halves = d.level >= HALVES, coded = halves || !few;
+        int8_t *upper = coded ? code.data() + (int64_t)row * in : nullptr, *lower = halves ? low.data() + (int64_t)row * in : nullptr;
+        round_inputs(from, in, chunk, upper, lower, scale.data() + at, sum.data() + at, total.data() + at);
     }
 
     Rounded inputs(const float *from, int rows, int in) const {
         const uint16_t *by = by_tiles ? words.data() : nullptr;
-        return {from, code.data(), scale.data(), sum.data(), total.data(), by, rows, in, chunk};
+        return {from, code.data(), low.data(), scale.data(), sum.data(), total.data(), by, rows, in, chunk};
     }
 
     uint8_t *room_of(int rank) { return by_tiles ? room[rank].data() : nullptr; }
@@ -454,7 +457,7 @@ class State {  // threads and room for one caller's steps
     std::vector<uint16_t> words;  // inputs in bfloat16, for tiles
     std::vector<std::vector<uint8_t>> room;
     std::vector<float> x, normed, query, key, value, seen, gate, up, made, scale, sum, total;
-    std::vector<int8_t> code;
+    std::vector<int8_t> code, low;
     std::vector<int> place;  // of each row among those of its sequence in this step
     std::vector<std::vector<float>> score;
     std::vector<Best> best;

@@ -1,6 +1,6 @@
 // y = x W^T + b of one matrix, and rows of one: what runs outside of a plan, on the same codes.
 //
-// Inputs are taken as they are: bfloat16 ones by tiles where there are some and many rows, all others in float32.
+// Inputs of bfloat16 go by tiles where there are some and many rows; all others as product.h says of a few rows.
 
 #include <cstring>
 #include <new>
@@ -24,7 +24,8 @@ struct Call {
     int chunk, level;
     bool tiles;
     Pool &pool;
-    std::vector<float> floats{}, totals{}, made{};
+    std::vector<float> floats{}, totals{}, scales{}, sums{}, made{};
+    std::vector<int8_t> codes{}, lows{};
     std::vector<uint16_t> words{};
     std::vector<uint8_t> room{};
 
@@ -36,6 +37,7 @@ struct Call {
         if (tiles) words.resize(all + BLOCK * (size_t)m.in), room.resize(members * room_each());
         else {
             totals.resize(count * (m.in / chunk + 1));
+            if (level >= HALVES) scales.resize(totals.size()), sums.resize(totals.size()), codes.resize(all), lows.resize(all);
             if (stored != FLOAT32) floats.resize(all);
         }
         made.resize(members * count * SOME * BLOCK);
@@ -53,33 +55,36 @@ struct Call {
         }
         if (stored != FLOAT32)
             for (int i = 0; i < m.in; i++) floats[to + i] = wide(((const uint16_t *)x)[from + i]);
-        if (m.kind <= CODES8)
-            round_inputs(as_floats(base) + to, m.in, chunk, nullptr, nullptr, nullptr, totals.data() + row * (m.in / chunk));
+        if (m.kind > CODES8) return;
+        const int64_t at = row * (m.in / chunk);
+        const bool halves = level >= HALVES;
+        round_inputs(as_floats(base) + to, m.in, chunk, halves ? codes.data() + to : nullptr, halves ? lows.data() + to : nullptr,
+                     scales.data() + at, sums.data() + at, totals.data() + at);
     }
 
-    void write(const float *sums, int64_t base, int rows, int first, int last) {  // outputs [first, last)
-        for (int t = 0; t < rows; t++, sums += SOME * BLOCK) {
+    void write(const float *from, int64_t base, int rows, int first, int last) {  // outputs [first, last)
+        for (int t = 0; t < rows; t++, from += SOME * BLOCK) {
             const int64_t at = (base + t) * m.out + first;
-            if (stored == FLOAT32) memcpy((float *)y + at, sums, sizeof(float) * (last - first));
+            if (stored == FLOAT32) memcpy((float *)y + at, from, sizeof(float) * (last - first));
             else
-                for (int i = 0; i < last - first; i++) narrow(sums[i], (uint16_t *)y + at + i);
+                for (int i = 0; i < last - first; i++) narrow(from[i], (uint16_t *)y + at + i);
         }
     }
 
     void work(int rank) {
         const int members = pool.members(), blocks = blocks_of(m);
-        float *sums = made.data() + (size_t)rank * many() * SOME * BLOCK;
+        float *here = made.data() + (size_t)rank * many() * SOME * BLOCK;
         for (int64_t base = 0; base < rows; base += MANY) {
             const int count = (int)(rows - base < MANY ? rows - base : MANY);
             const Part mine = part_of(count, rank, members), outputs = part_of(blocks, rank, members);
             for (int64_t row = mine.first; row < mine.last; row++) prepare(base, row);
             pool.meet();
-            const Rounded given{as_floats(base), nullptr, nullptr, nullptr, totals.data(),
+            const Rounded given{as_floats(base), codes.data(), lows.data(), scales.data(), sums.data(), totals.data(),
                                 tiles ? words.data() : nullptr, count, m.in, chunk};
             for (int block = (int)outputs.first; block < outputs.last; block += SOME) {
                 const int end = block + SOME < outputs.last ? block + SOME : (int)outputs.last;
-                multiply(m, given, block, end, level, room.data() + rank * room_each(), sums, SOME * BLOCK, false);
-                write(sums, base, count, block * BLOCK, end * BLOCK < m.out ? end * BLOCK : m.out);
+                multiply(m, given, block, end, level, room.data() + rank * room_each(), here, SOME * BLOCK, false);
+                write(here, base, count, block * BLOCK, end * BLOCK < m.out ? end * BLOCK : m.out);
             }
             pool.meet();
         }

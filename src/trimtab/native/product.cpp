@@ -77,8 +77,9 @@ template <int T> void plain(const Matrix &m, const Rounded &x, int block, int fr
         }
 }
 
-CLONES void round_row(const float *x, int in, int chunk, int8_t *code, float *scale, float *sum, float *total) {
-    for (int c = 0; c < in / chunk; c++, x += chunk, code = code ? code + chunk : nullptr) {
+CLONES void round_row(const float *x, int in, int chunk, int8_t *code, int8_t *low, float *scale, float *sum, float *total) {
+    const float most_of = low ? 32512.0f : 127.0f;
+    for (int c = 0; c < in / chunk; c++, x += chunk, code = code ? code + chunk : nullptr, low = low ? low + chunk : nullptr) {
         float most = 0.0f, all = 0.0f;
         for (int i = 0; i < chunk; i++) all += x[i];
         total[c] = all;
@@ -87,14 +88,16 @@ CLONES void round_row(const float *x, int in, int chunk, int8_t *code, float *sc
             const float size = std::fabs(x[i]);
             most = size > most ? size : most;
         }
-        const float by = most > 0.0f ? 127.0f / most : 0.0f;
+        const float by = most > 0.0f ? most_of / most : 0.0f;
         int32_t whole = 0;
         for (int i = 0; i < chunk; i++) {
             const int32_t near = (int32_t)((x[i] * by + 12582912.0f) - 12582912.0f);  // 1.5 * 2^23: to nearest
-            code[i] = (int8_t)near;
+            const int32_t upper = low ? (near + 128) >> 8 : near;
+            code[i] = (int8_t)upper;
+            if (low) low[i] = (int8_t)(near - upper * 256);
             whole += near;
         }
-        scale[c] = most / 127.0f, sum[c] = (float)whole;
+        scale[c] = most / most_of, sum[c] = (float)whole;
     }
 }
 
@@ -102,8 +105,8 @@ CLONES void round_row(const float *x, int in, int chunk, int8_t *code, float *sc
 
 const Block PLAIN[MOST] = {plain<1>, plain<2>, plain<3>, plain<4>};
 
-void round_inputs(const float *x, int in, int chunk, int8_t *code, float *scale, float *sum, float *total) {
-    round_row(x, in, chunk, code, scale, sum, total);
+void round_inputs(const float *x, int in, int chunk, int8_t *code, int8_t *low, float *scale, float *sum, float *total) {
+    round_row(x, in, chunk, code, low, scale, sum, total);
 }
 
 void multiply(const Matrix &m, const Rounded &x, int first, int last, int level, uint8_t *room, float *y, int64_t stride,

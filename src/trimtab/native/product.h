@@ -5,9 +5,10 @@
 //   8 bits: line k holds inputs 4k .. 4k+3; byte 4r + i is code(r, 4k + i)
 //   16 bits: line k holds inputs 2k, 2k+1 as bfloat16; word 2r + i is w(r, 2k + i)
 //   32 bits: line k holds input k as float32
-// A few rows of inputs are taken as they are, and 4-bit codes looked up in a table of 16 floats: bytes are what counts then.
-// For more of them inputs are rounded to 8 bits in chunks, each with a scale of its own (max |x| / 127), and products with
-// codes are summed as integers. Rows of 16 and 32 bits are always multiplied in float32.
+// By AVX-512 inputs are rounded to 16 bits in chunks, each with a scale of its own (max |x| / 32512), in two bytes, and the
+// products of either with codes are summed as integers. Below it a few rows of inputs are taken as they are and codes
+// multiplied as floats; more of them are rounded to 8 bits (max |x| / 127). Levels are always looked up and multiplied in
+// float32, as are rows of 16 and 32 bits.
 
 #pragma once
 
@@ -31,7 +32,8 @@ struct Matrix {  // as runtime/plan/layout.py fills it
 
 struct Rounded {  // rows of inputs
     const float *x;      // (rows, in)
-    const int8_t *code;  // (rows, in)
+    const int8_t *code;  // (rows, in): of 8 bits, or the upper half of 16
+    const int8_t *low;   // (rows, in): the lower half, -128 to 127; null: there is none
     const float *scale;  // (rows, in / chunk)
     const float *sum;    // (rows, in / chunk): of codes
     const float *total;  // (rows, in / chunk): of x
@@ -41,8 +43,9 @@ struct Rounded {  // rows of inputs
 
 inline int blocks_of(const Matrix &m) { return (m.out + BLOCK - 1) / BLOCK; }
 
-// Codes, scales and sums of a row of x; without `code` only the sums of x.
-void round_inputs(const float *x, int in, int chunk, int8_t *code, float *scale, float *sum, float *total);
+// Codes, scales and sums of a row of x; without `code` only the sums of x, without `low` in 8 bits.
+void round_inputs(const float *x, int in, int chunk, int8_t *code, int8_t *low, float *scale, float *sum, float *total);
+constexpr int HALVES = 2;  // the level from which inputs are rounded to 16 bits
 
 // y (rows, stride) of blocks [first, last) of m, the first at y; `level`: 0 plain C++, 1 AVX2, 2 AVX-512 with VNNI, 3 also
 // AMX. `room`: two blocks of m in 16 bits, for x in `words`. `whole`: by rounded inputs, where m is of even steps.

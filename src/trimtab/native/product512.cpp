@@ -20,7 +20,6 @@ VNNI INLINE __m512 scales(const Matrix &m, int64_t at) {
 }
 
 VNNI INLINE __m512 zeros(const Matrix &m, int64_t at) {
-    if (m.levels) return _mm512_setzero_ps();
     if (!m.zero) return _mm512_set1_ps((float)(1 << (m.kind - 1)));
     return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(m.zero + at))));
 }
@@ -36,35 +35,34 @@ VNNI INLINE __m512i line_at(const uint8_t *at) {
     return _mm512_loadu_si512(at);
 }
 
-// By rounded inputs, summed as integers.
+// By inputs in two bytes, each summed with the codes as integers.
 template <int T, int BITS> VNNI INLINE void by_whole(const Matrix &m, const Rounded &x, int block, int from, __m512 *total) {
     const int lines = BITS == 4 ? 8 : 4, groups = m.in / m.group, each = m.group / x.chunk, chunks = m.in / x.chunk;
     const uint8_t *at = m.codes + block * block_bytes(m);
-    const __m512i low = _mm512_set1_epi8(15);
+    const __m512i mask = _mm512_set1_epi8(15);
     for (int g = 0; g < groups; g++) {
         const int64_t place = ((int64_t)block * groups + g) * BLOCK;
         const __m512 zero = zeros(m, place), scale = scales(m, place);
         __m512 part[T];
         for (int t = 0; t < T; t++) part[t] = _mm512_setzero_ps();
         for (int c = g * each; c < (g + 1) * each; c++) {
-            __m512i sums[T], others[T];
-            for (int t = 0; t < T; t++) sums[t] = others[t] = _mm512_setzero_si512();
+            __m512i upper[T], lower[T];
+            for (int t = 0; t < T; t++) upper[t] = lower[t] = _mm512_setzero_si512();
             for (int k = 0; k < x.chunk; k += lines, at += 64) {
-                const __m512i line = line_at(at);
+                const __m512i line = line_at(at), first = BITS == 4 ? _mm512_and_si512(line, mask) : line;
+                const __m512i second = BITS == 4 ? _mm512_and_si512(_mm512_srli_epi16(line, 4), mask) : line;
                 for (int t = 0; t < T; t++) {
-                    const int8_t *code = x.code + (int64_t)(from + t) * m.in + c * x.chunk + k;
-                    if (BITS == 4) {
-                        const __m512i high = _mm512_and_si512(_mm512_srli_epi16(line, 4), low);
-                        sums[t] = _mm512_dpbusd_epi32(sums[t], _mm512_and_si512(line, low), four(code));
-                        others[t] = _mm512_dpbusd_epi32(others[t], high, four(code + 4));
-                    } else {
-                        sums[t] = _mm512_dpbusd_epi32(sums[t], line, four(code));
-                    }
+                    const int64_t here = (int64_t)(from + t) * m.in + c * x.chunk + k;
+                    upper[t] = _mm512_dpbusd_epi32(upper[t], first, four(x.code + here));
+                    lower[t] = _mm512_dpbusd_epi32(lower[t], first, four(x.low + here));
+                    if (BITS == 8) continue;
+                    upper[t] = _mm512_dpbusd_epi32(upper[t], second, four(x.code + here + 4));
+                    lower[t] = _mm512_dpbusd_epi32(lower[t], second, four(x.low + here + 4));
                 }
             }
             for (int t = 0; t < T; t++) {
                 const int64_t here = (int64_t)(from + t) * chunks + c;
-                const __m512 whole = _mm512_cvtepi32_ps(_mm512_add_epi32(sums[t], others[t]));
+                const __m512 whole = _mm512_cvtepi32_ps(_mm512_add_epi32(_mm512_slli_epi32(upper[t], 8), lower[t]));
                 const __m512 value = _mm512_fnmadd_ps(zero, _mm512_set1_ps(x.sum[here]), whole);
                 part[t] = _mm512_fmadd_ps(value, _mm512_set1_ps(x.scale[here]), part[t]);
             }
@@ -77,37 +75,29 @@ VNNI INLINE __m512 looked(__m512i line, int shift, __m512 table) {  // the lane'
     return _mm512_permutexvar_ps(_mm512_srli_epi32(line, shift), table);
 }
 
-// By inputs as they are: every 4-bit code through the table, 8-bit ones as the numbers that they are.
-template <int T, int BITS> VNNI INLINE void by_float(const Matrix &m, const Rounded &x, int block, int from, __m512 *total) {
-    const int lines = BITS == 4 ? 8 : 4, groups = m.in / m.group, each = m.group / x.chunk, chunks = m.in / x.chunk;
+// By inputs as they are, every 4-bit code through the table of levels.
+template <int T> VNNI INLINE void by_levels(const Matrix &m, const Rounded &x, int block, int from, __m512 *total) {
+    const int groups = m.in / m.group;
     const uint8_t *at = m.codes + block * block_bytes(m);
-    const __m512 counted = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512 table = m.levels ? _mm512_loadu_ps(m.levels) : counted;
-    const __m512i byte = _mm512_set1_epi32(255);
+    const __m512 table = _mm512_loadu_ps(m.levels);
     for (int g = 0; g < groups; g++) {
-        const int64_t place = ((int64_t)block * groups + g) * BLOCK;
         __m512 part[T][4];
         for (int t = 0; t < T; t++)
             for (int i = 0; i < 4; i++) part[t][i] = _mm512_setzero_ps();
-        for (int k = g * m.group; k < (g + 1) * m.group; k += lines, at += 64) {
+        for (int k = g * m.group; k < (g + 1) * m.group; k += 8, at += 64) {
             const __m512i line = line_at(at);
             for (int i = 0; i < 4; i++) {
-                const __m512 first = BITS == 4 ? looked(line, 8 * i, table)
-                                               : _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(line, 8 * i), byte));
-                const __m512 second = BITS == 4 ? looked(line, 8 * i + 4, table) : first;
+                const __m512 first = looked(line, 8 * i, table), second = looked(line, 8 * i + 4, table);
                 for (int t = 0; t < T; t++) {
                     const float *in = x.x + (int64_t)(from + t) * m.in + k + i;
                     part[t][i] = _mm512_fmadd_ps(first, _mm512_set1_ps(in[0]), part[t][i]);
-                    if (BITS == 4) part[t][i] = _mm512_fmadd_ps(second, _mm512_set1_ps(in[4]), part[t][i]);
+                    part[t][i] = _mm512_fmadd_ps(second, _mm512_set1_ps(in[4]), part[t][i]);
                 }
             }
         }
-        const __m512 zero = zeros(m, place), scale = scales(m, place);
+        const __m512 scale = scales(m, ((int64_t)block * groups + g) * BLOCK);
         for (int t = 0; t < T; t++) {
-            float all = 0.0f;
-            for (int c = g * each; c < (g + 1) * each; c++) all += x.total[(int64_t)(from + t) * chunks + c];
-            __m512 sum = _mm512_add_ps(_mm512_add_ps(part[t][0], part[t][1]), _mm512_add_ps(part[t][2], part[t][3]));
-            sum = _mm512_fnmadd_ps(zero, _mm512_set1_ps(all), sum);
+            const __m512 sum = _mm512_add_ps(_mm512_add_ps(part[t][0], part[t][1]), _mm512_add_ps(part[t][2], part[t][3]));
             total[t] = _mm512_fmadd_ps(sum, scale, total[t]);
         }
     }
@@ -140,13 +130,12 @@ template <int T> VNNI INLINE void by_numbers(const Matrix &m, const Rounded &x, 
     }
 }
 
-template <int T> VNNI void of_block(const Matrix &m, const Rounded &x, int block, int from, bool whole, float *sums) {
+template <int T> VNNI void of_block(const Matrix &m, const Rounded &x, int block, int from, bool, float *sums) {
     __m512 total[T];
     for (int t = 0; t < T; t++) total[t] = _mm512_setzero_ps();
-    if (m.kind == CODES4 && whole) by_whole<T, 4>(m, x, block, from, total);
-    else if (m.kind == CODES4) by_float<T, 4>(m, x, block, from, total);
-    else if (m.kind == CODES8 && whole) by_whole<T, 8>(m, x, block, from, total);
-    else if (m.kind == CODES8) by_float<T, 8>(m, x, block, from, total);
+    if (m.levels) by_levels<T>(m, x, block, from, total);
+    else if (m.kind == CODES4) by_whole<T, 4>(m, x, block, from, total);
+    else if (m.kind == CODES8) by_whole<T, 8>(m, x, block, from, total);
     else if (m.kind == WORDS16) by_words<T>(m, x, block, from, total);
     else by_numbers<T>(m, x, block, from, total);
     for (int t = 0; t < T; t++) _mm512_storeu_ps(sums + t * BLOCK, total[t]);

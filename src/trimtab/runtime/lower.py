@@ -16,6 +16,7 @@ from trimtab.core.joins import leaves
 from trimtab.core.linear import Embedding, Kernel, Linear
 from trimtab.core.weight import Quantized, Weight
 from trimtab.runtime import int8
+from trimtab.runtime.arena import Arena
 from trimtab.runtime.compiled import NAMES, Compiled
 from trimtab.runtime.compose import Made, compose, thick
 from trimtab.runtime.dtype import compute_dtype
@@ -152,12 +153,12 @@ class _Make:
 
 def _laid(hosts: Iterable[Linear]) -> dict[int, Laid]:
     """Of each grid or codebook that a linear multiplies by, alone or among others, what the compiled library reads."""
-    made: dict[int, Laid] = {}
+    made, arena = dict[int, Laid](), Arena()
     for leaf in (leaf for host in hosts if host.acts is None for leaf in thick(host.w)):
         if id(leaf) in made or not isinstance(leaf, Quantized | Codebook) or leaf.codes.device.type != "cpu":
             continue
         if isinstance(found := laid(leaf), Laid):
-            made[id(leaf)] = found
+            made[id(leaf)] = arena.place(found)
     return made
 
 

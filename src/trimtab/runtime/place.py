@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from trimtab.anatomy import Anatomy, known
+from trimtab.core.heap import give_back
 from trimtab.runtime.level import level
 from trimtab.runtime.lower import LowerReport, lower
 from trimtab.runtime.plan.build import planned
@@ -28,6 +29,7 @@ def place(loaded: Loaded, release: bool) -> tuple[LowerReport, Engine | None]:
     if release:
         let_go(loaded.library, report.laid if engine is None else {**report.laid, **engine.plan.laid})
         report = replace(report, laid={})  # its keys are those of weights that are gone
+        give_back()
     return replace(report, planless=why), engine
 
 

@@ -19,6 +19,7 @@ from trimtab.anatomy.decoder import STAGES, Decoder
 from trimtab.core import gated, norm
 from trimtab.core.linear import Embedding, Linear
 from trimtab.core.weight import Weight
+from trimtab.runtime.arena import Arena
 from trimtab.runtime.compiled import Compiled
 from trimtab.runtime.plan import structs
 from trimtab.runtime.plan.layout import Laid, chunk_of, laid
@@ -81,6 +82,7 @@ class _Build:
         self.width: int = decoder.module.config.hidden_size
         self.holds: list[Any] = []
         self.laid: dict[int, Laid] = {}
+        self.arena = Arena()
         self.turns: dict[str, tuple[Tensor, Tensor]] = {}
         self.turned: int | None = None
         self.read = 0
@@ -188,8 +190,8 @@ class _Build:
             found = laid(w)
             if isinstance(found, str):
                 raise Unfit(found)
-            self.laid[id(w)] = found
-        self.holds += [w, self.laid[id(w)]]
+            self.laid[id(w)] = self.arena.place(found)
+        self.holds.append(self.laid[id(w)])
         if bias is not None:
             self.holds.append(bias)
         self.read += counts * self.laid[id(w)].nbytes
