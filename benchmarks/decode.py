@@ -34,6 +34,8 @@ OUT = Path(__file__).resolve().parents[1] / "docs" / "measured-decode.md"
 MODEL = "gemma-3-270m"
 TRIAL = (404, 32)
 """Length of the prompt and words behind it by which settings are chosen, three times each."""
+WARM = 256
+"""Tokens of another prompt that each side reads before it is timed: a core that has waited is slow at first."""
 PLACES = 16
 """llama.cpp tells the loss of one token at a time: every 16th is asked for, of all engines where it is compared."""
 
@@ -84,6 +86,7 @@ def rounds(workers: dict[str, Worker], prompts: Prompts, given: argparse.Namespa
         for number in range(given.rounds + 1):
             prompt, turn = prompts.next(length), number % len(names)
             for name in names[turn:] + names[:turn]:
+                workers[name].ask({"prompt": prompts.next(WARM), "tokens": 2})
                 found = workers[name].ask({"prompt": prompt, "tokens": given.tokens})
                 row = {"side": name, "prompt": length, "first": found["first"], "after": found["after"],
                        "rate": (given.tokens - 1) / found["after"], "resident": found["VmRSS"]}  # fmt: skip
@@ -92,8 +95,9 @@ def rounds(workers: dict[str, Worker], prompts: Prompts, given: argparse.Namespa
                             "cache": found["cache"]}  # fmt: skip
                 if number:  # the first time warms up
                     rows.append(row)
-        print(length, {name: round(median(row["rate"] for row in rows if row["side"] == name and row["prompt"] == length),
-                                   1) for name in names}, flush=True)  # fmt: skip
+        here = [row for row in rows if row["prompt"] == length]
+        print(length, {name: round(median(row["rate"] for row in here if row["side"] == name), 1) for name in names},
+              flush=True)  # fmt: skip
     return rows
 
 

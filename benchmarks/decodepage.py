@@ -26,11 +26,11 @@ def said(
     every: Sequence[Side], settings: dict[str, str], sweep: Any, rows: Any, losses: Any, start: dict[str, int]
 ) -> dict[str, Any]:
     """All figures, and the keys that the last line must have: the worst over prompts and our two forms."""
+    lengths = sorted({row["prompt"] for row in rows})
     sides = {side.name: {"about": side.about, "setting": settings[side.name], **perplexity(losses, side.name)}
              for side in every}  # fmt: skip
     ours = [side.name for side in every if side.engine == "ours"]
-    compared = [against(name, length, sides, rows, ours) for name in ours for length in
-                sorted({row["prompt"] for row in rows})]  # fmt: skip
+    compared = [against(name, length, sides, rows, ours) for name in ours for length in lengths]
     return {
         "decode_ratio_best_peer": min(one["decode"] for one in compared),
         "decode_ratio_best_peer_low": min(one["decode_low"] for one in compared),
@@ -39,7 +39,7 @@ def said(
         "bandwidth_fraction": min(one["bandwidth_fraction"] for one in compared),
         "resident_ratio": max(one["resident_ratio"] for one in compared),
         "compared": compared, "peers": sides, "sweep": sweep, "start": start,
-        "figures": [figures(name, length, rows) for name in sides for length in sorted({row["prompt"] for row in rows})],
+        "figures": [figures(name, length, rows) for name in sides for length in lengths],
     }  # fmt: skip
 
 
@@ -83,8 +83,8 @@ def page(told: dict[str, Any], given: argparse.Namespace) -> str:
         "# Measured: words a second beside other engines", "",
         f"Written by `make bench-decode` on {datetime.now(UTC):%Y-%m-%d} on {machine.processor}, 2 threads, torch "
         f"{torch.__version__}: Gemma 3 270M, {given.tokens} words behind prompts that every engine sees once, "
-        f"{given.rounds} rounds in turn, medians; perplexity over that of 16 bits on {given.windows} windows of Python's "
-        "language reference. llama.cpp's file is the one that the weights come from.", "",
+        f"{given.rounds} rounds in turn, medians; perplexity over that of 16 bits on {given.windows} windows of "
+        "Python's language reference. llama.cpp's file is the one that the weights come from.", "",
         "| engine | setting | perplexity over 16 bits (at most) | "
         + " | ".join(f"{length} tokens: first word, s; words a second" for length in given.prompts) + " |",
         "| --- | --- | ---: |" + " ---: |" * len(given.prompts),
@@ -92,7 +92,8 @@ def page(told: dict[str, Any], given: argparse.Namespace) -> str:
             f"{one['first']:.3f}; {one['rate']:.1f}" for one in told["figures"] if one["side"] == name) + " |"
           for name, side in told["peers"].items()), "",
         f"Against the fastest engine whose perplexity is at most {CLOSE} of ours (lower 95 % bounds):", "",
-        "| ours | prompt | words: times as fast as | prompt: times as fast as | of the bandwidth | MB a word | resident MB |",
+        "| ours | prompt | words: times as fast as | prompt: times as fast as | of the bandwidth | MB a word "
+        "| resident MB |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
         *("| {side} | {prompt} | {decode:.2f} ({decode_low:.2f}) {decode_peer} | {prefill:.2f} ({prefill_low:.2f}) "
           "{prefill_peer} | {bandwidth_fraction:.2f} | {megabytes:.0f} | {here:.0f} |".format(

@@ -1,4 +1,4 @@
-"""A side of a benchmark that stays: a process in its own environment that answers a line of JSON for each it is asked."""
+"""A side of a benchmark that stays: a process in its own environment that answers a line of JSON for each question."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ class Worker:
         self.loaded = self._line()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
         try:

@@ -34,8 +34,8 @@ from trimtab.core.errors import BadInput
 from trimtab.core.fit import Site
 from trimtab.core.native import library
 from trimtab.core.weight import Weight
-from trimtab.runtime.plan.build import Plan, planned
 from trimtab.runtime.level import LEVELS, VARIABLE, level
+from trimtab.runtime.plan.build import Plan, planned
 from trimtab.runtime.plan.engine import Engine
 from trimtab.runtime.plan.greedy import greedy, guess
 from trimtab.runtime.plan.model import Moved, Planned

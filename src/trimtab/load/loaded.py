@@ -100,7 +100,7 @@ class Loaded:
         such a model answers, and can do nothing else."""
         from trimtab.runtime.place import place
 
-        self.kernels, self.engine = place(self, release)
+        self.kernels, self.engine = place(self.library, lambda: self.anatomy, release, self.streamed)
         return self.kernels
 
     def unlower(self) -> None:

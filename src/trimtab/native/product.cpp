@@ -97,7 +97,7 @@ CLONES void round_row(const float *x, int in, int chunk, int8_t *code, int8_t *l
             if (low) low[i] = (int8_t)(near - upper * 256);
             whole += near;
         }
-        scale[c] = most / most_of, sum[c] = (float)whole;
+        scale[c] = std::isfinite(all) && std::isfinite(most) ? most / most_of : NAN, sum[c] = (float)whole;
     }
 }
 

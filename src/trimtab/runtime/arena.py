@@ -1,4 +1,4 @@
-"""Room for what is read once for each word: side by side in the order of use, on pages of 2 MB where the system has any.
+"""Room for what is read once for each word: side by side in the order of use, on pages of 2 MB where there are any.
 
 On pages of 4 KB a word of a 175 MB model meets 43,000 of them, each a look into the page tables at which the hardware's
 reading ahead ends.
@@ -28,8 +28,8 @@ class Arena:
 
     def place(self, one: Laid) -> Laid:
         """The same matrix here. Raises MemoryError where there is no room."""
-        names = [name for name in ("codes", "scale", "zero") if getattr(one, name) is not None]
-        return replace(one, **{name: self._copy(getattr(one, name)) for name in names})
+        scale, zero = (None if value is None else self._copy(value) for value in (one.scale, one.zero))
+        return replace(one, codes=self._copy(one.codes), scale=scale, zero=zero)
 
     def _copy(self, value: Tensor) -> Tensor:
         room = -(-value.nbytes // LINE) * LINE

@@ -172,4 +172,3 @@ def _key(host: Linear) -> Key:
 
 def _read(hosts: list[Linear], make: _Make, found: Mapping[str, str]) -> list[str]:
     return [host.name for host in hosts if host.name in found and id(host.w) in make.read - make.laid.keys()]
-

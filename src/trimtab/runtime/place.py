@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+
+from transformers import PreTrainedModel
 
 from trimtab.anatomy import Anatomy, known
 from trimtab.core.heap import give_back
@@ -14,20 +16,20 @@ from trimtab.runtime.plan.engine import Engine
 from trimtab.runtime.plan.verify import verify
 from trimtab.runtime.release import let_go
 
-if TYPE_CHECKING:
-    from trimtab.load.loaded import Loaded
 
-
-def place(loaded: Loaded, release: bool) -> tuple[LowerReport, Engine | None]:
-    """Kernels, then the plan, which reads the same codes; with ``release`` what either has a copy of goes."""
+def place(
+    library: PreTrainedModel, anatomy: Callable[[], Anatomy], release: bool, streamed: bool
+) -> tuple[LowerReport, Engine | None]:
+    """Kernels, then the plan, which reads the same codes; with ``release`` what either has a copy of goes.
+    ``streamed``: matrices are in files, where no plan reads them."""
     if level() is None:
-        return replace(lower(loaded.library, release=release), planless="the compiled library is not built"), None
-    report = lower(loaded.library)
-    if loaded.streamed or not known(loaded.library):
-        return replace(report, planless="its matrices are in files" if loaded.streamed else "no anatomy"), None
-    engine, why = engine_for(loaded.anatomy)
+        return replace(lower(library, release=release), planless="the compiled library is not built"), None
+    report = lower(library)
+    if streamed or not known(library):
+        return replace(report, planless="its matrices are in files" if streamed else "no anatomy"), None
+    engine, why = engine_for(anatomy())
     if release:
-        let_go(loaded.library, report.laid if engine is None else {**report.laid, **engine.plan.laid})
+        let_go(library, report.laid if engine is None else {**report.laid, **engine.plan.laid})
         report = replace(report, laid={})  # its keys are those of weights that are gone
         give_back()
     return replace(report, planless=why), engine

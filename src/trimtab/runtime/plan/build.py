@@ -200,4 +200,3 @@ class _Build:
     def keep(self, value: Tensor) -> int:
         self.holds.append(value)
         return value.data_ptr()
-
