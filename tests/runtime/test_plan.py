@@ -35,8 +35,10 @@ from trimtab.core.fit import Site
 from trimtab.core.native import library
 from trimtab.core.weight import Weight
 from trimtab.runtime.level import LEVELS, VARIABLE, level
+from trimtab.runtime.plan import build
 from trimtab.runtime.plan.build import Plan, planned
 from trimtab.runtime.plan.engine import Engine
+from trimtab.runtime.plan.entries import Cache, Entries
 from trimtab.runtime.plan.greedy import greedy, guess
 from trimtab.runtime.plan.model import Moved, Planned
 from trimtab.runtime.plan.verify import verify
@@ -224,6 +226,32 @@ def test_a_sequence_goes_on_past_its_room(monkeypatch: pytest.MonkeyPatch) -> No
     assert off(made, theirs) < 0.02
     assert slots.cache is not None
     assert slots.cache.sequences[0][0].count == 200
+
+
+def test_angles_reach_as_far_as_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice as far each time, never past the model's own positions; a prompt and a word alike."""
+    monkeypatch.setattr(build, "FIRST", 16)
+    found = hosted("gemma3", "4 bits")
+    ids = torch.randint(3, 100, (1, 200))
+    theirs = Planned(found, engine_of(found, monkeypatch))
+    near = engine_of(found, monkeypatch)
+    monkeypatch.undo()
+    whole = engine_of(found, monkeypatch)
+    assert (near.plan.spec.positions, whole.plan.spec.positions) == (16, 256)
+    for count, span in ((10, 16), (30, 32), (33, 64), (200, 200)):
+        given = {"input_ids": ids[:, :count]}
+        assert torch.equal(theirs.prompt(given, None, 0), Planned(found, whole).prompt(given, None, 0))
+        near.plan.reach(count)
+        assert near.plan.spec.positions == span
+    near.plan.reach(256)
+    assert near.plan.spec.positions == 256
+    with pytest.raises(BadInput, match="positions: got 256 to 256; accepted: 0 to 255"):
+        near.step(empty(near), torch.tensor([3]), torch.tensor([256]), torch.zeros(1, dtype=torch.int32))
+
+
+def empty(engine: Engine) -> Cache:
+    spec = engine.plan.spec
+    return Cache([[Entries.empty(spec.shared, spec.size) for _ in range(spec.count)]])
 
 
 def test_rows_do_not_know_of_one_another(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,15 +17,17 @@ from torch import Tensor, nn
 from trimtab.anatomy.base import Anatomy
 from trimtab.anatomy.decoder import STAGES, Decoder
 from trimtab.core import gated, norm
+from trimtab.core.errors import BadInput
 from trimtab.core.linear import Embedding, Linear
 from trimtab.core.weight import Weight
 from trimtab.runtime.arena import Arena
 from trimtab.runtime.compiled import Compiled
 from trimtab.runtime.plan import structs
+from trimtab.runtime.plan.angles import FIRST, Angles
 from trimtab.runtime.plan.layout import Laid, chunk_of, laid
 
 SPAN = 4096
-"""Positions that have angles where a model does not say how many it has."""
+"""Positions where a model does not say how many it has."""
 SCALED = ("dynamic", "longrope")
 """Rotary angles that depend on how long the text is."""
 NORMS = {
@@ -45,13 +47,24 @@ class Unfit(Exception):
 @dataclass
 class Plan:
     """``spec`` as the library is given it; ``holds`` what it points to. ``read``: bytes of the matrices that a token
-    reads, tables by one row. ``anatomy``: whose it is; ``laid``: by id of its weights, what is read of them."""
+    reads, tables by one row. ``anatomy``: whose it is; ``laid``: by id of its weights, what is read of them; ``layers``
+    of ``spec``, with their ``angles``."""
 
     anatomy: Anatomy
     spec: structs.Decoder
     read: int
     laid: Mapping[int, Laid]
+    layers: Any
+    angles: Angles
     holds: list[Any] = field(default_factory=list)
+
+    def reach(self, positions: int) -> None:
+        """Angles for at least so many positions."""
+        if positions > self.spec.positions:
+            span = min(max(positions, 2 * self.spec.positions), self.angles.most)
+            for layer, (cos, sin) in zip(self.layers, self.angles.of_layers(span), strict=True):
+                layer.cos, layer.sin = cos.data_ptr(), sin.data_ptr()
+            self.spec.positions = span
 
     @property
     def count(self) -> int:
@@ -63,8 +76,8 @@ class Plan:
 
 
 def planned(anatomy: Anatomy, level: int, span: int | None = None) -> Plan | str:
-    """The plan of ``anatomy``'s decoder with angles for ``span`` positions, by default all that the model has, or why
-    there is none."""
+    """The plan of ``anatomy``'s decoder for ``span`` positions, by default all that the model has, or why there is
+    none."""
     decoder = getattr(anatomy, "decoder", None)
     if not isinstance(decoder, Decoder):
         return "no stack of decoder layers"
@@ -83,8 +96,6 @@ class _Build:
         self.holds: list[Any] = []
         self.laid: dict[int, Laid] = {}
         self.arena = Arena()
-        self.turns: dict[str, tuple[Tensor, Tensor]] = {}
-        self.turned: int | None = None
         self.read = 0
 
     def plan(self, level: int, span: int) -> Plan:
@@ -95,8 +106,14 @@ class _Build:
         kinds = [rotary, *(one for one in rotary.values() if isinstance(one, dict))]
         if any(one.get("rope_type") in SCALED for one in kinds):
             raise Unfit("rotary angles that depend on how long the text is")
-        made = (structs.Layer * len(layers))(*(self.layer(i, one, span) for i, one in enumerate(layers)))
-        self.holds.append(made)
+        made, first = (structs.Layer * len(layers))(*map(self.layer, range(len(layers)), layers)), min(span, FIRST)
+        angles = Angles(self.decoder, span)
+        try:
+            turns = angles.of_layers(first)
+        except BadInput as error:
+            raise Unfit(str(error)) from error
+        for one, (cos, sin) in zip(made, turns, strict=True):
+            one.cos, one.sin = cos.data_ptr(), sin.data_ptr()
         table, head = getattr(self.stack, self.decoder.table), self.anatomy.model.get_output_embeddings()
         if not isinstance(table, Embedding) or not isinstance(head, Linear):
             raise Unfit("word table or head: no hosts")
@@ -109,12 +126,12 @@ class _Build:
             layers=ctypes.addressof(made), table=self.matrix(table.w, None, counts=False), head=ends,
             last=self.norm(getattr(self.stack, self.decoder.norm), self.width), count=len(layers), width=self.width,
             heads=config.num_attention_heads, shared=config.num_key_value_heads, size=attention.head_dim,
-            turned=self.turned, inner=made[0].gate.out, positions=span, level=level, ends=chunk_of([ends]),
-            chunk=chunk_of(getattr(layer, name) for layer in made for name in structs.MATRICES),
+            turned=2 * turns[0][0].shape[1], inner=made[0].gate.out, positions=first, level=level,
+            ends=chunk_of([ends]), chunk=chunk_of(getattr(layer, name) for layer in made for name in structs.MATRICES),
             factor=float(torch.tensor(table.factor, dtype=table.w.dtype)),
             cap=getattr(config, "final_logit_softcapping", None) or 0.0,
         )  # fmt: skip
-        return Plan(self.anatomy, spec, self.read, self.laid, self.holds)
+        return Plan(self.anatomy, spec, self.read, self.laid, made, angles, self.holds)
 
     def same(self, made: Any, sizes: tuple[int, int, int], ends: set[int]) -> None:
         """Raises Unfit where matrices are not of the sizes that the library takes all layers to have: ``sizes`` of a
@@ -131,7 +148,7 @@ class _Build:
         if ends != {width} or wide % narrow:
             raise Unfit(f"streams of {width} beside word tables of {sorted(ends)}, or {wide} and {narrow} of heads")
 
-    def layer(self, index: int, layer: Any, span: int) -> structs.Layer:
+    def layer(self, index: int, layer: Any) -> structs.Layer:
         attention, kind = layer.self_attn, gated.kind_of(layer.mlp)
         if kind is None:
             raise Unfit(f"layer {index}: its MLP is no gated unit with SiLU or GELU by tanh")
@@ -149,24 +166,7 @@ class _Build:
                 setattr(made, where, self.norm(getattr(attention, name), attention.head_dim))
         for name, where in MATRICES.items():
             setattr(made, where, self.host(layer.get_submodule(name)))
-        made.cos, made.sin = (self.keep(one) for one in self.angles(index, span))
         return made
-
-    def angles(self, index: int, span: int) -> tuple[Tensor, Tensor]:
-        """(positions, half) each, the same for layers of one kind."""
-        kind = self.decoder.kinds[index]
-        if kind not in self.turns:
-            assert self.decoder.rotary is not None
-            with self.decoder.turning:
-                cos, sin = self.decoder.rotary(torch.arange(span)[None], torch.float32, kind)
-            if cos.ndim != 3:
-                raise Unfit("rotary angles that follow a grid")
-            if self.turned not in (None, cos.shape[-1]):
-                raise Unfit("rotary angles of several widths")
-            self.turned = cos.shape[-1]
-            half = cos.shape[-1] // 2
-            self.turns[kind] = cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous()
-        return self.turns[kind]
 
     def norm(self, module: nn.Module, width: int) -> structs.Norm:
         form = norm.form_of(module)

@@ -68,7 +68,7 @@ class Engine:
         if not len(positions) == len(sequences) == len(wanted) == rows:
             told = f"{len(positions)}, {len(sequences)} and {len(wanted)}"
             raise BadInput(f"positions, sequences and wanted: got {told}; accepted: one for each of {rows} rows")
-        _within("positions", positions, self.plan.spec.positions)
+        _within("positions", positions, self.plan.angles.most)
         _within("sequences", sequences, len(cache.sequences))
         if given.ndim == 1:
             _within("tokens", given, self.plan.spec.table.out)
@@ -83,6 +83,7 @@ class Engine:
             "wanted": wanted.to(torch.uint8).contiguous(), "logits": made, "best": best, "left": out,
         }  # fmt: skip
         with self.busy:
+            self.plan.reach(int(positions.max()) + 1)
             array = cache.given(sequences, layers)
             step = structs.Step(
                 **{name: value.data_ptr() for name, value in held.items() if value is not None},

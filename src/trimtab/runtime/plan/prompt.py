@@ -43,7 +43,7 @@ def prompted(engine: Engine, batch: Batch, policies: Policies = (), *, logits_to
     if of_cache(anatomy, policies) or any(policy.act == "merge" for policy in chosen.values()):
         return None
     stream = anatomy.embed(batch)
-    if stream.side or int(stream.positions.max()) >= spec.positions or not ascending(stream):
+    if stream.side or int(stream.positions.max()) >= engine.plan.angles.most or not ascending(stream):
         return None
     rows, length = stream.x.shape[:2]
     empty = [[Entries.empty(spec.shared, spec.size) for _ in range(spec.count)] for _ in range(rows)]
