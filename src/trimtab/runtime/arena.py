@@ -28,8 +28,9 @@ class Arena:
 
     def place(self, one: Laid) -> Laid:
         """The same matrix here. Raises MemoryError where there is no room."""
+        codes = self._copy(one.codes)
         scale, zero = (None if value is None else self._copy(value) for value in (one.scale, one.zero))
-        return replace(one, codes=self._copy(one.codes), scale=scale, zero=zero)
+        return replace(one, codes=codes, scale=scale, zero=zero)
 
     def _copy(self, value: Tensor) -> Tensor:
         room = -(-value.nbytes // LINE) * LINE
