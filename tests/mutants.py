@@ -30,6 +30,9 @@ FASTV = "tests/tokens/test_fastv.py"
 GPTQ = "tests/quantize/test_gptq.py"
 NATIVE = "tests/quantize/test_native.py"
 PRODUCTS = "tests/laws/test_products.py"
+COMPILED = "tests/runtime/test_compiled.py"
+PLAN = "tests/runtime/test_plan.py"
+PLACE = "tests/runtime/test_place.py"
 NORM = "tests/laws/test_norm.py"
 GATED = "tests/laws/test_gated.py"
 LANES = "tests/run/test_lanes.py"
@@ -429,6 +432,23 @@ MUTANTS = (
     Mutant("core/gated.py", "columns as rows", " or not gate.is_contiguous()", "", (GATED,)),
     Mutant("core/probe.py", "near enough is equal", "return near and float((mine == asked).float().mean()) >= EQUAL",
            "return near", (NORM,)),
+    Mutant("native/product512.cpp", "the lower half is not counted", "_mm512_slli_epi32(upper[t], 8), lower[t])",
+           "_mm512_slli_epi32(upper[t], 8), upper[t])", (COMPILED,)),
+    Mutant("native/product512.cpp", "no zero is taken off", "_mm512_fnmadd_ps(zero, _mm512_set1_ps(x.sum[here]), whole)",
+           "whole", (COMPILED,)),
+    Mutant("native/product.cpp", "no bias", "sums[t * BLOCK + r] + (bias ? bias[r] : 0.0f)", "sums[t * BLOCK + r]",
+           (COMPILED,)),
+    Mutant("native/product.cpp", "what is no number is rounded", "std::isfinite(all) && std::isfinite(most) ?",
+           "true ?", (COMPILED,)),
+    Mutant("native/tiles.cpp", "the second block is the first", "_tile_loadd(7, lines[1] + k * 32, 64)",
+           "_tile_loadd(7, lines[0] + k * 32, 64)", (COMPILED,)),
+    Mutant("native/linear.cpp", "the first rows again and again", "const int64_t from = (base + row) * m.in",
+           "const int64_t from = row * m.in", (COMPILED,)),
+    Mutant("native/pool.cpp", "a child of fork takes the parent's threads", "if (owner != PROCESS())",
+           "if (pool == nullptr)", (f"{COMPILED}::test_a_child_of_fork_has_threads_of_its_own",)),
+    Mutant("native/decode.cpp", "the window is not looked at", "if (layer.window > 0)", "if (layer.window < 0)", (PLAN,)),
+    Mutant("native/decode.cpp", "rows see what comes behind them", "of.last[t] = slots.count + row + t + 1",
+           "of.last[t] = slots.count + step->rows", (PLAN,)),
     Mutant("native/moment.cpp", "odd rows are not seen", "_mm512_or_si512(low, _mm512_slli_epi32(high, 16))", "low",
            (PRODUCTS,)),
     Mutant("native/moment.cpp", "the first chunk only", "start += CHUNK", "start += job.rows",
@@ -791,6 +811,20 @@ MUTANTS = (
            "for grid in grids", (ALLOCATE,)),
     Mutant("run/allocate.py", "ten times the time", "mixed.milliseconds / 1000", "mixed.milliseconds / 100",
            (ALLOCATE,)),
+    Mutant("runtime/arena.py", "packed to the byte", "self.at += room", "self.at += value.nbytes", (PLACE,)),
+    Mutant("runtime/release.py", "nothing is let go", "    drop(gone)\n", "", (PLACE,)),
+    Mutant("runtime/place.py", "a plan that answers otherwise is taken", "if wrong is None else (None, wrong)",
+           "if wrong is None else (engine, wrong)", (PLACE,)),
+    Mutant("runtime/plan/verify.py", "whatever it answers", "if not far <= near:\n                return (",
+           "if far < 0:\n                return (", (PLAN,)),
+    Mutant("runtime/plan/angles.py", "every layer as the first", "self.made[kind] for kind in self.decoder.kinds",
+           "self.made[self.decoder.kinds[0]] for kind in self.decoder.kinds", (PLAN,)),
+    Mutant("runtime/plan/build.py", "angles past the model's own positions", "2 * self.spec.positions), self.angles.most)",
+           "2 * self.spec.positions), 1 << 20)", (f"{PLAN}::test_angles_reach_as_far_as_they_are_asked_for",)),
+    Mutant("runtime/plan/greedy.py", "guesses are kept as they were made", "for i in range(count - 1) if int(said[i])",
+           "for i in range(0) if int(said[i])", (f"{PLAN}::test_guessing_changes_no_word",)),
+    Mutant("runtime/plan/engine.py", "positions are not looked at", '_within("positions", positions, self.plan.angles.most)',
+           "None", (f"{PLAN}::test_angles_reach_as_far_as_they_are_asked_for",)),
     Mutant("runtime/times.py", "one row whatever was asked", "torch.randn(rows, grid.width",
            "torch.randn(1, grid.width", ("tests/runtime/test_times.py",)),
     Mutant("run/settle.py", "leave the inputs as they are", "host.acts = acts",

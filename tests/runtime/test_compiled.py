@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -221,3 +225,36 @@ def test_a_codebook_is_multiplied_from_its_codes() -> None:
 def test_reading_a_buffer_reads_all_of_it(count: int) -> None:
     x = torch.randint(-(1 << 62), 1 << 62, (count,))
     assert read_all(x) == int(x.sum())
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.filterwarnings("ignore:This process")  # that it has threads, which is what is tested
+def test_a_child_of_fork_has_threads_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Threads do not go with it: by the parent's it would wait for ever."""
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    kernel, x = Compiled(found(made("4 bits", 4096, 96, torch.float32)), HERE), torch.randn(3, 96)
+    before, value = kernel(x), x.clone()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if torch.equal(kernel(value), before) else 1)
+    for _ in range(300):
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            break
+        time.sleep(0.1)
+    else:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        pytest.fail("the child waits")
+    assert os.waitstatus_to_exitcode(status) == 0
+
+
+def test_callers_take_turns() -> None:
+    """Of products in several threads none is another's."""
+    kernels = [Compiled(found(made(form, 2048, 96, torch.float32)), HERE) for form in ("4 bits", "8 bits", "nf4")]
+    x = torch.randn(3, 96)
+    alone = [kernel(x) for kernel in kernels]
+    with ThreadPoolExecutor(3) as pool:
+        several = list(pool.map(lambda kernel: [kernel(x) for _ in range(50)], kernels))
+    for one, every in zip(alone, several, strict=True):
+        assert all(torch.equal(one, other) for other in every)
