@@ -38,6 +38,10 @@ class Trimmed(nn.Module, GenerationMixin):
         self.model = anatomy.model
         self.config, self.generation_config = anatomy.model.config, anatomy.model.generation_config
 
+    def over(self, anatomy: Anatomy) -> Trimmed:
+        """The same over another view of the same model."""
+        return type(self)(anatomy, self.policies)
+
     @property
     def cached(self) -> bool:
         """Whether what it says depends on how it came there: a cache policy acts between tokens, and a text read at

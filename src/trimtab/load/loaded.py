@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -102,6 +103,24 @@ class Loaded:
 
         self.kernels, self.engine = place(self.library, lambda: self.anatomy, release, self.streamed)
         return self.kernels
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """Within, ``model`` runs as its weights are stored, without kernels and plan: so all of its operations are
+        seen by those who count them."""
+        from trimtab.core.linear import Host
+
+        hosts = [module for module in self.library.modules() if isinstance(module, Host)]
+        kernels, engine = [host.kernel for host in hosts], self.engine
+        try:
+            self.engine = None
+            for host in hosts:
+                host.kernel = None
+            yield
+        finally:
+            self.engine = engine
+            for host, kernel in zip(hosts, kernels, strict=True):
+                host.kernel = kernel
 
     def unlower(self) -> None:
         """The inverse of ``lower`` where nothing was released: every host on its reference."""

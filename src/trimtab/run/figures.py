@@ -24,7 +24,8 @@ from trimtab.run.context import Context
 def cost(context: Context) -> list[Reading]:
     """What is counted: parameters, stored bytes of the weights, operations of vision and prefill."""
     batch = calibration.sample_batch(context, 1, context.recipe.task.split)
-    return [*params.readings(context.loaded.library), *operations(parts(context.loaded.model, batch))]
+    with context.loaded.reference():
+        return [*params.readings(context.loaded.library), *operations(parts(context.loaded.model, batch))]
 
 
 def before(context: Context) -> dict[str, Any]:

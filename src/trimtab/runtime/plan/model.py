@@ -58,6 +58,9 @@ class Planned(Trimmed):
         super().__init__(anatomy, policies)
         self.engine = engine
 
+    def over(self, anatomy: Anatomy) -> Planned:
+        return Planned(anatomy, self.engine, self.policies)
+
     def later(self, ids: Tensor, slots: Slots, valid: Tensor | None, logits_to_keep: int) -> Tensor:
         """By the plan where what the loop has stored can go over to it."""
         if isinstance(slots, Moved) and slots.movable:
@@ -94,7 +97,7 @@ class Planned(Trimmed):
     def prompt(self, batch: Batch, slots: Slots | None, logits_to_keep: int) -> Tensor:
         """By the plan where it can be (``prompted``), else by the loop."""
         if slots is None or isinstance(slots, Moved):
-            found = prompted(self.engine, batch, self.policies, logits_to_keep=logits_to_keep)
+            found = prompted(self.engine, batch, self.policies, logits_to_keep=logits_to_keep, view=self.anatomy)
             if found is not None:
                 if slots is not None:
                     slots.cache = found.cache

@@ -36,9 +36,17 @@ class Prompted:
     kept: tuple[Kept, ...]
 
 
-def prompted(engine: Engine, batch: Batch, policies: Policies = (), *, logits_to_keep: int = 0) -> Prompted | None:
-    """None where the loop has to do it. Raises as ``prefill`` does."""
-    anatomy, spec = engine.plan.anatomy, engine.plan.spec
+def prompted(
+    engine: Engine,
+    batch: Batch,
+    policies: Policies = (),
+    *,
+    logits_to_keep: int = 0,
+    view: Anatomy | None = None,
+) -> Prompted | None:
+    """None where the loop has to do it. ``view``: what makes a stream of ``batch``, by default the plan's anatomy.
+    Raises as ``prefill`` does."""
+    anatomy, spec = view or engine.plan.anatomy, engine.plan.spec
     chosen = by_layer(anatomy, policies)
     if of_cache(anatomy, policies) or any(policy.act == "merge" for policy in chosen.values()):
         return None
