@@ -8,7 +8,7 @@ WORKERS ?= 2
 
 .PHONY: demo test lint types docs mutants clean make-easyvqa-llava bench-kill bench-quickstart bench-gemma \
 	bench-heal-3bit bench-keeping bench-layerwise bench-quantize bench-modality bench-encoder \
-	bench-gguf bench-vllm bench-agree
+	bench-gguf bench-vllm bench-agree bench-decode sanitize
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -25,6 +25,13 @@ demo: $(VENV)/.installed
 test: export OMP_WAIT_POLICY = passive
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow"
+
+# The compiled library by itself under the sanitizers, at every level of instructions that this CPU has.
+sanitize:
+	@mkdir -p build
+	for one in address,undefined thread; do \
+	  $(CXX) -std=c++17 -O1 -g -pthread -Wno-psabi -fno-sanitize-recover=all -fsanitize=$$one \
+	    src/trimtab/native/*.cpp tests/native/stress.cpp -o build/stress && ./build/stress || exit 1; done
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
@@ -70,6 +77,9 @@ bench-modality: $(VENV)/.installed
 
 bench-encoder: $(VENV)/.installed
 	$(BIN)/python benchmarks/encoder.py
+
+bench-decode: $(VENV)/.installed  # llama.cpp and OpenVINO come as wheels, into environments of their own
+	$(BIN)/python benchmarks/decode.py
 
 bench-agree: $(VENV)/.installed  # beside llm-compressor's GPTQ and bitsandbytes' NF4
 	$(BIN)/python benchmarks/agree.py

@@ -85,3 +85,9 @@ def ready(peers: Sequence[str], folder: Path) -> tuple[dict[str, Path], dict[str
         except subprocess.CalledProcessError as error:
             failed[peer] = f"does not install: pip ended with status {error.returncode}"
     return found, failed
+
+
+OPENVINO = Peer(
+    ("openvino==2026.4.1", "openvino-genai==2026.4.1.0", "optimum-intel==2.2.0", "nncf==3.4.0", "transformers==4.57.6"),
+    (), without=("torchvision",),
+)  # fmt: skip

@@ -28,7 +28,7 @@ TOLERANCE = {torch.float32: 3e-6, torch.bfloat16: 2.5e-2}  # three roundings to 
 
 
 def lower(model: nn.Module, release: bool = False, hold: int = 0) -> LowerReport:
-    return lower_for(model, release=release, capability="AVX2", hold=hold)
+    return lower_for(model, release=release, capability="AVX2", compiled=False, hold=hold)
 
 
 def quantized(bits: int, group: int, symmetric: bool, dtype: torch.dtype) -> Quantized:

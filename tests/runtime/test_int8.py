@@ -65,7 +65,7 @@ def test_the_kernel_answers_as_the_reference_bit_for_bit(
     host = rounding(w, nn.Parameter(torch.randn(out, dtype=dtype)), acts)
     x = torch.randn(2, rows, width, dtype=dtype) * 3
     expected = host(x)
-    report = lower(nn.Sequential(host), capability="AVX2")
+    report = lower(nn.Sequential(host), capability="AVX2", compiled=False)
     assert report.kernels == {"layer": "int8 x int8" + " x diagonal" * factored}
     assert report.held == 0, "no dense copy beside it"
     assert not report.reasons
@@ -82,7 +82,7 @@ def test_pieces_of_any_size_give_the_same_bits(piece: int, monkeypatch: pytest.M
     host = rounding(Chain([weight(24, 64), Diagonal(torch.rand(64) + 0.5)]), nn.Parameter(torch.randn(24)))
     x = torch.randn(3, 7, 64)
     expected = host(x)
-    lower(nn.Sequential(host), capability="AVX2")
+    lower(nn.Sequential(host), capability="AVX2", compiled=False)
     monkeypatch.setattr(int8, "PIECE", piece)
     assert torch.equal(host(x), expected)
 
@@ -117,7 +117,7 @@ def test_a_cpu_whose_product_saturates_gets_no_kernel(monkeypatch: pytest.Monkey
     host, x = rounding(weight(16, 32)), torch.randn(3, 32)
     expected = host(x)
     monkeypatch.setattr(int8, "sums", pairs)
-    report = lower(nn.Sequential(host), capability="AVX2")
+    report = lower(nn.Sequential(host), capability="AVX2", compiled=False)
     assert (report.kernels, host.kernel) == ({}, None)
     assert str(report) == "layer: reference (this CPU's integer product saturates in 16 bits)"
     assert torch.equal(host(x), expected)
@@ -132,7 +132,7 @@ def test_without_vector_units_there_is_no_kernel_and_the_reason_is_said() -> Non
 def test_hosts_that_share_a_weight_share_a_kernel_only_where_they_round_alike() -> None:
     w = weight(16, 32)
     model = nn.ModuleList([rounding(w), rounding(w), Linear(w, None, "plain")])
-    report = lower(model, capability="AVX2", hold=0)
+    report = lower(model, capability="AVX2", compiled=False, hold=0)
     assert model[0].kernel is model[1].kernel
     assert report.kernels == {"layer": "int8 x int8", "plain": "int8pack"}
 
@@ -140,12 +140,12 @@ def test_hosts_that_share_a_weight_share_a_kernel_only_where_they_round_alike() 
 def test_released_codes_are_the_kernels_own_unless_an_embedding_reads_them() -> None:
     host, x = rounding(Chain([weight(16, 32), Diagonal(torch.rand(32) + 0.5)])), torch.randn(3, 32)
     expected = host(x)
-    lower(nn.Sequential(host), release=True, capability="AVX2")
+    lower(nn.Sequential(host), release=True, capability="AVX2", compiled=False)
     assert all(t.is_meta for t in host.w.state_dict().values())
     assert torch.equal(host(x), expected)
     tied = rounding(weight(16, 32))
     model = nn.ModuleList([tied, Embedding(tied.w, "table")])
-    report = lower(model, release=True, capability="AVX2")
+    report = lower(model, release=True, capability="AVX2", compiled=False)
     assert report.kept == {"layer": "an embedding reads the same codes"}
     assert not any(t.is_meta for t in tied.w.state_dict().values())
 
@@ -171,7 +171,7 @@ def test_no_gradient_comes_through_and_whoever_asks_is_told() -> None:
     for _ in ("reference", "kernel"):
         with pytest.raises(TypeError, match="layer: rounds its input to 8-bit codes, through which"):
             host(x).sum().backward()
-        lower(nn.Sequential(host), capability="AVX2")
+        lower(nn.Sequential(host), capability="AVX2", compiled=False)
 
 
 def test_the_tap_sees_the_input_as_it_came() -> None:

@@ -12,7 +12,12 @@ from trimtab.anatomy.families import FAMILIES
 from trimtab.core.errors import BadInput, nearest
 from trimtab.core.firstcalls import settle_first_calls
 
-__all__ = ["Anatomy", "Block", "of"]
+__all__ = ["Anatomy", "Block", "known", "of"]
+
+
+def known(model: PreTrainedModel) -> bool:
+    """Whether there is an anatomy for an architecture of its name."""
+    return model.config.model_type in FAMILIES
 
 
 def of(model: PreTrainedModel) -> Anatomy:

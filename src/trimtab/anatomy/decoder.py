@@ -64,10 +64,11 @@ class Decoder:
         made = []
         for index, layer in enumerate(self.module.layers):
             name = f"{self.name}.layers.{index}"
-            made.append(Block(name, "language", partial(self._run, index, layer), under(name, self.stages)))
+            made.append(Block(name, "language", partial(self.run, index, layer), under(name, self.stages)))
         return made
 
-    def _run(self, index: int, layer: nn.Module, stream: Stream, slots: Slots | None, see: See | None) -> Stream:
+    def run(self, index: int, layer: nn.Module, stream: Stream, slots: Slots | None, see: See | None) -> Stream:
+        """``layer`` in the place of that index."""
         keys, valid, window, size = stream.positions, stream.valid, self.windows[index], stream.side.get(SIZE)
         if slots is not None:
             keys, valid = slots.extend(index, stream.positions, stream.valid, window, size)

@@ -16,7 +16,7 @@ from transformers import GenerationConfig, GenerationMixin
 from transformers.generation import GenerationMode
 from transformers.modeling_outputs import CausalLMOutputWithPast
 
-from trimtab.anatomy.base import Anatomy
+from trimtab.anatomy.base import Anatomy, Batch
 from trimtab.anatomy.loop import Policies, of_cache, prefill, step
 from trimtab.anatomy.slots import Slots
 from trimtab.core.errors import BadInput, Refused
@@ -37,6 +37,10 @@ class Trimmed(nn.Module, GenerationMixin):
         self.anatomy, self.policies = anatomy, tuple(policies)
         self.model = anatomy.model
         self.config, self.generation_config = anatomy.model.config, anatomy.model.generation_config
+
+    def over(self, anatomy: Anatomy) -> Trimmed:
+        """The same over another view of the same model."""
+        return type(self)(anatomy, self.policies)
 
     @property
     def cached(self) -> bool:
@@ -91,11 +95,11 @@ class Trimmed(nn.Module, GenerationMixin):
             )
         slots = _own(past_key_values)
         if slots is None and (self.config.get_text_config().use_cache if use_cache is None else use_cache):
-            slots = Slots()
+            slots = self.empty_cache()
         if slots is not None and slots.length:
             _refuse_pictures(self.anatomy.INPUTS[:1], shown)
             valid = None if attention_mask is None else attention_mask[:, -input_ids.shape[1] :].bool()
-            found = step(self.anatomy, input_ids, slots, valid, logits_to_keep=logits_to_keep)
+            logits = self.later(input_ids, slots, valid, logits_to_keep)
         else:
             given = {
                 "input_ids": input_ids,
@@ -104,9 +108,23 @@ class Trimmed(nn.Module, GenerationMixin):
                 **shown,
             }
             batch = {name: value for name, value in given.items() if value is not None}
-            found = prefill(self.anatomy, batch, self.policies, slots, logits_to_keep=logits_to_keep)
-        answer = CausalLMOutputWithPast(logits=found.logits, past_key_values=slots)
+            logits = self.prompt(batch, slots, logits_to_keep)
+        answer = CausalLMOutputWithPast(logits=logits, past_key_values=slots)
         return answer if return_dict in (True, None) else answer.to_tuple()
+
+    def empty_cache(self) -> Slots:
+        """What a prompt fills."""
+        return Slots()
+
+    def later(self, ids: Tensor, slots: Slots, valid: Tensor | None, logits_to_keep: int) -> Tensor:
+        """Logits of the words behind a prompt."""
+        found: Tensor = step(self.anatomy, ids, slots, valid, logits_to_keep=logits_to_keep).logits
+        return found
+
+    def prompt(self, batch: Batch, slots: Slots | None, logits_to_keep: int) -> Tensor:
+        """Logits of a batch of prompts, ``slots`` filled."""
+        found: Tensor = prefill(self.anatomy, batch, self.policies, slots, logits_to_keep=logits_to_keep).logits
+        return found
 
     def generate(self, *args: Any, **kwargs: Any) -> Any:
         """Greedy or sampled. Raises Refused, by its name, for any other way to decode."""
@@ -136,7 +154,7 @@ class Trimmed(nn.Module, GenerationMixin):
         self, generation_config: GenerationConfig, model_kwargs: dict[str, Any], *args: Any, **kwargs: Any
     ) -> None:
         if model_kwargs.get("past_key_values") is None and generation_config.use_cache is not False:
-            model_kwargs["past_key_values"] = Slots()
+            model_kwargs["past_key_values"] = self.empty_cache()
 
     def _update_model_kwargs_for_generation(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """What belongs to a new token (its mask, position and type) is for the library's own class to say."""

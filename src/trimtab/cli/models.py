@@ -26,7 +26,9 @@ def generate(
     from trimtab.evaluate.ask import ask
     from trimtab.load.sources import open_source
 
-    answer = ask(open_source(model, lowered=True), question, image, max_new_tokens)
+    loaded = open_source(model, lowered=False)
+    loaded.lower(release=True)
+    answer = ask(loaded, question, image, max_new_tokens)
     if as_json:
         say({"answer": answer})
     else:

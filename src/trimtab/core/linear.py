@@ -33,9 +33,11 @@ class Kernel(Protocol):
 class Host(nn.Module):
     """A module that owns a ``Weight`` by the name it has in the model."""
 
+    kernel: Callable[..., Tensor] | None
+
     def __init__(self, w: Weight, name: str) -> None:
         super().__init__()
-        self.w, self.name = w, name
+        self.w, self.name, self.kernel = w, name, None
 
     @property
     def weight_dtype(self) -> torch.dtype:
@@ -60,7 +62,7 @@ class Linear(Host):
     def __init__(self, w: Weight, bias: nn.Parameter | None, name: str) -> None:
         super().__init__(w, name)
         self.bias = bias
-        self.tap, self.kernel, self.acts = None, None, None
+        self.tap, self.acts = None, None
         self.out_features, self.in_features = w.shape
 
     @classmethod
@@ -87,8 +89,11 @@ class Embedding(Host):
         self.factor = factor
 
     def forward(self, ids: Integer[Tensor, "*b"]) -> Float[Tensor, "*b width"]:
-        often = ids.numel() > self.w.shape[0]  # some rows are asked for again: the table is made dense once for all
-        found = F.embedding(ids, self.w.dense()) if often else rows(self.w, ids)
+        if self.kernel is not None:
+            found = self.kernel(ids)
+        else:
+            often = ids.numel() > self.w.shape[0]  # some rows are asked for again: the table is made dense once for all
+            found = F.embedding(ids, self.w.dense()) if often else rows(self.w, ids)
         return found if self.factor == 1.0 else found * torch.tensor(self.factor, dtype=found.dtype)
 
 

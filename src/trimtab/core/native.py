@@ -62,6 +62,21 @@ def library() -> ctypes.CDLL | None:
     found.trimtab_rms_norm.restype = whole
     found.trimtab_gated.argtypes = [pointer, pointer, ctypes.c_int64, whole, whole, whole]
     found.trimtab_gated.restype = whole
+    found.trimtab_level.restype = whole
+    found.trimtab_product.argtypes = [pointer, pointer, whole, ctypes.c_int64, *[whole] * 3, pointer]
+    found.trimtab_product.restype = whole
+    found.trimtab_rows.argtypes = [pointer, pointer, ctypes.c_int64, pointer]
+    found.trimtab_rows.restype = None
+    found.trimtab_read.argtypes = [pointer, ctypes.c_int64, whole]
+    found.trimtab_read.restype = ctypes.c_uint64
+    found.trimtab_large_pages.argtypes = [pointer, ctypes.c_int64]
+    found.trimtab_large_pages.restype = None
+    found.trimtab_decoder_new.argtypes = [pointer, whole, whole]
+    found.trimtab_decoder_new.restype = pointer
+    found.trimtab_decoder_free.argtypes = [pointer]
+    found.trimtab_decoder_free.restype = None
+    found.trimtab_decoder_step.argtypes = [pointer, pointer]
+    found.trimtab_decoder_step.restype = whole
     return found
 
 
@@ -147,3 +162,12 @@ def add_lower_moment(total: Float[Tensor, "n n"], x: Float[Tensor, "rows n"], we
     assert native is not None
     if native.trimtab_moment(x.data_ptr(), *x.shape, weight, torch.get_num_threads(), total.data_ptr()):
         raise MemoryError(f"the second moment of {x.shape[1]} inputs")
+
+
+def read_all(x: Tensor) -> int:
+    """Every byte of ``x``, read by all threads: the sum of its 64-bit words, as torch wraps it around."""
+    native, words = library(), x.contiguous().flatten().view(torch.int64)
+    if native is None:
+        return int(words.sum())
+    found = int(native.trimtab_read(words.data_ptr(), len(words), torch.get_num_threads()))
+    return found - (1 << 64) if found >= 1 << 63 else found

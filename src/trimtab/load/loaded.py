@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -47,8 +48,9 @@ class Loaded:
     ``library`` is the Hugging Face model, edited in place by compression. ``model`` is what answers: the library's
     model itself, or, with ``policies``, ``trimtab.anatomy.trimmed.Trimmed`` over it. ``policies`` are methods (knobs);
     set them as a whole. ``image_backend`` is ``pil`` where there are images. ``code``: the repository's own code ran.
-    ``kernels``: what the runtime put in place of the reference, where ``lower`` was called. ``streamed``: matrices are
-    in the files of ``source`` still, and read as they are needed.
+    ``kernels``: what the runtime put in place of the reference, where ``lower`` was called, and ``engine`` what runs
+    the decoder as a whole where it can be. ``streamed``: matrices are in the files of ``source`` still, and read as
+    they are needed.
     """
 
     library: PreTrainedModel
@@ -62,6 +64,7 @@ class Loaded:
     code: bool = False
     notes: list[str] = field(default_factory=list)
     kernels: Any = None
+    engine: Any = None
     streamed: bool = False
 
     @cached_property
@@ -73,12 +76,17 @@ class Loaded:
 
     @property
     def model(self) -> Any:
-        """What to call and to generate with, policies included."""
-        if not self.policies:
+        """What to call and to generate with, policies and the engine included."""
+        policies = [method.policy() for method in self.policies]
+        if self.engine is not None:
+            from trimtab.runtime.plan.model import Planned
+
+            return Planned(self.anatomy, self.engine, policies)
+        if not policies:
             return self.library
         from trimtab.anatomy.trimmed import Trimmed
 
-        return Trimmed(self.anatomy, [method.policy() for method in self.policies])
+        return Trimmed(self.anatomy, policies)
 
     def ask(self, question: str, images: Sequence[Any] = (), max_new_tokens: int = 64) -> str:
         """The greedy answer, the prompt made as the model was taught it; ``images`` are files or PIL images. Raises
@@ -87,12 +95,41 @@ class Loaded:
 
         return ask(self, question, images, max_new_tokens)
 
-    def lower(self) -> Any:
-        """Put the runtime's kernels in place of the reference where they fit; returns the runtime's report."""
-        from trimtab.runtime.lower import lower
+    def lower(self, *, release: bool = False) -> Any:
+        """Put the runtime's kernels in place of the reference where they fit, and a plan in that of the decoder where
+        there is one; returns the runtime's report. ``release``: the reference goes where a kernel has its own copy;
+        such a model answers, and can do nothing else."""
+        from trimtab.runtime.place import place
 
-        self.kernels = lower(self.library)
+        self.kernels, self.engine = place(self.library, lambda: self.anatomy, release, self.streamed)
         return self.kernels
+
+    @contextmanager
+    def reference(self) -> Iterator[None]:
+        """Within, ``model`` runs as its weights are stored, without kernels and plan: so all of its operations are
+        seen by those who count them."""
+        from trimtab.core.linear import Host
+
+        hosts = [module for module in self.library.modules() if isinstance(module, Host)]
+        kernels, engine = [host.kernel for host in hosts], self.engine
+        try:
+            self.engine = None
+            for host in hosts:
+                host.kernel = None
+            yield
+        finally:
+            self.engine = engine
+            for host, kernel in zip(hosts, kernels, strict=True):
+                host.kernel = kernel
+
+    def unlower(self) -> None:
+        """The inverse of ``lower`` where nothing was released: every host on its reference."""
+        from trimtab.core.linear import Host
+
+        self.engine, self.kernels = None, None
+        for module in self.library.modules():
+            if isinstance(module, Host):
+                module.kernel = None
 
 
 def bytes16(model: nn.Module) -> int:

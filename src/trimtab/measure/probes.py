@@ -7,6 +7,9 @@ from collections.abc import Callable
 
 import psutil
 import torch
+from torch import Tensor
+
+from trimtab.core.native import read_all
 
 BUDGET = 0.6  # seconds a probe may take, its setting up included
 SIZES = (1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26, 1 << 28, 1 << 30)  # bytes
@@ -25,7 +28,7 @@ def best(fn: Callable[[], object], seconds: float) -> float:
 
 
 def read_bandwidth() -> dict[int, float]:
-    """Bytes a second when all threads sum arrays of so many bytes, by size: caches first, memory last.
+    """Bytes a second when all threads read arrays of so many bytes, by size: caches first, memory last.
 
     Sizes above an eighth of the free memory are left out; the curve takes about a second in all.
     """
@@ -33,11 +36,15 @@ def read_bandwidth() -> dict[int, float]:
     found = {}
     for size in SIZES:
         if size <= free // 8:
-            values = torch.ones(size // 4)
-            found[size] = size / best(values.sum, 0.05)
+            found[size] = read_at(torch.ones(size // 4), 0.05)
             if size / found[size] > BUDGET / 4:  # the next would take too long
                 break
     return found
+
+
+def read_at(values: Tensor, seconds: float) -> float:
+    """Bytes of ``values`` read a second, the best of as many times as fit into ``seconds``."""
+    return values.nbytes / best(lambda: read_all(values), seconds)
 
 
 def arithmetic() -> dict[str, float]:

@@ -110,7 +110,7 @@ def _of_loop(model: Any, batch: Batch) -> Parts:
     def vision() -> Any:
         return model.anatomy.features(batch)
 
-    run = Decoding(type(model)(Given(model.anatomy, batch, vision()), model.policies), words, {})
+    run = Decoding(model.over(Given(model.anatomy, batch, vision())), words, {})
     return Parts(vision, run.prefill, run.decode, run.stored, len(batch["input_ids"]))
 
 

@@ -14,22 +14,16 @@
 #include <thread>
 #include <vector>
 
-#if defined(__x86_64__) && defined(__linux__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__)
+#include "amx.h"
+
+#ifdef HAS_TILES
 #include <cpuid.h>
-#include <immintrin.h>
 #include <sys/syscall.h>
 #include <unistd.h>
-#define AMX __attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512vl")))
 
 namespace {
 
 constexpr int SIDE = 16, PANEL = 2 * SIDE, CHUNK = 512, WORDS = SIDE * SIDE;
-
-struct alignas(64) Config {  // eight tiles of 16 rows of 64 bytes
-    uint8_t palette = 1, start = 0, reserved[14] = {};
-    uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-};
 
 AMX void transpose(const uint32_t *from, uint32_t *to) {  // 16 x 16 words, both contiguous
     __m512i r[SIDE], t[SIDE];
@@ -142,9 +136,6 @@ struct Job {
     float weight, *total;
     uint32_t *across, *down;
 };
-
-// What _tile_loadconfig is for; in GCC 12 that says that it reads eight bytes, and the others may not be written then.
-AMX void configure(const Config &config) { __asm__ volatile("ldtilecfg\t%X0" ::"m"(config)); }
 
 // Part of the arranging and every `parts`th panel of 32 rows of the lower triangle.
 AMX void work(const Job &job, int part, Meeting &meeting) {

@@ -57,8 +57,7 @@ def _put(context: Context, host: Host, w: Weight) -> None:
     ):
         if other.w is old:
             other.w = w
-            if isinstance(other, Linear):
-                other.kernel = None
+            other.kernel = None
 
 
 def _row(context: Context, path: str, old: Weight, new: Weight, label: str) -> dict[str, Any]:

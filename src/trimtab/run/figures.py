@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from trimtab.core.linear import Linear
 from trimtab.core.reading import Reading
 from trimtab.data.task import Task
 from trimtab.data.tasks import samples
@@ -25,7 +24,8 @@ from trimtab.run.context import Context
 def cost(context: Context) -> list[Reading]:
     """What is counted: parameters, stored bytes of the weights, operations of vision and prefill."""
     batch = calibration.sample_batch(context, 1, context.recipe.task.split)
-    return [*params.readings(context.loaded.library), *operations(parts(context.loaded.model, batch))]
+    with context.loaded.reference():
+        return [*params.readings(context.loaded.library), *operations(parts(context.loaded.model, batch))]
 
 
 def before(context: Context) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def after_step(context: Context, when: str, earlier: str) -> dict[str, Any]:
     if count:
         context.loaded.lower()
         readings.append(quality.measure(context, when, context.recipe.task, count))
-        raise_again(context)
+        context.loaded.unlower()
     context.read(when, readings)
     return {"gain": gained(context, when, earlier) if count else None}
 
@@ -83,13 +83,6 @@ def gained(context: Context, when: str, earlier: str) -> dict[str, Any] | None:
         return None
     lost = drop([known[one.id] for one in new], new, ALPHA / 2)
     return {"since": earlier, "value": -lost.value, "low": -lost.high, "high": -lost.low, "n": lost.n}
-
-
-def raise_again(context: Context) -> None:
-    """The inverse of ``lower``: every linear back on its reference."""
-    for module in context.loaded.library.modules():
-        if isinstance(module, Linear):
-            module.kernel = None
 
 
 def after(context: Context) -> dict[str, Any]:

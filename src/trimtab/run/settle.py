@@ -155,8 +155,9 @@ class Bench:
         for other in (name, *(second for first, second in self.aliases if first == name)):
             host = self.hosts[other]
             host.w = w
+            host.kernel = None
             if isinstance(host, Linear):
-                host.kernel, host.acts = None, acts
+                host.acts = acts
 
 
 def rounding(fit: Fit, site: Site) -> Rounding | None:

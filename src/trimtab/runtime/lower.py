@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 
 import torch
 from torch import nn
 
 from trimtab.core.acts import Rounding
-from trimtab.core.build import build
 from trimtab.core.codebook import Codebook
 from trimtab.core.joins import leaves
 from trimtab.core.linear import Embedding, Kernel, Linear
 from trimtab.core.weight import Quantized, Weight
 from trimtab.runtime import int8
+from trimtab.runtime.arena import Arena
+from trimtab.runtime.compiled import NAMES, Compiled
 from trimtab.runtime.compose import Made, compose, thick
 from trimtab.runtime.dtype import compute_dtype
 from trimtab.runtime.held import AS_IT_IS, HOLD, Held, held_bytes
 from trimtab.runtime.kernels import INT4_ROWS, INT8_ROWS, Packed4, Packed8, unfit
+from trimtab.runtime.level import level
+from trimtab.runtime.plan.layout import Laid, laid
+from trimtab.runtime.release import drop, let_go
 
 KERNELS: Mapping[int, tuple[str, int, Callable[[Quantized, torch.dtype, bool], Kernel]]] = {
     4: ("int4pack", INT4_ROWS, Packed4.of),
@@ -39,13 +44,17 @@ Key = tuple[int, Rounding | None]
 class LowerReport:
     """``kernels``: linear to kernel. ``reasons``: linear to why no kernel reads its stored form. ``kept``: linear to
     why its codes were not released, where that was asked for. ``held``: bytes of dense copies beside the codes.
-    ``simulated``: linears in a format for which there is hardware, but not here: their times say nothing of it."""
+    ``simulated``: linears in a format for which there is hardware, but not here: their times say nothing of it.
+    ``laid``: by id of a weight or leaf, what the compiled library reads. ``planless``: why no plan runs the decoder, ""
+    where one does."""
 
     kernels: Mapping[str, str]
     reasons: Mapping[str, str]
     kept: Mapping[str, str]
     held: int = 0
     simulated: tuple[str, ...] = ()
+    laid: Mapping[int, Laid] = field(default_factory=dict, repr=False)
+    planless: str = "not asked for"
 
     def __str__(self) -> str:
         rows = [f"{name}: {kernel}" for name, kernel in self.kernels.items()]
@@ -61,21 +70,26 @@ def lower(
     dtype: torch.dtype | None = None,
     capability: str | None = None,
     hold: int = HOLD,
+    compiled: bool = True,
 ) -> LowerReport:
     """Set ``kernel`` on every Linear host whose weight has one; the weight stays the reference beside it.
 
     Hosts that share a weight, and what is done to the input, share a kernel. ``release`` drops codes of which a kernel
     has its own copy (``w`` keeps its shape, on the meta device: such a model runs, but cannot be saved, trimmed or
-    lowered again); codes that an embedding also reads stay. ``dtype``: what many bfloat16 rows are computed in, by
-    default ``compute_dtype()``. ``capability``: torch's name for the CPU's vector units, by default this CPU's.
-    ``hold``: a model whose matrices take at most so many bytes dense has copies of them beside the codes (see
-    ``held``); none where it releases.
+    lowered again); codes that an embedding also reads stay where no kernel reads rows of them. ``compiled``: by the
+    products of the compiled library where it is built and takes the weight, else by torch's. Of these, ``dtype`` is
+    what many bfloat16 rows are computed in, by default ``compute_dtype()``; ``capability`` torch's name for the CPU's
+    vector units, by default this CPU's. ``hold``: a model whose matrices take at most so many bytes dense has copies of
+    those that no compiled product reads beside the codes (see ``held``); none where it releases.
     """
     dtype, capability = dtype or compute_dtype(), capability or torch.backends.cpu.get_cpu_capability()
     hosts = [module for module in model.modules() if isinstance(module, Linear)]
-    wanted = held_bytes((host.w for host in hosts if host.acts is None), dtype)
-    make = _Make(dtype, capability, release, {id(h.w) for h in model.modules() if isinstance(h, Embedding)},
-                 0 if release or wanted > hold else wanted)  # fmt: skip
+    tables = [module for module in model.modules() if isinstance(module, Embedding)]
+    found_level = level() if compiled else None
+    laids = {} if found_level is None else _laid(hosts)
+    wanted = held_bytes((host.w for host in hosts if host.acts is None and id(host.w) not in laids), dtype)
+    make = _Make(dtype, capability, release, {id(table.w) for table in tables},
+                 0 if release or wanted > hold else wanted, laids, found_level or 0)  # fmt: skip
     made: dict[Key, tuple[Weight, str | None, Kernel | None]] = {}  # holds the weight: no other can get its id
     for host in hosts:
         if _key(host) not in made:
@@ -83,28 +97,34 @@ def lower(
         host.kernel = made[_key(host)][2]
     found = {host.name: name for host in hosts if (name := made[_key(host)][1]) is not None}
     reasons = {host.name: why for host in hosts if (why := make.unfit(host.w, host.acts)) is not None}
-    kept = {name: "an embedding reads the same codes" for name in _read(hosts, make.read, found) if release}
-    if release:
-        _drop([host for host in hosts if host.name in found and host.name not in kept])
+    kept = {name: "an embedding reads the same codes" for name in _read(hosts, make, found) if release}
     simulated = tuple(host.name for host in hosts if any(_simulated(leaf) for leaf in leaves(host.w)))
-    return LowerReport(found, reasons, kept, make.held, simulated)
+    if release:
+        gone = let_go(model, laids)
+        drop([host for host in hosts if host.name in found and host.name not in gone | kept.keys()])
+    return LowerReport(found, reasons, kept, make.held, simulated, laids)
 
 
 @dataclass(frozen=True)
 class _Make:
-    """Kernels for weights. ``read``: ids of weights that an embedding reads; ``held``: bytes of copies, or 0."""
+    """Kernels for weights. ``read``: ids of weights that an embedding reads; ``held``: bytes of copies, or 0; ``laid``:
+    by id, what the compiled library has of a weight, or of a leaf of one."""
 
     dtype: torch.dtype
     capability: str
     release: bool
     read: set[int]
     held: int
+    laid: Mapping[int, Laid]
+    level: int
 
     def unfit(self, w: Weight, acts: Rounding | None) -> str | None:
         """Why ``w`` has no kernel: of an expression, why one of its leaves has none."""
         if acts is not None:
             return int8.unfit(w, self.capability)
         for leaf in thick(w) or [w]:
+            if id(leaf) in self.laid:
+                continue
             if isinstance(leaf, Codebook):
                 return _simulated(leaf) or f"{leaf.levels} levels: kernels take grids of even steps"
             if not isinstance(leaf, Quantized):
@@ -120,12 +140,26 @@ class _Make:
         if why is not None:
             return (COPY, Held.of(w, self.dtype)) if self.held and not isinstance(w, AS_IT_IS) else (None, None)
         name, rows, packed = compose(w, partial(self.pack, release=self.release and id(w) not in self.read))
-        return name, Held.of(w, self.dtype, packed, rows) if self.held else packed
+        whole = all(id(leaf) in self.laid for leaf in thick(w))
+        return name, Held.of(w, self.dtype, packed, rows) if self.held and not whole else packed
 
     def pack(self, w: Weight, release: bool) -> Made:
+        if id(w) in self.laid:
+            return NAMES[self.laid[id(w)].kind], sys.maxsize, Compiled(self.laid[id(w)], self.level)
         assert isinstance(w, Quantized)
         name, rows, of = KERNELS[w.bits]
         return name, rows, of(w, self.dtype, release)
+
+
+def _laid(hosts: Iterable[Linear]) -> dict[int, Laid]:
+    """Of each grid or codebook that a linear multiplies by, alone or among others, what the compiled library reads."""
+    made, arena = dict[int, Laid](), Arena()
+    for leaf in (leaf for host in hosts if host.acts is None for leaf in thick(host.w)):
+        if id(leaf) in made or not isinstance(leaf, Quantized | Codebook) or leaf.codes.device.type != "cpu":
+            continue
+        if isinstance(found := laid(leaf), Laid):
+            made[id(leaf)] = arena.place(found)
+    return made
 
 
 def _simulated(w: Weight) -> str | None:
@@ -136,16 +170,5 @@ def _key(host: Linear) -> Key:
     return id(host.w), host.acts
 
 
-def _read(hosts: list[Linear], read: set[int], found: Mapping[str, str]) -> list[str]:
-    return [host.name for host in hosts if host.name in found and id(host.w) in read]
-
-
-def _drop(hosts: list[Linear]) -> None:
-    """Leave the shape of their weights only."""
-    empty: dict[int, Weight] = {}
-    held = [host.w for host in hosts]
-    with torch.device("meta"):
-        for host, w in zip(hosts, held, strict=True):
-            if id(w) not in empty:
-                empty[id(w)] = build(w.spec())
-            host.w = empty[id(w)]
+def _read(hosts: list[Linear], make: _Make, found: Mapping[str, str]) -> list[str]:
+    return [host.name for host in hosts if host.name in found and id(host.w) in make.read - make.laid.keys()]

@@ -1,0 +1,155 @@
+// The attention of attention.h. Scores stand transposed, entries by rows, so that each line of 64 bytes is one entry and
+// 16 rows: maxima and sums go lane by lane, and two lines beside each other are the right side of the next product.
+//
+//   S^T = K Q^T (entries, 16),  P^T = exp(S^T - max) in pairs of entries,  O^T = V^T P^T (size, 16)
+
+#include "attention.h"
+
+#include <cmath>
+#include <cstring>
+
+#include "amx.h"
+#include "curves.h"
+
+#ifdef HAS_TILES
+namespace {
+
+constexpr int ROWS = 16, DIMS = 32, STEP = 4;  // tiles of sums at once
+
+// Queries as pairs of dimensions: line j holds q(t, 2j), q(t, 2j + 1) of each row t, 0 where there is none.
+AMX void pack(const Seen &s, uint16_t *to) {
+    for (int j = 0; j < s.size; j += 2, to += 2 * ROWS)
+        for (int t = 0; t < ROWS; t++)
+            for (int i = 0; i < 2; i++) narrow(t < s.rows ? s.query[t * s.stride + j + i] : 0.0f, to + 2 * t + i);
+}
+
+// Lines of scores of entries [from, to), a multiple of KEYS.
+AMX void multiply_keys(const Seen &s, const uint16_t *packed, int to, float *score) {
+    const int64_t wide = (int64_t)s.size * sizeof(uint16_t);
+    for (int e = s.from; e < to; e += STEP * ROWS, score += STEP * ROWS * ROWS) {
+        const int tiles = to - e < STEP * ROWS ? (to - e) / ROWS : STEP;  // 2 or 4
+        const uint16_t *key = s.key + (int64_t)e * s.size;
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+        for (int d = 0; d < s.size; d += DIMS) {
+            _tile_loadd(6, packed + d * ROWS, 64);
+            _tile_loadd(4, key + d, wide);
+            _tile_dpbf16ps(0, 4, 6);
+            _tile_loadd(5, key + d + ROWS * (int64_t)s.size, wide);
+            _tile_dpbf16ps(1, 5, 6);
+            if (tiles < STEP) continue;
+            _tile_loadd(4, key + d + 2 * ROWS * (int64_t)s.size, wide);
+            _tile_dpbf16ps(2, 4, 6);
+            _tile_loadd(5, key + d + 3 * ROWS * (int64_t)s.size, wide);
+            _tile_dpbf16ps(3, 5, 6);
+        }
+        _tile_stored(0, score, 64);
+        _tile_stored(1, score + ROWS * ROWS, 64);
+        if (tiles < STEP) continue;
+        _tile_stored(2, score + 2 * ROWS * ROWS, 64);
+        _tile_stored(3, score + 3 * ROWS * ROWS, 64);
+    }
+}
+
+AMX INLINE __m512 exponentials(__m512 x) {  // exponential() of curves.h, 0 below -87
+    alignas(64) float lane[ROWS];
+    const __mmask16 some = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.0f), _CMP_GE_OQ);
+    _mm512_store_ps(lane, _mm512_maskz_mov_ps(some, x));
+    for (int t = 0; t < ROWS; t++) lane[t] = exponential(lane[t]);
+    return _mm512_maskz_mov_ps(some, _mm512_load_ps(lane));
+}
+
+// What each row sees, scaled, and the largest of it.
+AMX __m512 mask(const Seen &s, int to, float *score) {
+    const __m512i first = _mm512_loadu_si512(s.first), last = _mm512_loadu_si512(s.last);
+    const __m512 nothing = _mm512_set1_ps(-INFINITY), scaling = _mm512_set1_ps(s.scaling);
+    __m512 most = nothing;
+    for (int e = s.from; e < to; e++, score += ROWS) {
+        const __m512i here = _mm512_set1_epi32(e);
+        const __mmask16 seen = _mm512_cmple_epi32_mask(first, here) & _mm512_cmplt_epi32_mask(here, last);
+        __m512 line = _mm512_mul_ps(_mm512_loadu_ps(score), scaling);
+        if (s.cap > 0.0f) {
+            _mm512_storeu_ps(score, line);
+            for (int t = 0; t < ROWS; t++) score[t] = s.cap * std::tanh(score[t] / s.cap);
+            line = _mm512_loadu_ps(score);
+        }
+        if (s.bias && seen) line = _mm512_add_ps(line, _mm512_set1_ps(s.bias[e]));
+        line = _mm512_mask_mov_ps(nothing, seen, line);
+        most = _mm512_max_ps(most, line);
+        _mm512_storeu_ps(score, line);
+    }
+    return most;
+}
+
+// Weights before they are divided by their sums, as pairs of entries; the sums are those of what is multiplied.
+AMX __m512 weigh(const float *score, __m512 most, int count, uint16_t *to) {
+    __m512 total = _mm512_setzero_ps();
+    for (int e = 0; e < count; e += 2, score += 2 * ROWS, to += 2 * ROWS) {
+        const __m512 one = exponentials(_mm512_sub_ps(_mm512_loadu_ps(score), most));
+        const __m512 other = exponentials(_mm512_sub_ps(_mm512_loadu_ps(score + ROWS), most));
+        const __m512 taken = _mm512_castsi512_ps(rounded(one)), also = _mm512_castsi512_ps(rounded(other));
+        total = _mm512_add_ps(total, _mm512_add_ps(taken, also));
+        _mm512_storeu_si512(to, pair(one, other));
+    }
+    return total;
+}
+
+AMX void multiply_values(const Seen &s, const uint16_t *weight, int count, const float *total, float *y, int64_t out) {
+    alignas(64) float made[STEP][ROWS * ROWS];
+    const int64_t wide = s.across * (int64_t)sizeof(uint16_t);
+    for (int d = 0; d < s.size; d += 2 * ROWS) {
+        const uint16_t *value = s.turned + d * s.across;
+        _tile_zero(0);
+        _tile_zero(1);
+        for (int e = 0; e < count; e += KEYS) {
+            _tile_loadd(6, weight + e * ROWS, 64);
+            _tile_loadd(4, value + e, wide);
+            _tile_dpbf16ps(0, 4, 6);
+            _tile_loadd(5, value + e + ROWS * s.across, wide);
+            _tile_dpbf16ps(1, 5, 6);
+        }
+        _tile_stored(0, made[0], 64);
+        _tile_stored(1, made[1], 64);
+        settled();
+        for (int t = 0; t < s.rows; t++)
+            for (int i = 0; i < 2 * ROWS; i++) y[t * out + d + i] = made[i / ROWS][(i % ROWS) * ROWS + t] / total[t];
+    }
+}
+
+}  // namespace
+
+void turn_values(const uint16_t *value, int size, int first, int last, int from, int count, int64_t across, uint16_t *turned) {
+    for (int64_t e = 0; e < across; e += KEYS)  // a square of 32 by 32 lies near
+        for (int d = first; d < last; d++) {
+            uint16_t *to = turned + d * across + e;
+            for (int i = 0; i < KEYS; i++) {
+                const int64_t entry = from + e + i;
+                to[i] = entry < count ? value[entry * size + d] : 0;
+            }
+        }
+}
+
+AMX void attend_tiles(const Seen &s, float *room, float *y, int64_t out) {
+    const Config config;
+    int to = s.from;
+    for (int t = 0; t < s.rows; t++) to = s.last[t] > to ? s.last[t] : to;
+    to = s.from + (to - s.from + KEYS - 1) / KEYS * KEYS;
+    float *score = (float *)(((uintptr_t)room + 63) / 64 * 64), total[ROWS];
+    uint16_t *weight = (uint16_t *)(score + s.across * ROWS), *packed = weight + s.across * ROWS;
+    pack(s, packed);
+    settled();
+    configure(config);
+    multiply_keys(s, packed, to, score);
+    settled();
+    const __m512 most = mask(s, to, score);
+    _mm512_storeu_ps(total, weigh(score, most, to - s.from, weight));
+    settled();
+    multiply_values(s, weight, to - s.from, total, y, out);
+    _tile_release();
+}
+#else
+void turn_values(const uint16_t *, int, int, int, int, int, int64_t, uint16_t *) {}
+void attend_tiles(const Seen &, float *, float *, int64_t) {}
+#endif

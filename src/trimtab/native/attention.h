@@ -1,0 +1,29 @@
+// Attention of a prompt's rows by AMX, 16 rows of one head at once; what it gives is what attend() of decode.cpp gives,
+// with queries and weights rounded to bfloat16.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+constexpr int KEYS = 32;  // entries are taken in steps of so many
+
+struct Seen {  // what up to 16 rows look at; entries count from `from`, a multiple of KEYS
+    const float *query;      // (rows), `stride` numbers apart
+    const uint16_t *key;     // (entries, size); read to a multiple of KEYS
+    const uint16_t *turned;  // (size, across): values, from entry `from` on, 0 where there is none
+    const float *bias;       // (entries); null: none
+    int64_t stride, across;
+    int32_t first[16], last[16];  // each row sees entries first .. last - 1
+    int32_t rows, size, from;
+    float scaling, cap;
+};
+
+// Numbers of room that a call needs.
+inline size_t room_of_tiles(int64_t across, int size) { return (size_t)across * 24 + (size_t)size * 8 + 32; }
+
+// Rows [first, last) of `turned`: dimension d of entries from .. count - 1, then zeros up to `across`.
+void turn_values(const uint16_t *value, int size, int first, int last, int from, int count, int64_t across, uint16_t *turned);
+
+// softmax(scaling q K^T + bias) V of each row, (rows, size), `out` numbers apart.
+void attend_tiles(const Seen &seen, float *room, float *y, int64_t out);

@@ -1,0 +1,490 @@
+// A decoder from tokens to logits in one call, for a few rows or a prompt: no Python between its layers.
+
+#include "decode.h"
+
+#include <cmath>
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include "attention.h"
+#include "curves.h"
+#include "pool.h"
+
+namespace {
+
+constexpr int LANES = 64;
+
+INLINE void norm_row(const Norm &norm, const float *x, int n, float *y) {
+    if (norm.kind == 0) {
+        if (x != y) memcpy(y, x, sizeof(float) * n);
+        return;
+    }
+    float sums[LANES] = {}, squares[LANES] = {}, sum = 0.0f, square = 0.0f;
+    int i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++) sums[j] += x[i + j], squares[j] += x[i + j] * x[i + j];
+    for (int j = 0; j < LANES; j++) sum += sums[j], square += squares[j];
+    for (; i < n; i++) sum += x[i], square += x[i] * x[i];
+    const float mean = norm.kind == 2 ? sum / n : 0.0f, scale = 1.0f / std::sqrt(square / n - mean * mean + norm.eps);
+    for (int j = 0; j < n; j++) y[j] = (x[j] - mean) * scale * norm.weight[j];
+    if (norm.bias)
+        for (int j = 0; j < n; j++) y[j] += norm.bias[j];
+}
+
+INLINE void turn(float *x, const float *cos, const float *sin, int half) {  // (a, b) -> (a cos - b sin, b cos + a sin)
+    for (int i = 0; i < half; i++) {
+        const float a = x[i], b = x[i + half];
+        x[i] = a * cos[i] - b * sin[i];
+        x[i + half] = b * cos[i] + a * sin[i];
+    }
+}
+
+INLINE float dot(const float *x, const uint16_t *y, int n) {
+    float sums[LANES] = {}, sum = 0.0f;
+    int i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int j = 0; j < LANES; j++) sums[j] += x[i + j] * wide(y[i + j]);
+    for (int j = 0; j < LANES; j++) sum += sums[j];
+    for (; i < n; i++) sum += x[i] * wide(y[i]);
+    return sum;
+}
+
+// softmax(scaling q K^T) V over entries [first, last) of one head.
+INLINE void attend(const float *q, const uint16_t *key, const uint16_t *value, const float *bias, int first, int last, int n,
+                   float scaling, float cap, float *score, float *y) {
+    float most = -INFINITY;
+    for (int e = first; e < last; e++) {
+        float s = dot(q, key + (int64_t)e * n, n) * scaling;
+        if (cap > 0.0f) s = cap * std::tanh(s / cap);
+        if (bias) s += bias[e];
+        score[e] = s;
+        most = s > most ? s : most;
+    }
+    float total = 0.0f;
+    for (int e = first; e < last; e++) {
+        const float less = score[e] - most;
+        score[e] = less < -87.0f ? 0.0f : exponential(less);
+    }
+    for (int e = first; e < last; e++) total += score[e];
+    memset(y, 0, sizeof(float) * n);
+    for (int e = first; e < last; e++) {
+        const float p = score[e];
+        const uint16_t *row = value + (int64_t)e * n;
+        for (int i = 0; i < n; i++) y[i] += p * wide(row[i]);
+    }
+    for (int i = 0; i < n; i++) y[i] /= total;
+}
+
+INLINE void gate_row(float *gate, const float *up, int n, int activation) {
+    for (int i = 0; i < n; i++) gate[i] = activated(gate[i], activation) * up[i];
+}
+
+// The same for each level of vectors.
+struct Loops {
+    void (*norm)(const Norm &, const float *, int, float *);
+    void (*turn)(float *, const float *, const float *, int);
+    void (*attend)(const float *, const uint16_t *, const uint16_t *, const float *, int, int, int, float, float, float *, float *);
+    void (*gate)(float *, const float *, int, int);
+};
+
+#define LOOPS(NAME, TARGET)                                                                                              \
+    TARGET void norm_##NAME(const Norm &norm, const float *x, int n, float *y) { norm_row(norm, x, n, y); }              \
+    TARGET void turn_##NAME(float *x, const float *cos, const float *sin, int half) { turn(x, cos, sin, half); }         \
+    TARGET void attend_##NAME(const float *q, const uint16_t *key, const uint16_t *value, const float *bias, int first,  \
+                              int last, int n, float scaling, float cap, float *score, float *y) {                       \
+        attend(q, key, value, bias, first, last, n, scaling, cap, score, y);                                             \
+    }                                                                                                                    \
+    TARGET void gate_##NAME(float *gate, const float *up, int n, int activation) { gate_row(gate, up, n, activation); }
+
+LOOPS(plain, )
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
+LOOPS(avx2, __attribute__((target("arch=x86-64-v3"))))
+LOOPS(avx512, __attribute__((target("arch=x86-64-v4"))))
+constexpr Loops LEVELS[] = {{norm_plain, turn_plain, attend_plain, gate_plain},
+                            {norm_avx2, turn_avx2, attend_avx2, gate_avx2},
+                            {norm_avx512, turn_avx512, attend_avx512, gate_avx512},
+                            {norm_avx512, turn_avx512, attend_avx512, gate_avx512}};
+#else
+constexpr Loops LEVELS[] = {{norm_plain, turn_plain, attend_plain, gate_plain},
+                            {norm_plain, turn_plain, attend_plain, gate_plain},
+                            {norm_plain, turn_plain, attend_plain, gate_plain},
+                            {norm_plain, turn_plain, attend_plain, gate_plain}};
+#endif
+
+struct Product {
+    const Matrix *matrix;
+    float *y;
+    int64_t stride;
+};
+
+class State {  // threads and room for one caller's steps
+  public:
+    State(const Decoder &decoder, int threads, int rows) : d(decoder), count(threads < 1 ? 1 : threads), loops(LEVELS[decoder.level]), most(rows) {
+        const int wide = d.heads * d.size, narrow = d.shared * d.size;
+        const int longest = d.inner > wide ? (d.inner > d.width ? d.inner : d.width) : (wide > d.width ? wide : d.width);
+        x.resize((size_t)rows * d.width), normed.resize((size_t)rows * d.width), query.resize((size_t)rows * wide);
+        key.resize((size_t)rows * narrow), value.resize((size_t)rows * narrow), seen.resize((size_t)rows * wide);
+        gate.resize((size_t)rows * d.inner), up.resize((size_t)rows * d.inner), made.resize((size_t)rows * d.width);
+        code.resize((size_t)rows * longest), low.resize(d.level >= HALVES ? code.size() : 0);
+        scale.resize((size_t)rows * longest / (d.chunk < d.ends ? d.chunk : d.ends)), sum.resize(scale.size()), total.resize(scale.size());
+        if (d.level >= TILED && rows >= BLOCK && d.width % 32 == 0 && wide % 32 == 0 && d.inner % 32 == 0) {
+            words.resize((size_t)(rows + BLOCK) * longest);
+            room.resize(count);
+            for (std::vector<uint8_t> &one : room) one.resize((size_t)longest * 2 * BLOCK * sizeof(uint16_t));
+        }
+        shown.resize(count);
+        place.resize(rows), score.resize(count), best.resize((size_t)count * rows);
+    }
+
+    void run(const Step &given) {
+        step = &given;
+        choose(given.rows, d.chunk);
+        if (!given.logits)
+            for (std::vector<float> &one : shown)
+                if (one.size() < (size_t)given.rows * SOME * BLOCK) one.resize((size_t)given.rows * SOME * BLOCK);
+        int longest = 0;
+        std::vector<int> added;
+        for (int row = 0; row < given.rows; row++) {
+            const size_t sequence = given.sequence[row];
+            if (sequence >= added.size()) added.resize(sequence + 1, 0);
+            place[row] = added[sequence]++;
+        }
+        for (size_t s = 0; s < added.size(); s++)
+            for (int layer = given.first; layer < given.last; layer++) {
+                const int all = given.slots[s * d.count + layer].count + added[s];
+                longest = all > longest ? all : longest;
+            }
+        for (std::vector<float> &one : score)
+            if ((int)one.size() < longest) one.resize(longest + longest / 2);
+        attends_by_tiles(added);
+        pool = &threads();
+        pool->run(count, [](void *self, int rank) { ((State *)self)->work(rank); }, this);
+        for (size_t s = 0; s < added.size(); s++)
+            for (int layer = given.first; layer < given.last; layer++) given.slots[s * d.count + layer].count += added[s];
+    }
+
+    const Decoder d;
+    const int count;  // of threads, at most
+
+  private:
+    static constexpr int SOME = 16;  // blocks of the head at once, whose logits are still near when they are looked at
+
+    void choose(int rows, int inputs) {  // how many rows are multiplied, and how many inputs are rounded as one
+        chunk = inputs;
+        by_tiles = !words.empty() && rows >= BLOCK;
+        few = rows <= MOST;
+    }
+
+    Part part(int64_t total, int rank) const { return part_of(total, rank, pool->members()); }
+
+    void round_row(const float *from, int row, int in) {
+        if (by_tiles) {
+            uint16_t *to = words.data() + (int64_t)row * in;
+            for (int i = 0; i < in; i++) narrow(from[i], to + i);
+            return;
+        }
+        const int64_t at = (int64_t)row * (in / chunk);
+        const bool halves = d.level >= HALVES, coded = halves || !few;
+        int8_t *upper = coded ? code.data() + (int64_t)row * in : nullptr, *lower = halves ? low.data() + (int64_t)row * in : nullptr;
+        round_inputs(from, in, chunk, upper, lower, scale.data() + at, sum.data() + at, total.data() + at);
+    }
+
+    Rounded inputs(const float *from, int rows, int in) const {
+        const uint16_t *by = by_tiles ? words.data() : nullptr;
+        return {from, code.data(), low.data(), scale.data(), sum.data(), total.data(), by, rows, in, chunk};
+    }
+
+    uint8_t *room_of(int rank) { return by_tiles ? room[rank].data() : nullptr; }
+
+    // Every product of the same rounded rows: their blocks are divided among the threads.
+    template <int N> void products(const Product (&all)[N], const float *from, int in, int rank) {
+        const Rounded rounded = inputs(from, step->rows, in);
+        int blocks = 0;
+        for (const Product &one : all) blocks += one.matrix->codes ? blocks_of(*one.matrix) : 0;
+        const Part mine = part(blocks, rank);
+        int begin = 0;
+        for (const Product &one : all) {
+            if (!one.matrix->codes) continue;
+            const int count = blocks_of(*one.matrix), first = mine.first > begin ? mine.first - begin : 0;
+            const int last = mine.last - begin < count ? mine.last - begin : count;
+            if (first < last) multiply(*one.matrix, rounded, first, last, d.level, room_of(rank), one.y + first * BLOCK, one.stride, !few);
+            begin += count;
+        }
+    }
+
+    void begin_rows(int rank) {
+        const Part mine = part(step->rows, rank);
+        for (int row = mine.first; row < mine.last; row++) {
+            float *to = x.data() + (int64_t)row * d.width;
+            if (step->token)
+                read_row(d.table, step->token[row], d.factor, to);
+            else
+                memcpy(to, step->x + (int64_t)row * d.width, sizeof(float) * d.width);
+        }
+    }
+
+    void norm_and_round(const Norm &norm, int rank) {
+        const Part mine = part(step->rows, rank);
+        for (int row = mine.first; row < mine.last; row++) {
+            float *to = normed.data() + (int64_t)row * d.width;
+            loops.norm(norm, x.data() + (int64_t)row * d.width, d.width, to);
+            round_row(to, row, d.width);
+        }
+    }
+
+    void add_back(const Norm &norm, int rank) {
+        const Part mine = part(step->rows, rank);
+        for (int row = mine.first; row < mine.last; row++) {
+            float *from = made.data() + (int64_t)row * d.width, *to = x.data() + (int64_t)row * d.width;
+            loops.norm(norm, from, d.width, from);
+            for (int i = 0; i < d.width; i++) to[i] += from[i];
+        }
+    }
+
+    void place_heads(const Layer &layer, int index, int rank) {
+        const int each = d.heads + 2 * d.shared;
+        const Part mine = part((int64_t)step->rows * each, rank);
+        for (int at = mine.first; at < mine.last; at++) {
+            const int row = at / each, head = at % each;
+            const int64_t angle = (int64_t)step->position[row] * (d.turned / 2);
+            if (head < d.heads) {
+                float *q = query.data() + ((int64_t)row * d.heads + head) * d.size;
+                loops.norm(layer.of_query, q, d.size, q);
+                if (layer.cos) loops.turn(q, layer.cos + angle, layer.sin + angle, d.turned / 2);
+                continue;
+            }
+            Slots &slots = step->slots[(int64_t)step->sequence[row] * d.count + index];
+            const bool is_key = head < d.heads + d.shared;
+            const int kv = head - d.heads - (is_key ? 0 : d.shared);
+            float *from = (is_key ? key : value).data() + ((int64_t)row * d.shared + kv) * d.size;
+            if (is_key) {
+                loops.norm(layer.of_key, from, d.size, from);
+                if (layer.cos) loops.turn(from, layer.cos + angle, layer.sin + angle, d.turned / 2);
+                if (kv == 0) slots.position[slots.count + place[row]] = step->position[row];
+            }
+            uint16_t *to = (is_key ? slots.key : slots.value) + ((int64_t)kv * slots.room + slots.count + place[row]) * d.size;
+            for (int i = 0; i < d.size; i++) narrow(from[i], to + i);
+        }
+    }
+
+    void attend_heads(const Layer &layer, int index, int rank) {
+        const Part mine = part((int64_t)step->rows * d.heads, rank);
+        for (int at = mine.first; at < mine.last; at++) {
+            const int row = at / d.heads, head = at % d.heads, kv = head / (d.heads / d.shared);
+            const Slots &slots = step->slots[(int64_t)step->sequence[row] * d.count + index];
+            const int first = begins(layer, slots, row), last = slots.count + place[row] + 1;
+            const int64_t from = (int64_t)kv * slots.room * d.size;
+            loops.attend(query.data() + (int64_t)at * d.size, slots.key + from, slots.value + from, slots.bias, first, last,
+                         d.size, layer.scaling, layer.cap, score[rank].data(), seen.data() + (int64_t)at * d.size);
+        }
+    }
+
+    // A prompt of one sequence whose entries can be read in whole tiles.
+    void attends_by_tiles(const std::vector<int> &added) {
+        int sequences = 0, widest = 0;
+        bool whole = by_tiles && d.size % 32 == 0;
+        for (size_t s = 0; s < added.size(); s++) {
+            if (!added[s]) continue;
+            sequences++;
+            for (int layer = step->first; layer < step->last; layer++) {
+                const Slots &slots = step->slots[s * d.count + layer];
+                const int across = (slots.count + added[s] + KEYS - 1) / KEYS * KEYS;
+                whole = whole && across <= slots.room;
+                widest = across > widest ? across : widest;
+            }
+        }
+        tiled_heads = whole && sequences == 1;
+        if (!tiled_heads) return;
+        if (turned.size() < (size_t)d.shared * d.size * widest) turned.resize((size_t)d.shared * d.size * widest * 3 / 2);
+        for (std::vector<float> &one : score)
+            if (one.size() < room_of_tiles(widest, d.size)) one.resize(room_of_tiles(widest, d.size) * 3 / 2);
+    }
+
+    // The first entry that a row sees, by halves: positions ascend.
+    int begins(const Layer &layer, const Slots &slots, int row) const {
+        int first = 0;
+        if (layer.window > 0)
+            for (int end = slots.count + place[row]; first < end;) {
+                const int middle = (first + end) / 2;
+                if (step->position[row] - slots.position[middle] < layer.window) end = middle;
+                else first = middle + 1;
+            }
+        return first;
+    }
+
+    int64_t across(const Slots &slots, int from) const { return (slots.count + step->rows - from + KEYS - 1) / KEYS * KEYS; }
+
+    void turn_heads(const Layer &layer, int index, int rank) {
+        const Slots &slots = step->slots[(int64_t)step->sequence[0] * d.count + index];
+        const int from = begins(layer, slots, 0) / KEYS * KEYS, each = d.size / KEYS;
+        const Part mine = part((int64_t)d.shared * each, rank);
+        for (int at = mine.first; at < mine.last; at++) {
+            const int kv = at / each, dim = at % each * KEYS;
+            turn_values(slots.value + (int64_t)kv * slots.room * d.size, d.size, dim, dim + KEYS, from, slots.count + step->rows,
+                        across(slots, from), turned.data() + (int64_t)kv * d.size * across(slots, from));
+        }
+    }
+
+    void attend_blocks(const Layer &layer, int index, int rank) {
+        const Slots &slots = step->slots[(int64_t)step->sequence[0] * d.count + index];
+        const int from = begins(layer, slots, 0) / KEYS * KEYS, each = (step->rows + BLOCK - 1) / BLOCK;
+        const int64_t stride = (int64_t)d.heads * d.size;
+        for (int at = rank; at < each * d.heads; at += pool->members()) {  // later rows see more: in turn
+            const int row = at / d.heads * BLOCK, head = at % d.heads, kv = head / (d.heads / d.shared);
+            const int64_t base = (int64_t)kv * slots.room * d.size, begin = row * stride + head * d.size;
+            Seen of{query.data() + begin, slots.key + base, turned.data() + (int64_t)kv * d.size * across(slots, from),
+                    slots.bias, stride, across(slots, from), {}, {}, step->rows - row < BLOCK ? step->rows - row : BLOCK,
+                    d.size, from, layer.scaling, layer.cap};
+            for (int t = 0; t < of.rows; t++)
+                of.first[t] = begins(layer, slots, row + t), of.last[t] = slots.count + row + t + 1;
+            attend_tiles(of, score[rank].data(), seen.data() + begin, stride);
+        }
+    }
+
+    void round_all(const float *from, int in, int rank) {
+        const Part mine = part(step->rows, rank);
+        for (int row = mine.first; row < mine.last; row++) round_row(from + (int64_t)row * in, row, in);
+    }
+
+    void activate(const Layer &layer, int rank) {
+        const Part mine = part(step->rows, rank);
+        for (int row = mine.first; row < mine.last; row++) {
+            float *to = gate.data() + (int64_t)row * d.inner;
+            loops.gate(to, up.data() + (int64_t)row * d.inner, d.inner, layer.activation);
+            round_row(to, row, d.inner);
+        }
+    }
+
+    void layer(int index, int rank) {
+        const Layer &l = d.layers[index];
+        const int wide = d.heads * d.size, narrow = d.shared * d.size;
+        norm_and_round(l.before_attention, rank);
+        pool->meet();
+        products<3>({{&l.query, query.data(), wide}, {&l.key, key.data(), narrow}, {&l.value, value.data(), narrow}},
+                    normed.data(), d.width, rank);
+        pool->meet();
+        place_heads(l, index, rank);
+        pool->meet();
+        if (tiled_heads) {
+            turn_heads(l, index, rank);
+            pool->meet();
+            attend_blocks(l, index, rank);
+        } else {
+            attend_heads(l, index, rank);
+        }
+        pool->meet();
+        round_all(seen.data(), wide, rank);
+        pool->meet();
+        products<1>({{&l.out, made.data(), d.width}}, seen.data(), wide, rank);
+        pool->meet();
+        add_back(l.after_attention, rank);
+        norm_and_round(l.before_mlp, rank);
+        pool->meet();
+        products<2>({{&l.gate, gate.data(), d.inner}, {&l.up, up.data(), d.inner}}, normed.data(), d.width, rank);
+        pool->meet();
+        activate(l, rank);
+        pool->meet();
+        products<1>({{&l.down, made.data(), d.width}}, gate.data(), d.inner, rank);
+        pool->meet();
+        add_back(l.after_mlp, rank);
+    }
+
+    void work(int rank) {
+        begin_rows(rank);
+        for (int index = step->first; index < step->last; index++) layer(index, rank);
+        pool->meet();
+        if (step->left && rank == 0) memcpy(step->left, x.data(), sizeof(float) * step->rows * d.width);
+        finish(rank);
+    }
+
+    // Logits of the wanted rows, and the best word of each.
+    void finish(int rank) {
+        if (rank == 0) {
+            wanted = 0;
+            int all = 0;
+            for (int row = 0; row < step->rows; row++) all += step->wanted[row] != 0;
+            choose(all, d.ends);
+            for (int row = 0; row < step->rows; row++)
+                if (step->wanted[row]) {
+                    float *to = normed.data() + (int64_t)wanted * d.width;
+                    loops.norm(d.last, x.data() + (int64_t)row * d.width, d.width, to);
+                    round_row(to, wanted++, d.width);
+                }
+        }
+        pool->meet();
+        if (wanted == 0) return;
+        const Rounded rounded = inputs(normed.data(), wanted, d.width);
+        const Part mine = part(blocks_of(d.head), rank);
+        for (int row = 0; row < wanted; row++) best[(size_t)rank * most + row] = {-INFINITY, -1};
+        for (int block = mine.first; block < mine.last; block += SOME) {
+            const int end = block + SOME < mine.last ? block + SOME : mine.last, from = block * BLOCK;
+            const int to = end * BLOCK < d.head.out ? end * BLOCK : d.head.out;
+            const int64_t stride = step->logits ? d.head.out : SOME * BLOCK;
+            float *y = step->logits ? step->logits + from : shown[rank].data();
+            multiply(d.head, rounded, block, end, d.level, room_of(rank), y, stride, !few);
+            for (int row = 0; row < wanted; row++) look(y + row * stride, from, to - from, best[(size_t)rank * most + row]);
+        }
+        pool->meet();
+        if (rank == 0)
+            for (int row = 0; row < wanted; row++) {
+                Best found = best[row];
+                for (int other = 1; other < pool->members(); other++)
+                    if (best[(size_t)other * most + row].logit > found.logit) found = best[(size_t)other * most + row];
+                step->best[row] = found.word;
+            }
+    }
+
+    struct Best {
+        float logit;
+        int32_t word;
+    };
+
+    void look(float *logits, int from, int count, Best &found) const {
+        for (int i = 0; i < count; i++) {
+            if (d.cap > 0.0f) logits[i] = d.cap * std::tanh(logits[i] / d.cap);
+            if (logits[i] > found.logit) found = {logits[i], from + i};
+        }
+    }
+
+    const Loops loops;
+    const Step *step = nullptr;
+    Pool *pool = nullptr;
+    int most, wanted = 0, chunk = 0;
+    bool by_tiles = false, few = true, tiled_heads = false;
+    std::vector<uint16_t> turned;  // values of one layer, entries side by side
+    std::vector<std::vector<float>> shown;
+    std::vector<uint16_t> words;  // inputs in bfloat16, for tiles
+    std::vector<std::vector<uint8_t>> room;
+    std::vector<float> x, normed, query, key, value, seen, gate, up, made, scale, sum, total;
+    std::vector<int8_t> code, low;
+    std::vector<int> place;  // of each row among those of its sequence in this step
+    std::vector<std::vector<float>> score;
+    std::vector<Best> best;
+};
+
+}  // namespace
+
+// Threads and room for steps of at most `rows` rows; null where there is no memory. `decoder` is copied, what it points to
+// must stay.
+extern "C" void *trimtab_decoder_new(const Decoder *decoder, int threads, int rows) {
+    try {
+        return new State(*decoder, threads, rows);
+    } catch (const std::bad_alloc &) {
+        return nullptr;
+    }
+}
+
+extern "C" void trimtab_decoder_free(void *state) { delete (State *)state; }
+
+// One step; rows of a sequence stand in their order, and its slots have room for them. 0 when done, 1 without memory.
+extern "C" int trimtab_decoder_step(void *state, const Step *step) {
+    try {
+        ((State *)state)->run(*step);
+        return 0;
+    } catch (const std::bad_alloc &) {
+        return 1;
+    }
+}
+
+extern "C" int trimtab_level() { return widest_level(); }

@@ -1,0 +1,123 @@
+// The products of product.h by AMX, for many rows: 16 rows of W and of inputs at once in bfloat16, sums in float32.
+//
+// Lines of 16-bit weights are pairs of inputs side by side, which is how a tile's right side is laid out; codes are made
+// such lines once for a call, value for value what the weight is dense.
+
+#include "product.h"
+
+#include <cstring>
+
+#include "amx.h"
+
+#ifdef HAS_TILES
+namespace {
+
+AMX INLINE __m512 scales(const Matrix &m, int64_t at) {
+    if (m.stored == FLOAT32) return _mm512_loadu_ps((const float *)m.scale + at);
+    const __m256i bits = _mm256_loadu_si256((const __m256i *)((const uint16_t *)m.scale + at));
+    if (m.stored == FLOAT16) return _mm512_cvtph_ps(bits);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+}
+
+AMX INLINE __m512 zeros(const Matrix &m, int64_t at) {
+    if (m.levels) return _mm512_setzero_ps();
+    if (!m.zero) return _mm512_set1_ps((float)(1 << (m.kind - 1)));
+    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(m.zero + at))));
+}
+
+// A block's 16 rows as lines of pairs.
+AMX void spread(const Matrix &m, int block, uint8_t *to) {
+    const uint8_t *at = m.codes + block * block_bytes(m);
+    const __m512 counted = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512 table = m.levels ? _mm512_loadu_ps(m.levels) : counted;
+    const int groups = m.in / m.group;
+    for (int g = 0; g < groups; g++) {
+        const int64_t place = ((int64_t)block * groups + g) * BLOCK;
+        const __m512 zero = zeros(m, place), scale = scales(m, place);
+        const auto value = [&](__m512 code) AMX { return _mm512_mul_ps(_mm512_sub_ps(code, zero), scale); };
+        for (int k = 0; k < m.group; k += m.kind == CODES4 ? 8 : 4, at += 64) {
+            const __m512i line = _mm512_loadu_si512(at);
+            for (int half = 0; half < (m.kind == CODES4 ? 2 : 1); half++)
+                for (int i = 0; i < 4; i += 2, to += 64) {
+                    __m512 one, other;
+                    if (m.kind == CODES4) {
+                        one = _mm512_permutexvar_ps(_mm512_srli_epi32(line, 8 * i + 4 * half), table);
+                        other = _mm512_permutexvar_ps(_mm512_srli_epi32(line, 8 * i + 8 + 4 * half), table);
+                    } else {
+                        const __m512i byte = _mm512_set1_epi32(255);
+                        one = _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(line, 8 * i), byte));
+                        other = _mm512_cvtepi32_ps(_mm512_and_si512(_mm512_srli_epi32(line, 8 * i + 8), byte));
+                    }
+                    _mm512_storeu_si512(to, pair(value(one), value(other)));
+                }
+        }
+    }
+}
+
+AMX INLINE void put(const Matrix &m, const float *made, int block, int row, int rows, float *y, int64_t stride) {
+    const int left = m.out - block * BLOCK < BLOCK ? m.out - block * BLOCK : BLOCK;
+    const __mmask16 there = left == BLOCK ? 0xffff : (1u << left) - 1;
+    const __m512 bias = m.bias ? _mm512_maskz_loadu_ps(there, m.bias + block * BLOCK) : _mm512_setzero_ps();
+    for (int t = row; t < rows && t < row + BLOCK; t++)
+        _mm512_mask_storeu_ps(y + t * stride, there, _mm512_add_ps(_mm512_load_ps(made + (t - row) * BLOCK), bias));
+}
+
+// Two blocks by all rows, 32 rows at once.
+AMX void two_blocks(const Matrix &m, const Rounded &x, const uint8_t *const (&lines)[2], int block, int count, float *y,
+                    int64_t stride) {
+    alignas(64) float made[4][BLOCK * BLOCK];
+    const int64_t wide = (int64_t)x.in * sizeof(uint16_t);
+    for (int row = 0; row < x.rows; row += 2 * BLOCK) {
+        const bool both = row + BLOCK < x.rows;
+        settled();
+        const uint8_t *left = (const uint8_t *)(x.words + (int64_t)row * x.in);
+        _tile_zero(0);
+        _tile_zero(1);
+        _tile_zero(2);
+        _tile_zero(3);
+        for (int k = 0; k < x.in; k += 32) {
+            _tile_loadd(4, left + 2 * k, wide);
+            _tile_loadd(6, lines[0] + k * 32, 64);
+            _tile_dpbf16ps(0, 4, 6);
+            if (count > 1) {
+                _tile_loadd(7, lines[1] + k * 32, 64);
+                _tile_dpbf16ps(1, 4, 7);
+            }
+            if (both) {
+                _tile_loadd(5, left + BLOCK * wide + 2 * k, wide);
+                _tile_dpbf16ps(2, 5, 6);
+                if (count > 1) _tile_dpbf16ps(3, 5, 7);
+            }
+        }
+        _tile_stored(0, made[0], 64);
+        _tile_stored(1, made[1], 64);
+        _tile_stored(2, made[2], 64);
+        _tile_stored(3, made[3], 64);
+        settled();
+        for (int i = 0; i < count; i++) {
+            put(m, made[i], block + i, row, x.rows, y + i * BLOCK, stride);
+            if (both) put(m, made[2 + i], block + i, row + BLOCK, x.rows, y + i * BLOCK, stride);
+        }
+    }
+}
+
+}  // namespace
+
+AMX void multiply_tiles(const Matrix &m, const Rounded &x, int first, int last, uint8_t *room, float *y, int64_t stride) {
+    const Config config;
+    const size_t each = (size_t)m.in * BLOCK * sizeof(uint16_t);
+    configure(config);
+    for (int block = first; block < last; block += 2) {
+        const int count = block + 1 < last ? 2 : 1;
+        const uint8_t *lines[2] = {room, room + each};
+        for (int i = 0; i < count; i++) {
+            if (m.kind == WORDS16) lines[i] = m.codes + (block + i) * block_bytes(m);
+            else spread(m, block + i, room + i * each);
+        }
+        two_blocks(m, x, lines, block, count, y + (block - first) * BLOCK, stride);
+    }
+    _tile_release();
+}
+#else
+void multiply_tiles(const Matrix &, const Rounded &, int, int, uint8_t *, float *, int64_t) {}
+#endif

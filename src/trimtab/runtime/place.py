@@ -1,0 +1,47 @@
+"""What answers for a loaded model here: kernels for its linears, and a plan for its decoder where there can be one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from transformers import PreTrainedModel
+
+from trimtab.anatomy import Anatomy, known
+from trimtab.core.heap import give_back
+from trimtab.runtime.level import level
+from trimtab.runtime.lower import LowerReport, lower
+from trimtab.runtime.plan.build import planned
+from trimtab.runtime.plan.engine import Engine
+from trimtab.runtime.plan.verify import verify
+from trimtab.runtime.release import let_go
+
+
+def place(
+    library: PreTrainedModel, anatomy: Callable[[], Anatomy], release: bool, streamed: bool
+) -> tuple[LowerReport, Engine | None]:
+    """Kernels, then the plan, which reads the same codes; with ``release`` what either has a copy of goes.
+    ``streamed``: matrices are in files, where no plan reads them."""
+    if level() is None:
+        return replace(lower(library, release=release), planless="the compiled library is not built"), None
+    report = lower(library)
+    if streamed or not known(library):
+        return replace(report, planless="its matrices are in files" if streamed else "no anatomy"), None
+    engine, why = engine_for(anatomy())
+    if release:
+        let_go(library, report.laid if engine is None else {**report.laid, **engine.plan.laid})
+        report = replace(report, laid={})  # its keys are those of weights that are gone
+        give_back()
+    return replace(report, planless=why), engine
+
+
+def engine_for(anatomy: Anatomy) -> tuple[Engine | None, str]:
+    """An engine that answers as ``anatomy``'s model does, or None and why there is none."""
+    widest = level()
+    assert widest is not None
+    plan = planned(anatomy, widest)
+    if isinstance(plan, str):
+        return None, plan
+    engine = Engine(plan)
+    wrong = verify(engine)
+    return (engine, "") if wrong is None else (None, wrong)

@@ -1,0 +1,139 @@
+"""What a lowered model runs on: kernels and a plan, one copy of the weights where the reference is let go."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from trimtab import anatomy as anatomies
+from trimtab import methods
+from trimtab.anatomy import Anatomy, tiny
+from trimtab.core.linear import Embedding, Host, Linear
+from trimtab.core.native import library
+from trimtab.load.loaded import Loaded, Source
+from trimtab.run.walk import walk
+from trimtab.runtime import place as placing
+from trimtab.runtime.arena import LINE, PAGE, Arena
+from trimtab.runtime.compiled import Compiled, Rows
+from trimtab.runtime.plan.layout import Laid, laid
+from trimtab.runtime.plan.model import Planned
+
+SIZES = {"vocab_size": 96, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
+         "num_key_value_heads": 2, "max_position_embeddings": 128, "pad_token_id": 0}  # fmt: skip
+IDS = torch.randint(3, 96, (2, 20), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture(autouse=True)
+def _built() -> None:
+    assert library() is not None, "the compiled library is not built"
+
+
+def model(quantized: bool, tied: bool = True) -> Loaded:
+    torch.manual_seed(0)
+    made = LlamaForCausalLM(LlamaConfig(**SIZES, tie_word_embeddings=tied)).eval()
+    loaded = Loaded(made, None, None, Source("x", "x", "unknown", "folder", 0))
+    if quantized:
+        walk(loaded.anatomy, (), methods.make("rtn", {"bits": 4, "group_size": 16}), ["embedding", "head", "language"])
+    return loaded
+
+
+@torch.no_grad()
+def answers(loaded: Loaded) -> torch.Tensor:
+    found: torch.Tensor = loaded.model(input_ids=IDS, attention_mask=torch.ones_like(IDS)).logits
+    return found
+
+
+def off(mine: torch.Tensor, theirs: torch.Tensor) -> float:
+    return float((mine - theirs).norm() / theirs.norm())
+
+
+@pytest.mark.parametrize("release", [False, True])
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.parametrize("quantized", [False, True])
+def test_it_answers_by_a_plan_as_it_did_without(quantized: bool, tied: bool, release: bool) -> None:
+    loaded = model(quantized, tied)
+    before = answers(loaded)
+    report = loaded.lower(release=release)
+    assert report.planless == ""
+    assert isinstance(loaded.model, Planned)
+    assert off(answers(loaded), before) < 0.02
+    with torch.no_grad():
+        said = loaded.model.generate(input_ids=IDS, attention_mask=torch.ones_like(IDS), max_new_tokens=5,
+                                     do_sample=False, pad_token_id=0)  # fmt: skip
+    assert said.shape == (2, 25)
+
+
+@pytest.mark.parametrize("quantized", [False, True])
+def test_released_the_kernels_hold_what_the_plan_reads_and_nothing_else_is_left(quantized: bool) -> None:
+    loaded = model(quantized)
+    loaded.lower(release=True)
+    held = {id(one.codes) for one in loaded.engine.plan.laid.values()}
+    for host in (one for one in loaded.library.modules() if isinstance(one, Host)):
+        assert {value.device.type for value in (*host.w.parameters(), *host.w.buffers())} == {"meta"}, host.name
+        kind = Compiled if isinstance(host, Linear) else Rows
+        assert isinstance(host.kernel, kind)
+        assert isinstance(host, Linear | Embedding)
+        assert id(host.kernel.laid.codes) in held, host.name
+    with torch.no_grad():  # the library's own forward runs on the same copy
+        assert off(loaded.library(input_ids=IDS).logits, answers(loaded)) < 0.02
+
+
+def test_all_of_it_can_be_taken_back() -> None:
+    loaded = model(True)
+    before = answers(loaded)
+    loaded.lower()
+    loaded.unlower()
+    assert loaded.engine is None
+    assert torch.equal(answers(loaded), before)
+
+
+def test_a_plan_that_answers_otherwise_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placing, "verify", lambda engine: "layer 0: its answers to 4 tokens are 0.300 off")
+    loaded = model(True)
+    assert loaded.lower().planless == "layer 0: its answers to 4 tokens are 0.300 off"
+    assert loaded.engine is None
+    assert all(isinstance(host.kernel, Compiled) for host in loaded.library.modules() if isinstance(host, Linear))
+
+
+def test_the_reason_for_no_plan_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    streamed = model(True)
+    streamed.streamed = True
+    assert streamed.lower().planless == "its matrices are in files"
+    encoder = tiny.make("bert")[0]
+    loaded = Loaded(encoder, None, None, Source("x", "x", "unknown", "folder", 0))
+    assert loaded.lower().planless == "no stack of decoder layers"
+    monkeypatch.setattr(placing, "level", lambda: None)
+    assert model(True).lower().planless == "the compiled library is not built"
+
+
+def anatomy(loaded: Loaded) -> Anatomy:
+    return anatomies.of(loaded.library)
+
+
+def test_what_is_placed_is_the_same_and_lies_side_by_side() -> None:
+    arena, made = Arena(), list[Laid]()
+    for name, host in anatomy(model(True)).linears():
+        before = laid(host.w)
+        assert isinstance(before, Laid), name
+        made.append(arena.place(before))
+        for part in ("codes", "scale", "zero"):
+            assert torch.equal(getattr(made[-1], part), getattr(before, part))
+            assert getattr(made[-1], part).data_ptr() % LINE == 0
+        assert (made[-1].kind, made[-1].shape, made[-1].levels) == (before.kind, before.shape, before.levels)
+    assert made[0].codes.data_ptr() % PAGE == 0
+    ends = [one.zero.data_ptr() + -(-one.zero.nbytes // LINE) * LINE for one in made if one.zero is not None]
+    assert [one.codes.data_ptr() for one in made[1:]] == ends[:-1]
+
+
+def test_a_matrix_that_fills_no_part_gets_one_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trimtab.runtime import arena as module
+
+    monkeypatch.setattr(module, "PART", 1)
+    arena, one = Arena(), Laid(16, (16, 4), torch.arange(128, dtype=torch.int16).bfloat16())
+    large = Laid(16, (16, 4), torch.zeros(3 * PAGE // 2).bfloat16())
+    found = [arena.place(given) for given in (one, large, one)]
+    assert torch.equal(found[0].codes, found[2].codes)
+    assert found[1].codes.numel() == 3 * PAGE // 2
