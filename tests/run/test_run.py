@@ -14,6 +14,7 @@ import torch
 from small import SMALL
 
 import trimtab
+from trimtab.anatomy.trimmed import Trimmed
 from trimtab.core.errors import Anomaly, BadInput, Refused
 from trimtab.core.weight import Quantized
 from trimtab.load.artifact import read
@@ -81,7 +82,7 @@ def test_the_artifact_is_what_was_measured(finished) -> None:
     loaded = read(finished.artifact)
     assert all(isinstance(host.w, Quantized) for _, host in loaded.anatomy.linears())
     assert [method.CARD.name for method in loaded.policies] == ["divprune"]
-    assert type(loaded.model).__name__ == "Trimmed"
+    assert isinstance(loaded.model, Trimmed)
     names = {reading.name for reading in loaded.readings}
     assert {"before/accuracy.easyvqa", "after/accuracy.easyvqa", "after/accuracy.easyvqa.noise3"} <= names
     assert "accuracy" in (finished.artifact / "README.md").read_text()

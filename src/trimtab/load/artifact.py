@@ -130,7 +130,7 @@ def _manifest(
         base=loaded.manifest.base if loaded.manifest else Base(**source),
         architecture=type(loaded.library).__name__, dtype=str(loaded.library.dtype).removeprefix("torch."),
         image_backend=loaded.image_backend, threads=torch.get_num_threads(),
-        lowered=is_lowered(loaded.library), versions=versions, bytes=weight_bytes, weights=specs,
+        lowered=is_lowered(loaded.model), versions=versions, bytes=weight_bytes, weights=specs,
         activations={name: host.acts.spec() for name, host in loaded.anatomy.linears() if host.acts is not None},
         aliases=aliases, policies=tuple(Policy(method=m.CARD.name, knobs=methods.knobs(m)) for m in loaded.policies),
         **added,

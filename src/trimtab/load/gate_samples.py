@@ -72,8 +72,8 @@ def _decoded(model: Any, batch: Batch) -> dict[str, Tensor]:
 
 
 def is_lowered(model: nn.Module) -> bool:
-    """Whether any linear runs on one of the runtime's kernels."""
-    return any(isinstance(module, Linear) and module.kernel is not None for module in model.modules())
+    """Whether a plan runs the decoder, or any linear is on one of the runtime's kernels."""
+    return getattr(model, "engine", None) is not None or any(isinstance(module, Linear) and module.kernel is not None for module in model.modules())
 
 
 def record(model: Any, batches: Iterable[Batch], path: Path, *, private: bool = True) -> Path:
