@@ -73,7 +73,9 @@ def _decoded(model: Any, batch: Batch) -> dict[str, Tensor]:
 
 def is_lowered(model: nn.Module) -> bool:
     """Whether a plan runs the decoder, or any linear is on one of the runtime's kernels."""
-    return getattr(model, "engine", None) is not None or any(isinstance(module, Linear) and module.kernel is not None for module in model.modules())
+    return getattr(model, "engine", None) is not None or any(
+        isinstance(module, Linear) and module.kernel is not None for module in model.modules()
+    )
 
 
 def record(model: Any, batches: Iterable[Batch], path: Path, *, private: bool = True) -> Path:
