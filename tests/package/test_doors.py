@@ -181,4 +181,4 @@ def test_the_first_hour_runs(tmp_path: Path) -> None:
         str(out.get("data", {}).get("text/plain", "")) for cell in notebook.cells for out in cell.get("outputs", [])
     ]
     assert any("LlavaForConditionalGeneration" in text for text in texts)
-    assert any("Trimmed" in text for text in texts)
+    assert any("Planned" in text for text in texts)

@@ -66,3 +66,6 @@ def test_the_report_says_how_many_are_simulated_whatever_they_run_on() -> None:
         "Kernels",
     ]
     assert _kernels(found | {"simulated": 0}) == _kernels(None) == []
+    assert _kernels(found | {"simulated": 0, "planless": "its matrices are in files"}) == []
+    (note,) = _kernels(found | {"simulated": 0, "planless": ""})
+    assert note.startswith("The decoder runs by a plan")

@@ -63,13 +63,14 @@ def measure(context: Context) -> dict[str, Any]:
 
 
 def _kernels(loaded: Any) -> dict[str, Any]:
-    """How many linears run on which kernel, and the bytes of dense copies that are held for it."""
+    """How many linears run on which kernel, the bytes of dense copies that are held for it, and why no plan runs the
+    decoder, "" where one does."""
     report = loaded.kernels
     if report is None:
         return {"linears": {}, "reference": 0, "held": 0, "simulated": 0}
     without = sum(name not in report.kernels for name in report.reasons)
     return {"linears": dict(Counter(report.kernels.values())), "reference": without, "held": report.held,
-            "simulated": len(report.simulated)}  # fmt: skip
+            "simulated": len(report.simulated), "planless": report.planless}  # fmt: skip
 
 
 def simulated(loaded: Any) -> set[str]:
