@@ -187,8 +187,8 @@ def _kernels(found: dict[str, Any] | None) -> list[str]:
         return []
     count = found.get("simulated", 0)
     notes = [f"Simulated: {count} linears are stored as 4-bit floats, for which this CPU has no arithmetic. They are "
-             "looked up and multiplied as floats, so bytes and quality are real, and times say nothing of hardware that "
-             "has it."] if count else []  # fmt: skip
+             "looked up and multiplied as floats, so bytes and quality are real, and times say nothing of hardware "
+             "that has it."] if count else []  # fmt: skip
     if found.get("planless") == "":
         notes.append("The decoder runs by a plan: from token to logits in one call of the compiled library.")
     if not found["linears"]:
