@@ -30,7 +30,7 @@ FASTV = "tests/tokens/test_fastv.py"
 GPTQ = "tests/quantize/test_gptq.py"
 NATIVE = "tests/quantize/test_native.py"
 PRODUCTS = "tests/laws/test_products.py"
-COMPILED = "tests/runtime/test_compiled.py"
+BY_CODES = "tests/runtime/test_compiled.py"
 PLAN = "tests/runtime/test_plan.py"
 PLACE = "tests/runtime/test_place.py"
 NORM = "tests/laws/test_norm.py"
@@ -433,19 +433,19 @@ MUTANTS = (
     Mutant("core/probe.py", "near enough is equal", "return near and float((mine == asked).float().mean()) >= EQUAL",
            "return near", (NORM,)),
     Mutant("native/product512.cpp", "the lower half is not counted", "_mm512_slli_epi32(upper[t], 8), lower[t])",
-           "_mm512_slli_epi32(upper[t], 8), upper[t])", (COMPILED,)),
+           "_mm512_slli_epi32(upper[t], 8), upper[t])", (BY_CODES,)),
     Mutant("native/product512.cpp", "no zero is taken off",
-           "_mm512_fnmadd_ps(zero, _mm512_set1_ps(x.sum[here]), whole)", "whole", (COMPILED,)),
+           "_mm512_fnmadd_ps(zero, _mm512_set1_ps(x.sum[here]), whole)", "whole", (BY_CODES,)),
     Mutant("native/product.cpp", "no bias", "sums[t * BLOCK + r] + (bias ? bias[r] : 0.0f)", "sums[t * BLOCK + r]",
-           (COMPILED,)),
+           (BY_CODES,)),
     Mutant("native/product.cpp", "what is no number is rounded", "std::isfinite(all) && std::isfinite(most) ?",
-           "true ?", (COMPILED,)),
+           "true ?", (BY_CODES,)),
     Mutant("native/tiles.cpp", "the second block is the first", "_tile_loadd(7, lines[1] + k * 32, 64)",
-           "_tile_loadd(7, lines[0] + k * 32, 64)", (COMPILED,)),
+           "_tile_loadd(7, lines[0] + k * 32, 64)", (BY_CODES,)),
     Mutant("native/linear.cpp", "the first rows again and again", "const int64_t from = (base + row) * m.in",
-           "const int64_t from = row * m.in", (COMPILED,)),
+           "const int64_t from = row * m.in", (BY_CODES,)),
     Mutant("native/pool.cpp", "a child of fork takes the parent's threads", "if (owner != PROCESS())",
-           "if (pool == nullptr)", (f"{COMPILED}::test_a_child_of_fork_has_threads_of_its_own",)),
+           "if (pool == nullptr)", (f"{BY_CODES}::test_a_child_of_fork_has_threads_of_its_own",)),
     Mutant("native/decode.cpp", "the window is not looked at", "if (layer.window > 0)", "if (layer.window < 0)",
            (f"{PLAN}::test_a_prompt_of_several_calls_and_several_rows",)),
     Mutant("native/decode.cpp", "rows see what comes behind them", "of.last[t] = slots.count + row + t + 1",
@@ -1014,7 +1014,9 @@ COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/lev
            "native/moment.cpp", "core/place.py", "core/stored.py", "core/tensorfile.py", "load/stream.py",
            "run/gather.py", "run/lanes.py",
            "runtime/compose.py", "runtime/kernels.py", "runtime/held.py")  # fmt: skip
-COMPILED = ("core/norm.py", "core/gated.py", "core/probe.py", "core/onepass.py")
+PLANNED = ("verify", "angles", "build", "greedy", "engine")
+COMPILED = ("core/norm.py", "core/gated.py", "core/probe.py", "core/onepass.py", "runtime/arena.py",
+            "runtime/release.py", "runtime/place.py", *(f"runtime/plan/{name}.py" for name in PLANNED))  # fmt: skip
 """What does nothing without the compiled library."""
 
 

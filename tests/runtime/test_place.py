@@ -11,8 +11,10 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trimtab import anatomy as anatomies
 from trimtab import methods
 from trimtab.anatomy import Anatomy, tiny
+from trimtab.core.fit import Site
 from trimtab.core.linear import Embedding, Host, Linear
 from trimtab.core.native import library
+from trimtab.core.weight import Dense
 from trimtab.load.loaded import Loaded, Source
 from trimtab.run.walk import walk
 from trimtab.runtime import place as placing
@@ -114,10 +116,12 @@ def anatomy(loaded: Loaded) -> Anatomy:
 
 
 def test_what_is_placed_is_the_same_and_lies_side_by_side() -> None:
+    """Each begins a line, also behind one whose zeros fill none."""
     arena, made = Arena(), list[Laid]()
-    for name, host in anatomy(model(True)).linears():
-        before = laid(host.w)
-        assert isinstance(before, Laid), name
+    small = methods.make("rtn", {"bits": 4, "group_size": 16})(Dense(torch.randn(16, 16)), Site("x", lambda: IDS))
+    for w in (small, *(host.w for _, host in anatomy(model(True)).linears())):
+        before = laid(w)
+        assert isinstance(before, Laid)
         made.append(arena.place(before))
         for part in ("codes", "scale", "zero"):
             assert torch.equal(getattr(made[-1], part), getattr(before, part))
