@@ -6,7 +6,7 @@ Gemma 3 270M by our plan in two forms, and by transformers, llama.cpp and OpenVI
 sweep that is printed. All sides are loaded at once, in processes that wait; each round asks every side in turn for the
 same prompt, which is new to it. Ratios are of times, with one-sided 95 % bounds by ranks, against the fastest engine
 whose perplexity is at most 1.01 of ours. The bandwidth is measured in each round over a buffer as large as what our
-plan reads for a word. Writes docs/measured-decode.md; the last line is one JSON object.
+plan reads for a word. A whole run writes docs/measured-decode.md; the last line is one JSON object.
 """
 
 from __future__ import annotations
