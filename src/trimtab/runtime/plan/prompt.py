@@ -111,7 +111,10 @@ class _Run:
         x, behind = stream.x.flatten(0, 1), None if logits is not None else torch.zeros_like(stream.x).flatten(0, 1)
         sequence = torch.arange(batch).repeat_interleave(width)
         source = stream.source.flatten()
-        for part in rows.split(ROWS):
+        counts = stream.valid.sum(1).tolist()  # a sequence at a time: only then do tiles serve its attention
+        for part in (part for one in rows.split(counts) for part in one.tensor_split(-(-len(one) // ROWS) or 1)):
+            if not len(part):
+                continue
             wanted = source[part] >= self.first if logits is not None else torch.zeros(len(part), dtype=torch.bool)
             found = self.engine.step(self.cache, x[part], stream.positions.flatten()[part], sequence[part],
                                      wanted=wanted, left=behind is not None, layers=layers)  # fmt: skip
