@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
 from transformers import PreTrainedModel
 
 from trimtab.anatomy import Anatomy, known
 from trimtab.core.heap import give_back
+from trimtab.core.linear import Linear
+from trimtab.runtime.held import HOLD, held_bytes
 from trimtab.runtime.level import level
 from trimtab.runtime.lower import LowerReport, lower
 from trimtab.runtime.plan.build import planned
@@ -24,10 +27,14 @@ def place(
     ``streamed``: matrices are in files, where no plan reads them."""
     if level() is None:
         return replace(lower(library, release=release), planless="the compiled library is not built"), None
-    report = lower(library)
+    hosts = [module.w for module in library.modules() if isinstance(module, Linear)]
+    small = not release and held_bytes(hosts, torch.bfloat16) <= HOLD
+    report = lower(library, compiled=not small)  # matrices of some ten thousand numbers are faster by dense copies
     if streamed or not known(library):
         return replace(report, planless="its matrices are in files" if streamed else "no anatomy"), None
     engine, why = engine_for(anatomy())
+    if engine is not None:
+        engine.prompts = not small
     if release:
         let_go(library, report.laid if engine is None else {**report.laid, **engine.plan.laid})
         report = replace(report, laid={})  # its keys are those of weights that are gone

@@ -43,6 +43,7 @@ class Engine:
         if not state:
             raise MemoryError("no room for a decoder's rows")
         self.state = ctypes.c_void_p(state)
+        self.prompts = True  # whether prompts go by the plan too
         weakref.finalize(self, native.trimtab_decoder_free, self.state)
 
     def step(

@@ -96,7 +96,7 @@ class Planned(Trimmed):
 
     def prompt(self, batch: Batch, slots: Slots | None, logits_to_keep: int) -> Tensor:
         """By the plan where it can be (``prompted``), else by the loop."""
-        if slots is None or isinstance(slots, Moved):
+        if self.engine.prompts and (slots is None or isinstance(slots, Moved)):
             found = prompted(self.engine, batch, self.policies, logits_to_keep=logits_to_keep, view=self.anatomy)
             if found is not None:
                 if slots is not None:
