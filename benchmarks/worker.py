@@ -34,12 +34,19 @@ class Worker:
                 self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
                 env=os.environ | dict(self.environment) | {"PYTHONPATH": path},
             )  # fmt: skip
-        self.loaded = self._line()
+        try:
+            self.loaded = self._line()
+        except Ended:
+            self._close()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
         try:

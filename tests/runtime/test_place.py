@@ -22,6 +22,7 @@ from trimtab.runtime.arena import LINE, PAGE, Arena
 from trimtab.runtime.compiled import Compiled, Rows
 from trimtab.runtime.plan.layout import Laid, laid
 from trimtab.runtime.plan.model import Planned
+from trimtab.runtime.plan.prompt import calls
 
 SIZES = {"vocab_size": 96, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4,
          "num_key_value_heads": 2, "max_position_embeddings": 128, "pad_token_id": 0}  # fmt: skip
@@ -66,6 +67,14 @@ def test_it_answers_by_a_plan_as_it_did_without(quantized: bool, tied: bool, rel
         said = loaded.model.generate(input_ids=IDS, attention_mask=torch.ones_like(IDS), max_new_tokens=5,
                                      do_sample=False, pad_token_id=0)  # fmt: skip
     assert said.shape == (2, 25)
+    words = torch.tensor([[7], [50]])
+    after = torch.cat([IDS, words], 1)
+    with torch.no_grad():
+        cache = loaded.model(input_ids=IDS, attention_mask=torch.ones_like(IDS)).past_key_values
+        found = loaded.model(input_ids=words, attention_mask=torch.ones_like(after), past_key_values=cache)
+        theirs = model(quantized, tied).model(input_ids=after).logits[:, -1:]
+    assert off(found.logits, theirs) < 0.02
+    assert cache.cache is not None, "words go by the plan"
 
 
 @pytest.mark.parametrize("quantized", [False, True])
@@ -93,10 +102,48 @@ def test_all_of_it_can_be_taken_back() -> None:
 
 
 def test_a_plan_that_answers_otherwise_is_not_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(placing, "HOLD", 0)
     monkeypatch.setattr(placing, "verify", lambda engine: "layer 0: its answers to 4 tokens are 0.300 off")
     loaded = model(True)
     assert loaded.lower().planless == "layer 0: its answers to 4 tokens are 0.300 off"
     assert loaded.engine is None
+    assert all(isinstance(host.kernel, Compiled) for host in loaded.library.modules() if isinstance(host, Linear))
+
+
+def test_a_small_model_keeps_dense_copies_for_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the plan serves its words; where copies do not fit, or the reference goes, prompts are the plan's too."""
+    small, released = model(True), model(True)
+    assert small.lower().held > 0
+    released.lower(release=True)
+    monkeypatch.setattr(placing, "HOLD", 0)
+    large = model(True)
+    assert large.lower().held == 0
+    assert [one.engine.prompts for one in (small, released, large)] == [False, True, True]
+    assert torch.equal(answers(large), answers(released))
+    assert not torch.equal(answers(small), answers(large)), "the loop's arithmetic is another"
+
+
+def test_dense_matrices_are_not_held_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tied ones are counted once, also before they are hosts; let go, they have a plan."""
+    loaded = model(False)
+    count = sum(value.numel() for name, value in loaded.library.named_parameters() if "norm" not in name)
+    assert placing.stored_bytes(loaded.library) == 4 * count
+    assert loaded.anatomy is not None
+    assert placing.stored_bytes(loaded.library) == 4 * count
+    monkeypatch.setattr(placing, "HOLD", 4 * count - 1)
+    assert loaded.lower().planless == "0 MB of dense matrices would be held twice"
+    assert loaded.lower(release=True).planless == ""
+    monkeypatch.setattr(placing, "HOLD", 4 * count)
+    assert model(False).lower().planless == ""
+
+
+def test_long_sequences_have_calls_of_their_own_and_short_ones_share() -> None:
+    counts = [3, 300, 0, 60, 200, 64, 64, 64, 64, 5]
+    rows = torch.arange(sum(counts))
+    made = list(calls(rows, counts))
+    assert torch.equal(torch.cat(made).sort().values, rows)
+    assert sorted(map(len, made)) == sorted([150, 150, 200, 3 + 60 + 3 * 64, 64 + 5])
+    assert list(calls(rows[:0], [0, 0])) == []
 
 
 def test_the_reason_for_no_plan_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -28,13 +28,13 @@ def test_what_is_timed_is_what_the_runtime_would_put_there(held: bool, monkeypat
     original = times.lower
 
     def spied(model: Any, **given: Any) -> Any:
-        report = original(model, **given, capability="AVX2", compiled=False)
+        report = original(model, **given, capability="AVX2")
         seen.append((report.held > 0, report.kernels))
         return report
 
     monkeypatch.setattr(times, "lower", spied)
     assert seconds(GRID._replace(held=held), 3) > 0
-    assert seen == [(held, {"trial": "int4pack"})]
+    assert seen == [(held, {"trial": "int4pack" if held else "compiled 4 bits"})]
 
 
 def test_it_is_the_median_of_calls_with_so_many_rows(monkeypatch: pytest.MonkeyPatch) -> None:

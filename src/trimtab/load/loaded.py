@@ -108,28 +108,26 @@ class Loaded:
     def reference(self) -> Iterator[None]:
         """Within, ``model`` runs as its weights are stored, without kernels and plan: so all of its operations are
         seen by those who count them."""
-        from trimtab.core.linear import Host
-
-        hosts = [module for module in self.library.modules() if isinstance(module, Host)]
-        kernels, engine = [host.kernel for host in hosts], self.engine
+        hosts = self._hosts()
+        kept = [host.kernel for host in hosts], self.engine, self.kernels
         try:
-            self.engine = None
-            for host in hosts:
-                host.kernel = None
+            self.unlower()
             yield
         finally:
-            self.engine = engine
-            for host, kernel in zip(hosts, kernels, strict=True):
+            made, self.engine, self.kernels = kept
+            for host, kernel in zip(hosts, made, strict=True):
                 host.kernel = kernel
 
     def unlower(self) -> None:
         """The inverse of ``lower`` where nothing was released: every host on its reference."""
+        self.engine, self.kernels = None, None
+        for host in self._hosts():
+            host.kernel = None
+
+    def _hosts(self) -> list[Any]:
         from trimtab.core.linear import Host
 
-        self.engine, self.kernels = None, None
-        for module in self.library.modules():
-            if isinstance(module, Host):
-                module.kernel = None
+        return [module for module in self.library.modules() if isinstance(module, Host)]
 
 
 def bytes16(model: nn.Module) -> int:

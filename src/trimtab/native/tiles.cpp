@@ -3,27 +3,13 @@
 // Lines of 16-bit weights are pairs of inputs side by side, which is how a tile's right side is laid out; codes are made
 // such lines once for a call, value for value what the weight is dense.
 
-#include "product.h"
-
 #include <cstring>
 
 #include "amx.h"
+#include "grid512.h"
 
 #ifdef HAS_TILES
 namespace {
-
-AMX INLINE __m512 scales(const Matrix &m, int64_t at) {
-    if (m.stored == FLOAT32) return _mm512_loadu_ps((const float *)m.scale + at);
-    const __m256i bits = _mm256_loadu_si256((const __m256i *)((const uint16_t *)m.scale + at));
-    if (m.stored == FLOAT16) return _mm512_cvtph_ps(bits);
-    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
-}
-
-AMX INLINE __m512 zeros(const Matrix &m, int64_t at) {
-    if (m.levels) return _mm512_setzero_ps();
-    if (!m.zero) return _mm512_set1_ps((float)(1 << (m.kind - 1)));
-    return _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(m.zero + at))));
-}
 
 // A block's 16 rows as lines of pairs.
 AMX void spread(const Matrix &m, int block, uint8_t *to) {

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
+from torch import nn
 from transformers import PreTrainedModel
 
 from trimtab.anatomy import Anatomy, known
 from trimtab.core.heap import give_back
-from trimtab.core.linear import Linear
+from trimtab.core.linear import Host, Linear
+from trimtab.core.weight import Dense
 from trimtab.runtime.held import HOLD, held_bytes
 from trimtab.runtime.level import level
 from trimtab.runtime.lower import LowerReport, lower
@@ -24,14 +26,22 @@ def place(
     library: PreTrainedModel, anatomy: Callable[[], Anatomy], release: bool, streamed: bool
 ) -> tuple[LowerReport, Engine | None]:
     """Kernels, then the plan, which reads the same codes; with ``release`` what either has a copy of goes.
-    ``streamed``: matrices are in files, where no plan reads them."""
+    ``streamed``: matrices are in files, where no plan reads them.
+
+    A model that fits dense copies (``HOLD``) and stays whole keeps them for its prompts and towers, where the library's
+    products of so small matrices are faster, and the plan serves words alone. One with more than that in dense matrices
+    has a plan only where it lets them go: they would be held twice.
+    """
     if level() is None:
         return replace(lower(library, release=release), planless="the compiled library is not built"), None
     hosts = [module.w for module in library.modules() if isinstance(module, Linear)]
-    small = not release and held_bytes(hosts, torch.bfloat16) <= HOLD
-    report = lower(library, compiled=not small)  # matrices of some ten thousand numbers are faster by dense copies
+    dense = 0 if release else stored_bytes(library)
+    small = not release and dense <= HOLD and held_bytes(hosts, torch.bfloat16) <= HOLD
+    report = lower(library, compiled=not small)
     if streamed or not known(library):
         return replace(report, planless="its matrices are in files" if streamed else "no anatomy"), None
+    if dense > HOLD:
+        return replace(report, planless=f"{dense / 1e6:.0f} MB of dense matrices would be held twice"), None
     engine, why = engine_for(anatomy())
     if engine is not None:
         engine.prompts = not small
@@ -40,6 +50,14 @@ def place(
         report = replace(report, laid={})  # its keys are those of weights that are gone
         give_back()
     return replace(report, planless=why), engine
+
+
+def stored_bytes(library: PreTrainedModel) -> int:
+    """Bytes of matrices as the library has them, each once: hosts' dense ones, and those that no host has yet."""
+    kinds = nn.Linear | nn.Embedding
+    dense = [module.w.value for module in library.modules() if isinstance(module, Host) and isinstance(module.w, Dense)]
+    plain = [module.weight for module in library.modules() if isinstance(module, kinds)]
+    return sum(value.nbytes for value in {id(value): value for value in (*dense, *plain)}.values())
 
 
 def engine_for(anatomy: Anatomy) -> tuple[Engine | None, str]:

@@ -38,7 +38,7 @@ def random_weight(grid: Grid) -> Quantized:
 def seconds(grid: Grid, rows: int) -> float:
     """The median time of ``REPEATS`` products of ``rows`` rows, by what the runtime puts in a model's place."""
     host = Linear(random_weight(grid), None, "trial")
-    lower(nn.Sequential(host), hold=grid.out * grid.width * 8 if grid.held else 0)
+    lower(nn.Sequential(host), hold=grid.out * grid.width * 8 if grid.held else 0, compiled=not grid.held)
     x = torch.randn(rows, grid.width, dtype=grid.dtype)
     with torch.inference_mode():
         return reading("product", repeats_of(lambda: host(x), REPEATS)).value

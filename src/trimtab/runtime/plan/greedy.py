@@ -63,7 +63,8 @@ def greedy(
     slots, pace = Moved(), Pace()
     logits = model.prompt(batch, slots, 1)
     words, said = batch["input_ids"][0].tolist(), [int(logits[0, -1].argmax())]
-    cache, at, room = slots.move(1), int(slots.following), model.engine.plan.angles.most  # type: ignore[arg-type]
+    assert slots.following is not None
+    cache, at, room = slots.move(1), int(slots.following), model.engine.plan.angles.most
     yield list(said)
     while len(said) < most and said[-1] not in ends:
         begun = time.perf_counter()

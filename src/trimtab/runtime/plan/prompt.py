@@ -7,12 +7,12 @@ one another in other ways (blocks, grids, sizes, additions on the way) and cache
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Integer
 from torch import Tensor
 
 from trimtab.anatomy.base import Anatomy, Batch
@@ -21,6 +21,9 @@ from trimtab.anatomy.slots import Slots
 from trimtab.core.keep import Sight, Stream
 from trimtab.runtime.plan.engine import ROWS, Engine
 from trimtab.runtime.plan.entries import Cache, Entries
+
+ALONE = 64
+"""Tokens of a sequence that has no call of its own."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,22 @@ def ascending(stream: Stream) -> bool:
     return not bool((stream.valid[:, 1:] & (stream.positions[:, 1:] <= before)).any())
 
 
+def calls(rows: Integer[Tensor, " rows"], counts: Sequence[int]) -> Iterator[Integer[Tensor, " part"]]:
+    """``rows``, of which each sequence has ``counts``, in parts for one call: a long sequence by itself, in equal
+    parts, since only then do tiles serve its attention; short ones together, since each call reads all matrices."""
+    short: list[Tensor] = []
+    for one in rows.split(list(counts)):
+        if len(one) > ALONE:
+            yield from one.tensor_split(-(-len(one) // ROWS))
+            continue
+        if sum(map(len, short)) + len(one) > ROWS:
+            yield torch.cat(short)
+            short = []
+        short += [one] if len(one) else []
+    if short:
+        yield torch.cat(short)
+
+
 class _Run:
     def __init__(self, engine: Engine, cache: Cache, first: int, chosen: Mapping[int, Policy]) -> None:
         self.engine, self.cache, self.first, self.chosen = engine, cache, first, chosen
@@ -111,10 +130,7 @@ class _Run:
         x, behind = stream.x.flatten(0, 1), None if logits is not None else torch.zeros_like(stream.x).flatten(0, 1)
         sequence = torch.arange(batch).repeat_interleave(width)
         source = stream.source.flatten()
-        counts = stream.valid.sum(1).tolist()  # a sequence at a time: only then do tiles serve its attention
-        for part in (part for one in rows.split(counts) for part in one.tensor_split(-(-len(one) // ROWS) or 1)):
-            if not len(part):
-                continue
+        for part in calls(rows, stream.valid.sum(1).tolist()):
             wanted = source[part] >= self.first if logits is not None else torch.zeros(len(part), dtype=torch.bool)
             found = self.engine.step(self.cache, x[part], stream.positions.flatten()[part], sequence[part],
                                      wanted=wanted, left=behind is not None, layers=layers)  # fmt: skip

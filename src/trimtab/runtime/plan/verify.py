@@ -28,8 +28,7 @@ products are too, or rounded to 8 bits."""
 def verify(engine: Engine) -> str | None:
     """Where the plan answers otherwise, None where it does nowhere. Of layers of one kind and window the first is
     asked, by few and by many tokens, then the word table and the head."""
-    anatomy = engine.plan.anatomy
-    decoder: Any = anatomy.decoder  # type: ignore[attr-defined]
+    decoder: Any = engine.plan.angles.decoder
     asked: set[tuple[Any, ...]] = set()
     for index, layer in enumerate(decoder.module.layers):
         forms = tuple(json.dumps(host.w.spec()) for host in layer.modules() if isinstance(host, Linear))
