@@ -16,12 +16,12 @@ from transformers import (
     Gemma3TextConfig,
     LlamaConfig,
     LlamaForCausalLM,
-    LlavaForConditionalGeneration,
     PreTrainedModel,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
 
+from planning import SIZES, WIDE, engine_of, off, seeing
 from trimtab import anatomy as anatomies
 from trimtab import methods
 from trimtab.anatomy import tiny
@@ -44,12 +44,6 @@ from trimtab.runtime.plan.model import Moved, Planned
 from trimtab.runtime.plan.verify import verify
 from trimtab.tokens import DivPrune, FastV, ToMe
 
-SIZES: dict[str, Any] = {
-    "vocab_size": 100, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "head_dim": 24, "max_position_embeddings": 256, "pad_token_id": 0, "bos_token_id": 1,
-    "eos_token_id": 2,
-}  # fmt: skip
-WIDE = SIZES | {"head_dim": 32}  # heads that tiles take
 FAMILIES = ("llama", "qwen3", "gemma3")
 FORMS = {
     "float32": None, "bfloat16": None,
@@ -102,24 +96,10 @@ def hosted(family: str, form: str) -> Anatomy:
     return found
 
 
-def engine_of(found: Anatomy, monkeypatch: pytest.MonkeyPatch, name: str | None = None) -> Engine:
-    if name is not None:
-        monkeypatch.setenv(VARIABLE, name)
-    chosen = level()
-    assert chosen is not None
-    plan = planned(found, chosen, 256)
-    assert isinstance(plan, Plan), plan
-    return Engine(plan, 2)
-
-
 def reference(found: Anatomy, ids: Tensor, valid: Tensor) -> Tensor:
     """Logits by the loop in float32."""
     wide = anatomies.of(found.model.float())
     return prefill(wide, {"input_ids": ids, "attention_mask": valid.long()}).logits
-
-
-def off(mine: Tensor, theirs: Tensor) -> float:
-    return float((mine - theirs).norm() / theirs.norm())
 
 
 @levels
@@ -267,20 +247,6 @@ def test_rows_do_not_know_of_one_another(monkeypatch: pytest.MonkeyPatch) -> Non
         prefill(found, {"input_ids": given[:, :7]}, slots=slots)
         made.append(Planned(found, engine).step(slots, given[:, 7:], torch.ones(5, 1, dtype=torch.bool))[0])
     assert torch.equal(*made)
-
-
-def seeing() -> tuple[Anatomy, dict[str, Tensor]]:
-    """A LLaVA of several pictures a row, whose decoder's sizes the plan takes."""
-    config = deepcopy(tiny.make("llava")[0].config)
-    for name, value in WIDE.items():
-        if name not in ("vocab_size", "pad_token_id", "bos_token_id", "eos_token_id"):
-            setattr(config.text_config, name, value)
-    torch.manual_seed(0)
-    model = LlavaForConditionalGeneration(config).eval()
-    tiny.randomize(model)
-    found = anatomies.of(model)
-    found.host()
-    return found, tiny.batch("llava", model)
 
 
 POLICIES: dict[str, tuple[Any, ...]] = {

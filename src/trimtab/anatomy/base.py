@@ -152,7 +152,7 @@ class Anatomy(ABC):
                            f"more, or no {self.INPUTS[0]} at all")  # fmt: skip
         stream = self.start(batch)
         if self.decodes:
-            self._room(batch, stream)
+            self.fits(batch, stream)
         for block in self.blocks()[: self.layers().start]:
             stream = block(stream)
         return stream
@@ -161,7 +161,8 @@ class Anatomy(ABC):
         """The places of a prompt's tokens, by which the decoder turns or looks up its positions."""
         return stream.positions
 
-    def _room(self, batch: Batch, stream: Stream) -> None:
+    def fits(self, batch: Batch, stream: Stream) -> None:
+        """Raises BadInput where a prompt has more tokens than the decoder has positions."""
         config = self.model.config
         most = getattr(config.get_text_config(), "max_position_embeddings", None)
         furthest = int(self.places(stream).max()) + 1

@@ -50,7 +50,7 @@ class Loaded:
     set them as a whole. ``image_backend`` is ``pil`` where there are images. ``code``: the repository's own code ran.
     ``kernels``: what the runtime put in place of the reference, where ``lower`` was called, and ``engine`` what runs
     the decoder as a whole where it can be. ``streamed``: matrices are in the files of ``source`` still, and read as
-    they are needed.
+    they are needed. ``memory``: of pictures and beginnings of prompts, where ``remember`` was called.
     """
 
     library: PreTrainedModel
@@ -66,6 +66,7 @@ class Loaded:
     kernels: Any = None
     engine: Any = None
     streamed: bool = False
+    memory: Any = None
 
     @cached_property
     def anatomy(self) -> Anatomy:
@@ -77,16 +78,25 @@ class Loaded:
     @property
     def model(self) -> Any:
         """What to call and to generate with, policies and the engine included."""
-        policies = [method.policy() for method in self.policies]
+        policies, memory = [method.policy() for method in self.policies], self.memory
+        if self.engine is None and not policies and memory is None:
+            return self.library
+        anatomy = self.anatomy if memory is None else memory.over(self.anatomy)
         if self.engine is not None:
             from trimtab.runtime.plan.model import Planned
 
-            return Planned(self.anatomy, self.engine, policies)
-        if not policies:
-            return self.library
+            return Planned(anatomy, self.engine, policies, None if memory is None else memory.prefixes)
         from trimtab.anatomy.trimmed import Trimmed
 
-        return Trimmed(self.anatomy, policies)
+        return Trimmed(anatomy, policies) if policies or anatomy is not self.anatomy else self.library
+
+    def remember(self, most: int | None = None) -> None:
+        """From now on a picture that was shown before is not looked at again, nor the beginning of a prompt that a plan
+        has read. ``most``: bytes of either kind. It begins empty, here and wherever the runtime is put in place; after
+        other changes of weights, call it again."""
+        from trimtab.runtime.memory import MOST, Memory
+
+        self.memory = Memory.of(MOST if most is None else most)
 
     def ask(self, question: str, images: Sequence[Any] = (), max_new_tokens: int = 64) -> str:
         """The greedy answer, the prompt made as the model was taught it; ``images`` are files or PIL images. Raises
@@ -102,6 +112,7 @@ class Loaded:
         from trimtab.runtime.place import place
 
         self.kernels, self.engine = place(self.library, lambda: self.anatomy, release, self.streamed)
+        self._forget()
         return self.kernels
 
     @contextmanager
@@ -114,6 +125,7 @@ class Loaded:
             self.unlower()
             yield
         finally:
+            self._forget()
             made, self.engine, self.kernels = kept
             for host, kernel in zip(hosts, made, strict=True):
                 host.kernel = kernel
@@ -121,8 +133,13 @@ class Loaded:
     def unlower(self) -> None:
         """The inverse of ``lower`` where nothing was released: every host on its reference."""
         self.engine, self.kernels = None, None
+        self._forget()
         for host in self._hosts():
             host.kernel = None
+
+    def _forget(self) -> None:
+        if self.memory is not None:
+            self.remember(self.memory.features.most)
 
     def _hosts(self) -> list[Any]:
         from trimtab.core.linear import Host

@@ -51,13 +51,27 @@ class Entries:
         room = self.position.shape[0]
         if self.count + more <= room:
             return
-        wanted = -(-max(self.count + more + ROOM, room + room // 2) // WHOLE) * WHOLE
+        self.room(-(-max(self.count + more + ROOM, room + room // 2) // WHOLE) * WHOLE)
+
+    def room(self, wanted: int) -> None:
+        """Room for ``wanted`` entries, no fewer than before."""
         for name, axis in (("key", 1), ("value", 1), ("position", 0), ("bias", 0)):
             old = getattr(self, name)
             if old is not None:
                 fresh = old.new_zeros(*old.shape[:axis], wanted, *old.shape[axis + 1 :])
-                fresh.narrow(axis, 0, room).copy_(old)
+                fresh.narrow(axis, 0, old.shape[axis]).copy_(old)
                 setattr(self, name, fresh)
+
+    def beginning(self, count: int, more: int = 0) -> Entries:
+        """A copy of the first ``count``, with room for ``more``."""
+        bias = None if self.bias is None else self.bias[:0]
+        made = Entries(self.key[:, :0], self.value[:, :0], self.position[:0], bias, 0)
+        made.room(-(-(count + more) // WHOLE) * WHOLE)
+        made.key[:, :count], made.value[:, :count] = self.key[:, :count], self.value[:, :count]
+        made.position[:count], made.count = self.position[:count], count
+        if self.bias is not None and made.bias is not None:
+            made.bias[:count] = self.bias[:count]
+        return made
 
     def fill(self, struct: structs.Slots) -> None:
         struct.key, struct.value = self.key.data_ptr(), self.value.data_ptr()

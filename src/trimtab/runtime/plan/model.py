@@ -16,6 +16,7 @@ from trimtab.anatomy.trimmed import Trimmed
 from trimtab.core.errors import Refused
 from trimtab.runtime.plan.engine import ROWS, Engine
 from trimtab.runtime.plan.entries import Cache, movable
+from trimtab.runtime.plan.prefix import Prefixes
 from trimtab.runtime.plan.prompt import prompted
 
 
@@ -52,14 +53,17 @@ class Moved(Slots):
 
 
 class Planned(Trimmed):
-    """``anatomy.model`` with ``policies``, decoding by ``engine``'s plan where that can be."""
+    """``anatomy.model`` with ``policies``, decoding by ``engine``'s plan where that can be. ``prefixes``: beginnings of
+    prompts that need not be read again."""
 
-    def __init__(self, anatomy: Anatomy, engine: Engine, policies: Policies = ()) -> None:
+    def __init__(
+        self, anatomy: Anatomy, engine: Engine, policies: Policies = (), prefixes: Prefixes | None = None
+    ) -> None:
         super().__init__(anatomy, policies)
-        self.engine = engine
+        self.engine, self.prefixes = engine, prefixes
 
     def over(self, anatomy: Anatomy) -> Planned:
-        return Planned(anatomy, self.engine, self.policies)
+        return Planned(anatomy, self.engine, self.policies, self.prefixes)
 
     def later(self, ids: Tensor, slots: Slots, valid: Tensor | None, logits_to_keep: int) -> Tensor:
         """By the plan where what the loop has stored can go over to it."""
@@ -97,7 +101,8 @@ class Planned(Trimmed):
     def prompt(self, batch: Batch, slots: Slots | None, logits_to_keep: int) -> Tensor:
         """By the plan where it can be (``prompted``), else by the loop."""
         if self.engine.prompts and (slots is None or isinstance(slots, Moved)):
-            found = prompted(self.engine, batch, self.policies, logits_to_keep=logits_to_keep, view=self.anatomy)
+            found = prompted(self.engine, batch, self.policies, logits_to_keep=logits_to_keep, view=self.anatomy,
+                             prefixes=self.prefixes)  # fmt: skip
             if found is not None:
                 if slots is not None:
                     slots.cache = found.cache

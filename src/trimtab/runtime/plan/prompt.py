@@ -21,6 +21,7 @@ from trimtab.anatomy.slots import Slots
 from trimtab.core.keep import Sight, Stream
 from trimtab.runtime.plan.engine import ROWS, Engine
 from trimtab.runtime.plan.entries import Cache, Entries
+from trimtab.runtime.plan.prefix import Prefixes, contents
 
 ALONE = 64
 """Tokens of a sequence that has no call of its own."""
@@ -46,9 +47,10 @@ def prompted(
     *,
     logits_to_keep: int = 0,
     view: Anatomy | None = None,
+    prefixes: Prefixes | None = None,
 ) -> Prompted | None:
-    """None where the loop has to do it. ``view``: what makes a stream of ``batch``, by default the plan's anatomy.
-    Raises as ``prefill`` does."""
+    """None where the loop has to do it. ``view``: what makes a stream of ``batch``, by default the plan's anatomy;
+    ``prefixes``: beginnings that need not be read again. Raises as ``prefill`` does."""
     anatomy, spec = view or engine.plan.anatomy, engine.plan.spec
     chosen = by_layer(anatomy, policies)
     if of_cache(anatomy, policies) or any(policy.act == "merge" for policy in chosen.values()):
@@ -58,7 +60,8 @@ def prompted(
         return None
     rows, length = stream.x.shape[:2]
     empty = [[Entries.empty(spec.shared, spec.size) for _ in range(spec.count)] for _ in range(rows)]
-    run = _Run(engine, Cache(empty), length - logits_to_keep if 0 < logits_to_keep < length else 0, chosen)
+    run = _Run(engine, Cache(empty), length - logits_to_keep if 0 < logits_to_keep < length else 0, chosen,
+               prefixes)  # fmt: skip
     logits = run.through(stream, length)
     return Prompted(logits, run.cache, stream.positions, stream.valid, tuple(run.kept))
 
@@ -70,11 +73,11 @@ def ascending(stream: Stream) -> bool:
     return not bool((stream.valid[:, 1:] & (stream.positions[:, 1:] <= before)).any())
 
 
-def calls(rows: Integer[Tensor, " rows"], counts: Sequence[int]) -> Iterator[Integer[Tensor, " part"]]:
-    """``rows``, of which each sequence has ``counts``, in parts for one call: a long sequence by itself, in equal
-    parts, since only then do tiles serve its attention; short ones together, since each call reads all matrices."""
+def calls(rows: Sequence[Integer[Tensor, " rows"]]) -> Iterator[Integer[Tensor, " part"]]:
+    """The ``rows`` of each sequence in parts for one call: a long sequence by itself, in equal parts, since only then
+    do tiles serve its attention; short ones together, since each call reads all matrices."""
     short: list[Tensor] = []
-    for one in rows.split(list(counts)):
+    for one in rows:
         if len(one) > ALONE:
             yield from one.tensor_split(-(-len(one) // ROWS))
             continue
@@ -87,8 +90,10 @@ def calls(rows: Integer[Tensor, " rows"], counts: Sequence[int]) -> Iterator[Int
 
 
 class _Run:
-    def __init__(self, engine: Engine, cache: Cache, first: int, chosen: Mapping[int, Policy]) -> None:
-        self.engine, self.cache, self.first, self.chosen = engine, cache, first, chosen
+    def __init__(
+        self, engine: Engine, cache: Cache, first: int, chosen: Mapping[int, Policy], prefixes: Prefixes | None
+    ) -> None:
+        self.engine, self.cache, self.first, self.chosen, self.prefixes = engine, cache, first, chosen, prefixes
         self.anatomy: Anatomy = engine.plan.anatomy
         self.kept: list[Kept] = []
 
@@ -122,18 +127,30 @@ class _Run:
             entries[number] = Entries.of(slots.layers[number], row)
         return behind, seen[-1]
 
+    def unread(self, index: int, rows: Tensor, key: bytes, source: Tensor) -> Tensor:
+        """Of a sequence's ``rows`` those that have to be read: its cache begins with what is known of the others, and
+        none whose logits are asked for is among these."""
+        assert self.prefixes is not None
+        found = self.prefixes.longest(key, int((source[rows[:-1]] < self.first).sum()))
+        if not found:
+            return rows
+        self.cache.sequences[index] = found
+        return rows[found[0].count :]
+
     def layers(self, stream: Stream, layers: range, logits: Tensor | None) -> Stream:
         """``layers`` by the plan; with ``logits`` those of the tokens that are asked for are written there, and what
         leaves the last layer is not."""
         batch, width = stream.valid.shape
-        rows = stream.valid.flatten().nonzero()[:, 0]
+        rows = list(stream.valid.flatten().nonzero()[:, 0].split(stream.valid.sum(1).tolist()))
         x, behind = stream.x.flatten(0, 1), None if logits is not None else torch.zeros_like(stream.x).flatten(0, 1)
         sequence = torch.arange(batch).repeat_interleave(width)
-        source = stream.source.flatten()
-        for part in calls(rows, stream.valid.sum(1).tolist()):
+        source, positions = stream.source.flatten(), stream.positions.flatten()
+        whole = self.prefixes is not None and len(layers) == self.engine.plan.count
+        keys = [contents(x[one], positions[one]) for one in rows] if whole else []
+        for part in calls([self.unread(index, rows[index], key, source) for index, key in enumerate(keys)] or rows):
             wanted = source[part] >= self.first if logits is not None else torch.zeros(len(part), dtype=torch.bool)
-            found = self.engine.step(self.cache, x[part], stream.positions.flatten()[part], sequence[part],
-                                     wanted=wanted, left=behind is not None, layers=layers)  # fmt: skip
+            found = self.engine.step(self.cache, x[part], positions[part], sequence[part], wanted=wanted,
+                                     left=behind is not None, layers=layers)  # fmt: skip
             if behind is not None:
                 assert found.left is not None
                 behind[part] = found.left.to(behind.dtype)
@@ -141,4 +158,7 @@ class _Run:
                 assert logits is not None
                 at = part[wanted]
                 logits[at // width, source[at] - self.first] = found.logits
+        for index, key in enumerate(keys):
+            assert self.prefixes is not None
+            self.prefixes.put(key, self.cache.sequences[index])
         return stream if behind is None else replace(stream, x=behind.view_as(stream.x))
