@@ -945,7 +945,7 @@ MUTANTS = (
            "near & (valid[:, None, :] | near)", (WINDOWS,)),
     Mutant("export/graph/points.py", "the words' factor is lost", "found * self.factor", "found", (WINDOWS,)),
     Mutant("export/onnxpoints.py", "zeros are added", '"Sub", [pen.cast(codes)', '"Add", [pen.cast(codes)', (ONNX,)),
-    Mutant("export/ovquiet.py", "telemetry while the folder is written", "sys.modules[TELEMETRY] = None",
+    Mutant("core/ovquiet.py", "telemetry while the folder is written", "sys.modules[TELEMETRY] = None",
            "pass", (SILENCE,)),
     Mutant("export/checks/openvino.py", "telemetry in the check", 'sys.modules["openvino_telemetry"] = None', "pass",
            (SILENCE,)),

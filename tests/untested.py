@@ -28,7 +28,7 @@ def need(package: str) -> None:
 
 def unusable(package: str) -> str | None:
     """Why ``package`` cannot be imported; None where it can."""
-    from trimtab.export.ovquiet import without_telemetry
+    from trimtab.core.ovquiet import without_telemetry
 
     try:
         with catch_warnings(), without_telemetry():  # an engine's own, at its first import

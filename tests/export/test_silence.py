@@ -47,7 +47,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 SETTLED = """
 import openvino, openvino_telemetry  # a user's own, before ours
-from trimtab.export.ovquiet import without_telemetry
+from trimtab.core.ovquiet import without_telemetry
 with without_telemetry():
     pass
 assert sys.modules["openvino_telemetry"] is openvino_telemetry

@@ -26,7 +26,7 @@ FAMILIES = ("adapt", "quantize", "prune", "factorize", "distill", "tokens", "cac
 FLOORS = (
     {"core", "data"},
     {*FAMILIES, "anatomy", "measure", "evaluate", "runtime", "evidence", "distribute"},
-    {"methods", "order", "load", "gate", "export"},
+    {"methods", "order", "load", "gate", "export", "engines"},
     {"run"},
     {"report", "serve", "docs", "zoo"},
     {"cli"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -81,9 +82,17 @@ def listing(
         _table(what, list(rows[0]), [[str(value) for value in row.values()] for row in rows])
 
 
-def doctor(as_json: bool = JSON) -> None:
+def doctor(
+    engines: Path = typer.Option(
+        None, "--engines", metavar="ARTIFACT", help="Time the installed engines on this artifact instead, and remember."
+    ),
+    as_json: bool = JSON,
+) -> None:
     """Say what this machine has: versions, threads, bandwidth, arithmetic peak, kernels."""
     from dataclasses import asdict
+
+    if engines is not None:
+        return _engines(engines, as_json)
 
     from trimtab.measure.machine import doctor as examine
 
@@ -93,6 +102,39 @@ def doctor(as_json: bool = JSON) -> None:
     else:
         shown = {key: SHOWN.get(key, _short)(value) for key, value in facts.items()}
         _table("doctor", ["fact", "value"], [[key, value] for key, value in shown.items()])
+
+
+def _engines(artifact: Path, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from trimtab.engines.arbiter import TYPICAL
+    from trimtab.engines.remembered import timed
+
+    note(f"timing engines on {artifact}, each in a process of its own; this takes minutes")
+    found = timed(artifact)
+    if as_json:
+        return say(asdict(found))
+    rows = [[f"{one.engine} {one.version}", *_figures(one), _roles(one.engine, found)]
+            for one in found.trials if not one.why]  # fmt: skip
+    tokens = max(one.tokens for one in found.trials)
+    _table(f"engines on {artifact}", ["engine", f"{tokens} tokens, ms", "a word, ms", "words/s", "off", "resident, MB",
+                                      "timing took, s", "chosen for"], rows)  # fmt: skip
+    for one in found.trials:
+        if one.why:
+            note(f"not {one.engine} ({one.spent:.0f} s): {one.why}")
+    spent = sum(one.spent for one in found.trials)
+    note(f"An answer of {TYPICAL} words takes {found.seconds:.2f} s so. The timing took {spent:.0f} s; what it found "
+         "is remembered for these weights, engines and threads (trimtab cache).")  # fmt: skip
+
+
+def _figures(one: Any) -> list[str]:
+    return [f"{1e3 * one.first:.0f}", f"{1e3 * one.word:.2f}", f"{1 / one.word:.1f}", f"{one.off:.4f}",
+            f"{one.resident / 1e6:.0f}", f"{one.spent:.0f}"]  # fmt: skip
+
+
+def _roles(engine: str, found: Any) -> str:
+    chosen = {"prompts": found.prompts, "words": found.words}
+    return ", ".join(phase for phase, name in chosen.items() if name == engine)
 
 
 def _short(value: Any) -> str:

@@ -20,14 +20,16 @@ def generate(
     question: str = typer.Argument(..., help="What to ask, or how the text begins."),
     image: list[Path] = typer.Option([], "--image", help="A picture to look at (repeatable)."),
     max_new_tokens: int = typer.Option(64, "--max-new-tokens", min=1),
+    engine: str = typer.Option(
+        "auto", "--engine", help="auto (the fastest that 'trimtab doctor --engines' found, else plan), or one by name."
+    ),
     as_json: bool = JSON,
 ) -> None:
     """Ask MODEL a question, about pictures where it sees."""
+    from trimtab.engines.remembered import open_by
     from trimtab.evaluate.ask import ask
-    from trimtab.load.sources import open_source
 
-    loaded = open_source(model, lowered=False)
-    loaded.lower(release=True)
+    loaded = open_by(model, engine)
     answer = ask(loaded, question, image, max_new_tokens)
     if as_json:
         say({"answer": answer})

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from trimtab.core.ovquiet import without_telemetry
 from trimtab.export.files import carry, refuse_policies, refuse_rounding
 from trimtab.export.graph import forms
-from trimtab.export.ovquiet import without_telemetry
 from trimtab.load.loaded import Loaded
 
 ENGINE = "openvino"

@@ -13,8 +13,8 @@ from pathlib import Path
 from trimtab.core.errors import unknown
 from trimtab.core.files import sync_folder
 
-KINDS = ("gguf", "baseline")
-"""What is kept: converted GGUF files, answers of untouched models."""
+KINDS = ("gguf", "baseline", "engines")
+"""What is kept: converted GGUF files, answers of untouched models, which engine is the fastest."""
 
 
 @dataclass(frozen=True)

@@ -51,6 +51,7 @@ class Loaded:
     ``kernels``: what the runtime put in place of the reference, where ``lower`` was called, and ``engine`` what runs
     the decoder as a whole where it can be. ``streamed``: matrices are in the files of ``source`` still, and read as
     they are needed. ``memory``: of pictures and beginnings of prompts, where ``remember`` was called.
+    ``answers``: another engine that answers in its place.
     """
 
     library: PreTrainedModel
@@ -67,6 +68,7 @@ class Loaded:
     engine: Any = None
     streamed: bool = False
     memory: Any = None
+    answers: Any = None
 
     @cached_property
     def anatomy(self) -> Anatomy:
@@ -78,6 +80,8 @@ class Loaded:
     @property
     def model(self) -> Any:
         """What to call and to generate with, policies and the engine included."""
+        if self.answers is not None:
+            return self.answers
         policies, memory = [method.policy() for method in self.policies], self.memory
         if self.engine is None and not policies and memory is None:
             return self.library

@@ -34,9 +34,8 @@ def place(
     """
     if level() is None:
         return replace(lower(library, release=release), planless="the compiled library is not built"), None
-    hosts = [module.w for module in library.modules() if isinstance(module, Linear)]
     dense = 0 if release else stored_bytes(library)
-    small = not release and dense <= HOLD and held_bytes(hosts, torch.bfloat16) <= HOLD
+    small = not release and fits_copies(library)
     report = lower(library, compiled=not small)
     if streamed or not known(library):
         return replace(report, planless="its matrices are in files" if streamed else "no anatomy"), None
@@ -50,6 +49,12 @@ def place(
         report = replace(report, laid={})  # its keys are those of weights that are gone
         give_back()
     return replace(report, planless=why), engine
+
+
+def fits_copies(library: PreTrainedModel) -> bool:
+    """Whether dense copies of all its linears' matrices, and what is dense already, are ``HOLD`` bytes at most each."""
+    hosts = [module.w for module in library.modules() if isinstance(module, Linear)]
+    return stored_bytes(library) <= HOLD and held_bytes(hosts, torch.bfloat16) <= HOLD
 
 
 def stored_bytes(library: PreTrainedModel) -> int:

@@ -26,7 +26,7 @@ EXACT = {"EXECUTION_MODE_HINT": "ACCURACY"}
 
 
 def engine() -> Any:
-    """openvino, imported without its telemetry, which would open a connection (``trimtab.export.ovquiet`` says how)."""
+    """openvino, imported without its telemetry, which would open a connection (``trimtab.core.ovquiet`` says how)."""
     sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     import openvino
 
