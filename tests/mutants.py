@@ -33,6 +33,10 @@ PRODUCTS = "tests/laws/test_products.py"
 BY_CODES = "tests/runtime/test_compiled.py"
 PLAN = "tests/runtime/test_plan.py"
 PLACE = "tests/runtime/test_place.py"
+MEMORY = "tests/runtime/test_memory.py"
+ENGINES = "tests/export/test_engines.py"
+OTHERWISE = f"{ENGINES}::test_an_engine_that_answers_otherwise_is_not_taken"
+REMEMBERED = f"{ENGINES}::test_it_is_remembered_and_answers_by_it"
 NORM = "tests/laws/test_norm.py"
 GATED = "tests/laws/test_gated.py"
 LANES = "tests/run/test_lanes.py"
@@ -982,6 +986,44 @@ MUTANTS = (
            (f"{STREAMED}::test_a_third_of_the_model_is_never_in_memory",)),
     Mutant("run/check.py", "begin what needs the whole model", "if context.loaded.streamed:", "if False:",
            (f"{STREAMED}::test_what_needs_the_model_in_memory_is_refused_before_any_work",)),
+    # of memory and engines
+    Mutant("core/bounded.py", "what was made first goes first", "self._kept.move_to_end(key)", "pass", (MEMORY,)),
+    Mutant("core/bounded.py", "room is told anew", "self.drop(key)\n", "pass\n", (MEMORY,)),
+    Mutant("core/bounded.py", "shapes are no content", "{value.dtype} {tuple(value.shape)};", ";", (MEMORY,)),
+    Mutant("anatomy/recall.py", "words are content", "if name not in OF_WORDS and", "if", (MEMORY,)),
+    Mutant("anatomy/recall.py", "look again", "if value is None]", "]", (MEMORY,)),
+    Mutant("anatomy/recall.py", "pictures in the order of new ones", "map(known.get, keys)", "known.values()",
+           (MEMORY,)),
+    Mutant("anatomy/recall.py", "too many words", "self.anatomy.fits(batch, self.anatomy.text(batch))", "pass",
+           (MEMORY,)),
+    Mutant("runtime/plan/prefix.py", "places are no content", "at.to_bytes(8, \"little\")", "b\"\"", (MEMORY,)),
+    Mutant("runtime/plan/prefix.py", "all that is common is taken", "min(found[0], most), None", "found[0], None",
+           (MEMORY,)),
+    Mutant("runtime/plan/prefix.py", "hand out what is kept",
+           "one.beginning(count, len(rows) // DIGEST - count + ROOM)", "one", (MEMORY,)),
+    Mutant("runtime/plan/prefix.py", "beginnings of what is there are kept too",
+           "any(common(rows, key) == count for key, _ in self.kept.items())", "False", (MEMORY,)),
+    Mutant("runtime/plan/prompt.py", "any layers are a whole", "len(layers) == self.engine.plan.count", "True",
+           (MEMORY,)),
+    Mutant("runtime/plan/prompt.py", "what is asked for is known", "(source[rows[:-1]] < self.first).sum()",
+           "len(rows) - 1", (MEMORY,)),
+    Mutant("load/loaded.py", "remember what other weights said", "self._forget()\n        return", "return", (MEMORY,)),
+    Mutant("engines/arbiter.py", "any word is right", "if not regret <= REGRET:", "if False:", (OTHERWISE,)),
+    Mutant("engines/arbiter.py", "any probability is right", "if not mean <= NEAR:", "if False:", (OTHERWISE,)),
+    Mutant("engines/arbiter.py", "others share a cache", "<= set(OURS)", "<= set(ENGINES)",
+           (f"{ENGINES}::test_the_least_seconds_of_an_answer_decide",)),
+    Mutant("engines/arbiter.py", "an answer is a word", "TYPICAL * word.word", "word.word",
+           (f"{ENGINES}::test_the_least_seconds_of_an_answer_decide",)),
+    Mutant("engines/remembered.py", "threads do not matter", "here.threads, ", "", (REMEMBERED,)),
+    Mutant("engines/remembered.py", "prompts by the plan whatever was found",
+           "loaded.engine.prompts = prompts == \"plan\"", "pass",
+           (f"{ENGINES}::test_ours_share_the_work_as_remembered",)),
+    Mutant("engines/foreign.py", "go on behind the end", "max_new_tokens, self.ends)", "max_new_tokens)",
+           (f"{ENGINES}::test_an_answer_ends_where_it_is_told_to",)),
+    Mutant("engines/vino.py", "go on with the last prompt", "self.request.reset_state()\n        given", "given",
+           (f"{ENGINES}::test_an_engine_says_what_the_artifact_says",)),
+    Mutant("engines/process.py", "wait for ever", "self.limit is not None and not _readable", "False and not _readable",
+           (f"{ENGINES}::test_a_process_that_ends_or_takes_too_long_says_so",)),
     # of encoders
     Mutant("evaluate/embedding.py", "padding is pooled", "(states * weight).sum(1)", "states.sum(1)", (EMBEDDING,)),
     Mutant("evaluate/embedding.py", "embeddings keep their length",
@@ -1014,9 +1056,11 @@ COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/lev
            "native/moment.cpp", "core/place.py", "core/stored.py", "core/tensorfile.py", "load/stream.py",
            "run/gather.py", "run/lanes.py",
            "runtime/compose.py", "runtime/kernels.py", "runtime/held.py")  # fmt: skip
-PLANNED = ("verify", "angles", "build", "greedy", "engine")
-COMPILED = ("core/norm.py", "core/gated.py", "core/probe.py", "core/onepass.py", "runtime/arena.py",
-            "runtime/release.py", "runtime/place.py", *(f"runtime/plan/{name}.py" for name in PLANNED))  # fmt: skip
+PLANNED = ("verify", "angles", "build", "greedy", "engine", "prefix", "prompt")
+COMPILED = ("core/bounded.py", "anatomy/recall.py", "load/loaded.py", "engines/remembered.py", "engines/arbiter.py",
+            "engines/foreign.py", "engines/vino.py", "core/norm.py", "core/gated.py", "core/probe.py",
+            "core/onepass.py", "runtime/arena.py", "runtime/release.py", "runtime/place.py",
+            *(f"runtime/plan/{name}.py" for name in PLANNED))  # fmt: skip
 """What does nothing without the compiled library."""
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 
 class Ended(Exception):
@@ -28,7 +28,7 @@ class Process:
     ) -> None:  # fmt: skip
         self.command, self.log, self.environment, self.limit = list(command), log, environment or {}, limit
 
-    def __enter__(self) -> Process:
+    def __enter__(self) -> Self:
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("wb") as errors:
             self.process = subprocess.Popen(
