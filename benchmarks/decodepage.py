@@ -17,7 +17,7 @@ from trimtab.measure.machine import facts
 
 CLOSE = 1.01
 """A peer whose perplexity is at most so many times ours is as good."""
-DENSE = "transformers"
+DENSE, SEEING = "transformers", "pictures"
 MORE = 150e6
 """Bytes that a process may have resident beside 1.15 times its weights and cache."""
 
@@ -25,22 +25,39 @@ MORE = 150e6
 def said(
     every: Sequence[Side], settings: dict[str, str], sweep: Any, rows: Any, losses: Any, start: dict[str, int]
 ) -> dict[str, Any]:
-    """All figures, and the keys that the last line must have: the worst over prompts and our two forms."""
+    """All figures of a language model. Without ``losses`` its weights are random, and bits say who is as good."""
     lengths = sorted({row["prompt"] for row in rows})
-    sides = {side.name: {"about": side.about, "setting": settings[side.name], **perplexity(losses, side.name)}
-             for side in every}  # fmt: skip
+    sides = {side.name: {"about": side.about, "setting": settings[side.name], "bits": side.bits,
+                         **(perplexity(losses, side.name) if losses else {})} for side in every}  # fmt: skip
     ours = [side.name for side in every if side.engine == "ours"]
-    compared = [against(name, length, sides, rows, ours) for name in ours for length in lengths]
     return {
-        "decode_ratio_best_peer": min(one["decode"] for one in compared),
-        "decode_ratio_best_peer_low": min(one["decode_low"] for one in compared),
-        "prefill_ratio_best_peer": min(one["prefill"] for one in compared),
-        "prefill_ratio_best_peer_low": min(one["prefill_low"] for one in compared),
-        "bandwidth_fraction": min(one["bandwidth_fraction"] for one in compared),
-        "resident_ratio": max(one["resident_ratio"] for one in compared),
-        "compared": compared, "peers": sides, "sweep": sweep, "start": start,
+        "compared": [against(name, length, sides, rows, ours) for name in ours for length in lengths],
+        "peers": sides, "sweep": sweep, "start": start,
         "figures": [figures(name, length, rows) for name in sides for length in lengths],
     }  # fmt: skip
+
+
+def joined(parts: dict[str, Any]) -> dict[str, Any]:
+    """The keys that the last line must have, each the worst over models, prompts and our two forms; ``parts``."""
+    texts = [part for name, part in parts.items() if name != SEEING]
+    compared = [one for part in texts for one in part["compared"]]
+    worst: dict[str, list[float]] = {}
+    for one in compared:
+        for key, figure in (("decode", "decode_ratio_best_peer"), ("prefill", "prefill_ratio_best_peer")):
+            for low in ("", "_low"):
+                worst.setdefault(figure + low, []).append(one[key + low])
+        worst.setdefault("bandwidth_fraction", []).append(one["bandwidth_fraction"])
+        worst.setdefault("resident_ratio", []).append(-one["resident_ratio"])
+    for part in texts:
+        for one in part["repeated"].values():
+            worst.setdefault("repeat_ttft_ratio", []).append(one["low"])
+    for found in parts.get(SEEING, {}).values():
+        for one in (value for name, value in found.items() if name.startswith("ours")):
+            for key, figure in (("policy", "vlm_latency_ratio_best_peer"), ("equal", "vlm_equal_ratio_best_peer"),
+                                ("repeat", "repeat_ttft_ratio"), ("keep25", "keep25_prefill_speedup")):  # fmt: skip
+                worst.setdefault(figure, []).append(one[key]["low"])
+    least = {key: abs(min(values)) for key, values in worst.items()}
+    return {**least, "peers": {name: part["peers"] for name, part in parts.items() if name != SEEING}, "parts": parts}
 
 
 def perplexity(losses: Any, name: str) -> dict[str, float]:
@@ -61,8 +78,7 @@ def figures(name: str, length: int, rows: Any) -> dict[str, Any]:
 
 def against(name: str, length: int, sides: Any, rows: Any, ours: Sequence[str]) -> dict[str, Any]:
     """Ours beside the fastest peers that are as good: one for the words, one for the prompt."""
-    good = [one for one in sides if one not in ours
-            and sides[one]["over_dense"] <= CLOSE * sides[name]["over_dense"]]  # fmt: skip
+    good = [one for one in sides if one not in ours and as_good(sides[one], sides[name])]
     made: dict[str, Any] = {"side": name, "prompt": length}
     for figure, key in (("decode", "after"), ("prefill", "first")):
         best = min(good, key=lambda one: median(of(one, length, rows, key)))
@@ -76,30 +92,73 @@ def against(name: str, length: int, sides: Any, rows: Any, ours: Sequence[str]) 
     return made
 
 
-def page(told: dict[str, Any], given: argparse.Namespace) -> str:
+def as_good(theirs: dict[str, Any], ours: dict[str, Any]) -> bool:
+    if "over_dense" not in ours:
+        return bool(theirs["bits"] >= ours["bits"])
+    return bool(theirs["over_dense"] <= CLOSE * ours["over_dense"])
+
+
+def page(parts: dict[str, Any], given: argparse.Namespace) -> str:
     """The kept file."""
     machine = facts()
     return "\n".join([
         "# Measured: words a second beside other engines", "",
         f"Written by `make bench-decode` on {datetime.now(UTC):%Y-%m-%d} on {machine.processor}, 2 threads, torch "
-        f"{torch.__version__}: Gemma 3 270M, {given.tokens} words behind prompts that every engine sees once, "
-        f"{given.rounds} rounds in turn, medians; perplexity over that of 16 bits on {given.windows} windows of "
-        "Python's language reference. llama.cpp's file is the one that the weights come from.", "",
+        f"{torch.__version__}: {given.tokens} words behind prompts that every engine sees once, {given.rounds} rounds "
+        "in turn, medians; lower 95 % bounds in brackets.", "",
+        *(line for name, part in parts.items() if name != SEEING for line in text(name, part, given)),
+        *(line for name, found in parts.get(SEEING, {}).items() for line in seen(name, found)),
+    ])  # fmt: skip
+
+
+def text(name: str, told: dict[str, Any], given: argparse.Namespace) -> list[str]:
+    """The tables of a language model."""
+    random = "over_dense" not in next(iter(told["peers"].values()))
+    which = (
+        "Random weights: beside ours stand engines whose weights have at least as many bits." if random else
+        f"Perplexity over that of 16 bits on {given.windows} windows of Python's language reference; llama.cpp's file "
+        f"is the one that the weights come from; beside ours stand engines of at most {CLOSE} times our perplexity."
+    )  # fmt: skip
+    return [
+        f"## {name}", "", which, "",
         "| engine | setting | perplexity over 16 bits (at most) | "
         + " | ".join(f"{length} tokens: first word, s; words a second" for length in given.prompts) + " |",
         "| --- | --- | ---: |" + " ---: |" * len(given.prompts),
-        *(f"| {name} | {side['setting']} | {side['over_dense']:.3f} ({side['at_most']:.3f}) | " + " | ".join(
-            f"{one['first']:.3f}; {one['rate']:.1f}" for one in told["figures"] if one["side"] == name) + " |"
-          for name, side in told["peers"].items()), "",
-        f"Against the fastest engine whose perplexity is at most {CLOSE} of ours (lower 95 % bounds):", "",
+        *(f"| {side} | {one['setting']} | "
+          + ("" if random else f"{one['over_dense']:.3f} ({one['at_most']:.3f})") + " | " + " | ".join(
+            f"{row['first']:.3f}; {row['rate']:.1f}" for row in told["figures"] if row["side"] == side) + " |"
+          for side, one in told["peers"].items()), "",
         "| ours | prompt | words: times as fast as | prompt: times as fast as | of the bandwidth | MB a word "
         "| resident MB |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
         *("| {side} | {prompt} | {decode:.2f} ({decode_low:.2f}) {decode_peer} | {prefill:.2f} ({prefill_low:.2f}) "
           "{prefill_peer} | {bandwidth_fraction:.2f} | {megabytes:.0f} | {here:.0f} |".format(
               megabytes=one["read"] / 1e6, here=one["resident"] / 1e6, **one) for one in told["compared"]), "",
+        "A beginning of 404 tokens that was read before, and 16 new ones: " + "; ".join(
+            f"{side}: {1e3 * one['warm']:.0f} ms to the first word for {1e3 * one['cold']:.0f}, {one['value']:.1f} "
+            f"({one['low']:.1f}) times as fast" for side, one in told["repeated"].items()) + ".", "",
         "The sweep from which each setting was chosen (404 tokens, 32 words):", "",
         "| engine | setting | first word, s | words a second |", "| --- | --- | ---: | ---: |",
         *(f"| {row['side']} | {row['setting']} | " + (f"{row['first']:.3f} | {row['rate']:.1f} |" if "first" in row
           else "does not run | |") for row in told["sweep"] if row["setting"]), "",
-    ])  # fmt: skip
+    ]  # fmt: skip
+
+
+WHAT = {
+    "policy": "with its policy", "equal": "with all tokens", "repeat": "a picture that comes again, to the first word",
+    "keep25": "decoder's prompt: a quarter of the image tokens", "keep100": "decoder's prompt: keep 1.0",
+}  # fmt: skip
+
+
+def seen(name: str, found: dict[str, Any]) -> list[str]:
+    """The tables of a model that sees."""
+    ours = [side for side in found if side.startswith("ours")]
+    return [
+        f"## {name}: a new picture in, a short answer out", "",
+        "| engine | seconds |", "| --- | ---: |",
+        *(f"| {side} | {seconds:.3f} |" for side, seconds in found["whole"].items()), "",
+        f"Times as fast as {found['best_peer']} (the first two rows), as a picture that is new, as all tokens:", "",
+        "| | " + " | ".join(ours) + " |", "| --- |" + " ---: |" * len(ours),
+        *(f"| {what} | " + " | ".join(f"{found[side][key]['value']:.2f} ({found[side][key]['low']:.2f})"
+                                      for side in ours) + " |" for key, what in WHAT.items()), "",
+    ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 
 from peers import LLAMACPP, OPENVINO, python_of
 from trimtab import methods
-from trimtab.load.artifact import write
+from trimtab.export import gguf
+from trimtab.load.artifact import read, write
+from trimtab.load.cache import new_folder
 from trimtab.load.sources import open_source
 from trimtab.run.walk import walk
 from worker import SIDES, Worker
@@ -40,13 +43,15 @@ OURS: Mapping[str, Mapping[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Side:
-    """``engine`` names a sweep; ``folder``: what its process reads; ``about``: what that is."""
+    """``engine`` names a sweep; ``folder``: what its process reads; ``about``: what that is; ``bits`` of its
+    weights."""
 
     name: str
     engine: str
     python: Path
     folder: Path
     about: str
+    bits: int = 16
 
     def worker(self, setting: Any, log: Path) -> Worker:
         """A process that has loaded it."""
@@ -62,12 +67,12 @@ class Side:
         return SWEEP.get(self.engine, {"": None})
 
 
-def ours(source: str, form: str, out: Path, calibration: Any) -> Path:
-    """``source`` in one of our forms, written to ``out`` where it is not there."""
+def ours(source: str, form: str, out: Path, calibration: Any = None) -> Path:
+    """``source`` in one of our forms, written to ``out`` where it is not there; without ``calibration`` to nearest."""
     if not (out / "trimtab.json").is_file():
         loaded = open_source(source, dtype="bfloat16")
         for parts, grid in OURS[form].items():
-            name = "gptq" if grid["bits"] == 4 else "rtn"
+            name = "gptq" if grid["bits"] == 4 and calibration is not None else "rtn"
             walk(loaded.anatomy, calibration(loaded) if name == "gptq" else (), methods.make(name, grid), parts.split())
         write(out, loaded, {"recipe": {"benchmark": form}})
     return out
@@ -82,18 +87,33 @@ def openvino(python: Path, source: Path, form: str, out: Path) -> Path:
     return out
 
 
-def sides(model: str, dense: Path, gguf: Path, out: Path, calibration: Any) -> list[Side]:
-    """Ours first. ``dense``: the model's folder in 16 bits, ``gguf``: the file that llama.cpp reads."""
-    llama, vino = python_of(LLAMACPP, out / "llamacpp"), python_of(OPENVINO, out / "openvino")
-    here, place = Path(sys.executable), out / model
+def sides(source: str, dense: Path, files: Mapping[str, Path], out: Path, calibration: Any = None) -> list[Side]:
+    """Ours first. ``dense``: the model's folder in 16 bits, ``files``: what llama.cpp reads, by what it is called."""
+    llama, vino = python_of(LLAMACPP, out.parent / "llamacpp"), python_of(OPENVINO, out.parent / "openvino")
+    here = Path(sys.executable)
     return [
-        *(Side(f"ours, {form}", "ours", here, ours(f"builtin:{model}" if model == "gemma-3-270m" else str(dense), form,
-                                                  place / form.replace(" ", "-"), calibration), form) for form in OURS),
+        *(Side(f"ours, {form}", "ours", here, ours(source, form, out / form.replace(" ", "-"), calibration), form,
+               OURS[form]["language"]["bits"]) for form in OURS),
         Side("transformers", "transformers", here, dense, "bfloat16"),
-        Side("llama.cpp", "llama.cpp", llama, gguf, gguf.name),
-        *(Side(f"OpenVINO {form}", "OpenVINO", vino, openvino(vino, dense, form, place / f"openvino-{form}"), form)
-          for form in ("int4", "int8")),
+        *(Side(f"llama.cpp {name}".strip(), "llama.cpp", llama, file, file.name, 8 if "8" in name else 4)
+          for name, file in files.items()),
+        *(Side(f"OpenVINO {form}", "OpenVINO", vino, openvino(vino, dense, form, out / f"openvino-{form}"), form,
+               int(form[3:])) for form in ("int4", "int8")),
     ]  # fmt: skip
+
+
+def files_of(dense: Path, out: Path) -> dict[str, Path]:
+    """``dense`` rounded to nearest, for llama.cpp: Q8_0 and Q4_0."""
+    made = {"Q8_0": out / "gguf-8" / "model.gguf", "Q4_0": out / "gguf-4" / "model.gguf"}
+    for bits, file in zip((8, 4), made.values(), strict=True):
+        if not file.is_file():
+            loaded = open_source(dense, dtype="bfloat16")
+            grid = {"bits": bits, "group_size": 32, "symmetric": True}
+            walk(loaded.anatomy, (), methods.make("rtn", grid), ["embedding", "head", "language"])
+            with tempfile.TemporaryDirectory() as place, new_folder(file.parent) as fresh:
+                write(Path(place) / "artifact", loaded, {"recipe": {"benchmark": bits}})
+                gguf.write(read(Path(place) / "artifact", lowered=False), fresh)
+    return made
 
 
 def losses_of_openvino(side: Side, windows: Path) -> list[list[float]]:

@@ -983,7 +983,7 @@ MUTANTS = (
     Mutant("runtime/held.py", "hold a copy of what lies in a file", "AS_IT_IS = (Dense, Stored)", "AS_IT_IS = (Dense,)",
            (PHI_STREAMS,)),
     Mutant("core/heap.py", "keep what was freed", "trim(0)", "pass",
-           (f"{STREAMED}::test_a_third_of_the_model_is_never_in_memory",)),
+           ("tests/run/test_heap.py::test_what_stays_does_not_hold_what_was_freed_before_it",)),
     Mutant("run/check.py", "begin what needs the whole model", "if context.loaded.streamed:", "if False:",
            (f"{STREAMED}::test_what_needs_the_model_in_memory_is_refused_before_any_work",)),
     # of memory and engines

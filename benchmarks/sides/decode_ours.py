@@ -19,12 +19,16 @@ def main() -> None:
     loaded = open_source(sys.argv[1], lowered=False)
     report = loaded.lower(release=True)
     assert loaded.engine is not None, report.planless
-    model, plan = loaded.model, loaded.engine.plan
+    plan = loaded.engine.plan
     each = 2 * 2 * plan.spec.shared * plan.spec.size * plan.count
 
     @torch.inference_mode()
     def answer(asked: dict[str, Any]) -> dict[str, Any]:
-        ids = torch.tensor([asked["prompt"]])
+        if not asked.get("memory"):
+            loaded.memory = None
+        elif loaded.memory is None:
+            loaded.remember()
+        model, ids = loaded.model, torch.tensor([asked["prompt"]])
         batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         if "tokens" not in asked:  # a window of text
             logits = model(**batch, use_cache=False).logits[0, :-1]

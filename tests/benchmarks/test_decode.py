@@ -11,8 +11,9 @@ import pytest
 
 import worker
 from decode import Prompts
-from decodepage import page, said
+from decodepage import joined, page, said
 from decoding import Side
+from pictures import compared
 from worker import Ended, Worker
 
 HERE = Path(sys.executable)
@@ -42,6 +43,35 @@ def told() -> dict[str, Any]:
     return said(EVERY, {side.name: "as it is" for side in EVERY}, [], rows(), losses, {})
 
 
+def shown() -> list[dict[str, Any]]:
+    """Six of each, in seconds: what ours takes with all tokens, with its policy, again, and of its decoder's prompt."""
+    made = []
+    for number in range(1, 7):
+        by = 1 + number / 100
+        for side, what, seconds in (
+            ("ours", "", 1.0), ("ours", "policy", 0.5), ("fast", "", 2.0), ("slow", "", 3.0), ("ours", "new", 0.6),
+            ("ours", "unknown", 0.6), ("ours", "again", 0.1), ("ours", "decoder", 0.3), ("ours", "keep 0.25", 0.1),
+            ("ours", "keep 1.0", 0.31),
+        ):  # fmt: skip
+            made.append({"side": side, "what": what, "number": number, "first": seconds * by, "whole": seconds * by})
+    return made
+
+
+def test_pictures_are_compared_with_the_fastest_engine() -> None:
+    found = compared(shown())
+    assert found["best_peer"] == "fast"
+    ours = {key: one["value"] for key, one in found["ours"].items()}
+    assert ours == pytest.approx({"policy": 4.0, "equal": 2.0, "repeat": 6.0, "keep25": 3.0, "keep100": 0.31 / 0.3})
+    assert all(one["low"] < one["value"] < one["high"] for one in found["ours"].values())
+
+
+def test_where_weights_are_random_bits_say_who_is_as_good() -> None:
+    every = [Side(one.name, one.engine, HERE, Path("x"), one.name, {"ours": 8, "close": 8, "far": 4}.get(one.name, 16))
+             for one in EVERY]  # fmt: skip
+    (one,) = said(every, {side.name: "as it is" for side in EVERY}, [], rows(), None, {})["compared"]
+    assert (one["decode_peer"], one["prefill_peer"]) == ("close", "transformers")
+
+
 def test_the_fastest_as_good_as_ours_is_what_counts() -> None:
     """Not the fastest of all, whose perplexity is another; another one for prompts than for words."""
     (one,) = told()["compared"]
@@ -54,15 +84,15 @@ def test_the_fastest_as_good_as_ours_is_what_counts() -> None:
 
 
 def test_the_page_has_every_engine_and_the_keys_are_there() -> None:
-    found = told()
-    assert {
-        "decode_ratio_best_peer",
-        "bandwidth_fraction",
-        "prefill_ratio_best_peer",
-        "resident_ratio",
-        "peers",
-    } <= set(found)
-    text = page(found, Namespace(tokens=64, rounds=6, windows=2, prompts=[404]))
+    parts = {"gemma": told() | {"repeated": {"ours": {"value": 9.0, "low": 8.0, "cold": 0.9, "warm": 0.1}}},
+             "pictures": {"grid": compared(shown())}}  # fmt: skip
+    found = joined(parts)
+    assert {"decode_ratio_best_peer", "bandwidth_fraction", "prefill_ratio_best_peer", "resident_ratio", "peers",
+            "vlm_latency_ratio_best_peer", "repeat_ttft_ratio", "keep25_prefill_speedup"} <= set(found)  # fmt: skip
+    assert found["repeat_ttft_ratio"] == parts["pictures"]["grid"]["ours"]["repeat"]["low"] < 8
+    assert found["resident_ratio"] == pytest.approx(400 / (100 + 150))
+    text = page(parts, Namespace(tokens=64, rounds=6, windows=2, prompts=[404]))
+    assert "| with its policy | 4.0" in text
     for name in SECONDS:
         assert f"| {name} | as it is |" in text
     assert "2.00 (1.9" in text

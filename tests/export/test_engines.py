@@ -201,10 +201,12 @@ def test_it_is_remembered_and_answers_by_it(
         assert engines.remembered(artifact) is None
 
 
+@pytest.mark.parametrize("small", [True, False])
 @pytest.mark.parametrize(("prompts", "words"), [("plan", "plan"), ("library", "plan"), ("library", "library")])
 def test_ours_share_the_work_as_remembered(
-    prompts: str, words: str, artifact: Path, spoken: Any, monkeypatch: pytest.MonkeyPatch
+    prompts: str, words: str, small: bool, artifact: Path, spoken: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(engines, "fits_copies", lambda library: small)
     monkeypatch.setattr(engines, "remembered", lambda path: Choice(prompts, words, 1.0, ()))
     loaded = engines.open_by(str(artifact))
     assert (loaded.engine is not None) == (words == "plan")

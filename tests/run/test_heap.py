@@ -51,3 +51,29 @@ def test_arenas_are_as_many_as_threads_from_two_to_eight(asked: int, most: int, 
     if most < 8:  # which is what one core would give by itself
         assert arenas(0) > most, "without it there would be more"
     assert arenas(asked) == most
+
+
+FREED = """
+import psutil
+from trimtab.core.heap import give_back
+
+resident = lambda: psutil.Process().memory_info().rss
+give_back()
+before = resident()
+work = [bytearray(b"x") * 50_000 for _ in range(4000)]
+stays = bytearray(b"x") * 50_000  # behind all of it: the heap cannot end before
+full = resident()
+del work
+kept = resident()
+give_back()
+print(before, full, kept, resident())
+"""
+
+
+@pytest.mark.skipif(_glibc("malloc_trim") is None, reason="another C library has no such call")
+def test_what_stays_does_not_hold_what_was_freed_before_it() -> None:
+    done = subprocess.run([sys.executable, "-c", FREED], capture_output=True, text=True, check=True)
+    before, full, kept, now = map(int, done.stdout.split())
+    assert full - before > 190e6
+    assert kept - before > 150e6, "by itself nothing goes back"
+    assert now - before < 20e6

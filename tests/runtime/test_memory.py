@@ -82,6 +82,16 @@ def test_pictures_that_were_seen_are_not_looked_at_again(name: str) -> None:
     assert view.looks == 2 * looks
 
 
+@pytest.mark.parametrize("name", ["paligemma", "gemma3_vision"])
+def test_what_is_said_of_words_is_no_content_of_a_picture(name: str) -> None:
+    model, batch = make(name)
+    found = anatomies.of(model)
+    view = Counting(found, Bounded(1 << 30))  # type: ignore[arg-type]
+    first, looks = view.features(batch), view.looks
+    assert torch.equal(view.features({**batch, "token_type_ids": 1 - batch["token_type_ids"]}), first)
+    assert view.looks == looks
+
+
 def test_pictures_of_one_size_are_known_one_by_one() -> None:
     found, batch = seeing()
     assert isinstance(found, Joined)

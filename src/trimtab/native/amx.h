@@ -10,7 +10,7 @@
 
 #include "portable.h"
 
-#define AMX __attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx2,fma,f16c")))
+#define AMX __attribute__((target("amx-tile,amx-bf16,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni,avx512bf16,avx2,fma,f16c")))
 
 struct alignas(64) Config {  // eight tiles of 16 rows of 64 bytes
     uint8_t palette = 1, start = 0, reserved[14] = {};
@@ -21,15 +21,12 @@ struct alignas(64) Config {  // eight tiles of 16 rows of 64 bytes
 // What _tile_loadconfig is for; in GCC 12 that says that it reads eight bytes, and the others may not be written then.
 AMX INLINE void configure(const Config &config) { __asm__ volatile("ldtilecfg\t%X0" ::"m"(config)); }
 
-AMX INLINE __m512i rounded(__m512 x) {  // to bfloat16, in the upper halves; to nearest, ties to even
-    const __m512i bits = _mm512_castps_si512(x);
-    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    const __m512i made = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-    return _mm512_and_si512(made, _mm512_set1_epi32((int)0xffff0000));
-}
-
-AMX INLINE __m512i pair(__m512 first, __m512 second) {  // lane by lane, the first in the lower half
-    return _mm512_or_si512(_mm512_srli_epi32(rounded(first), 16), rounded(second));
+// In bfloat16 (to nearest, ties to even), lane by lane, the first in the lower half.
+AMX INLINE __m512i pair(__m512 first, __m512 second) {
+    const __m512i both = (__m512i)_mm512_cvtne2ps_pbh(second, first);  // one behind the other
+    const __m512i lanes = _mm512_set_epi32(0x1f000f, 0x1e000e, 0x1d000d, 0x1c000c, 0x1b000b, 0x1a000a, 0x190009, 0x180008,
+                                           0x170007, 0x160006, 0x150005, 0x140004, 0x130003, 0x120002, 0x110001, 0x100000);
+    return _mm512_permutexvar_epi16(lanes, both);
 }
 
 // What tiles read is written before, and what they write is read behind.

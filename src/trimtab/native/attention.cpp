@@ -18,9 +18,15 @@ constexpr int ROWS = 16, DIMS = 32, STEP = 4;  // tiles of sums at once
 
 // Queries as pairs of dimensions: line j holds q(t, 2j), q(t, 2j + 1) of each row t, 0 where there is none.
 AMX void pack(const Seen &s, uint16_t *to) {
-    for (int j = 0; j < s.size; j += 2, to += 2 * ROWS)
-        for (int t = 0; t < ROWS; t++)
-            for (int i = 0; i < 2; i++) narrow(t < s.rows ? s.query[t * s.stride + j + i] : 0.0f, to + 2 * t + i);
+    for (int t = 0; t < ROWS; t++)
+        for (int j = 0; j < s.size; j += DIMS) {  // 16 pairs of a row, one below the other
+            alignas(64) uint32_t pairs[ROWS] = {};
+            if (t < s.rows) {
+                const float *from = s.query + t * s.stride + j;
+                _mm512_store_si512(pairs, (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(from + ROWS), _mm512_loadu_ps(from)));
+            }
+            for (int i = 0; i < ROWS; i++) memcpy(to + ((size_t)(j / 2 + i) * ROWS + t) * 2, pairs + i, sizeof *pairs);
+        }
 }
 
 // Lines of scores of entries [from, to), a multiple of KEYS.
@@ -89,11 +95,38 @@ AMX __m512 weigh(const float *score, __m512 most, int count, uint16_t *to) {
     for (int e = 0; e < count; e += 2, score += 2 * ROWS, to += 2 * ROWS) {
         const __m512 one = exponentials(_mm512_sub_ps(_mm512_loadu_ps(score), most));
         const __m512 other = exponentials(_mm512_sub_ps(_mm512_loadu_ps(score + ROWS), most));
-        const __m512 taken = _mm512_castsi512_ps(rounded(one)), also = _mm512_castsi512_ps(rounded(other));
-        total = _mm512_add_ps(total, _mm512_add_ps(taken, also));
-        _mm512_storeu_si512(to, pair(one, other));
+        const __m512i both = pair(one, other), upper = _mm512_set1_epi32((int)0xffff0000);
+        const __m512 taken = _mm512_castsi512_ps(_mm512_slli_epi32(both, 16));
+        total = _mm512_add_ps(total, _mm512_add_ps(taken, _mm512_castsi512_ps(_mm512_and_si512(both, upper))));
+        _mm512_storeu_si512(to, both);
     }
     return total;
+}
+
+// Rows of y, 16 numbers each, from lines of `made` that hold one number of every row, over `total`.
+AMX INLINE void turn_back(const float *made, const float *total, int rows, float *y, int64_t out) {
+    const __m512 by = _mm512_div_ps(_mm512_set1_ps(1.0f), _mm512_loadu_ps(total));
+    __m512 a[ROWS], b[ROWS];
+    for (int i = 0; i < ROWS; i++) a[i] = _mm512_mul_ps(_mm512_load_ps(made + i * ROWS), by);
+    for (int i = 0; i < ROWS; i += 2) {  // squares of 2, of 4, of 8 and of 16 change sides in turn
+        b[i] = _mm512_unpacklo_ps(a[i], a[i + 1]);
+        b[i + 1] = _mm512_unpackhi_ps(a[i], a[i + 1]);
+    }
+    for (int i = 0; i < ROWS; i += 4)
+        for (int j = 0; j < 2; j++) {
+            const __m512d one = _mm512_castps_pd(b[i + j]), other = _mm512_castps_pd(b[i + j + 2]);
+            a[i + 2 * j] = _mm512_castpd_ps(_mm512_unpacklo_pd(one, other));
+            a[i + 2 * j + 1] = _mm512_castpd_ps(_mm512_unpackhi_pd(one, other));
+        }
+    for (int j = 0; j < 4; j++) {  // a[4 i + j]: column 4 q + j of rows 4 i .. 4 i + 3 in quarter q
+        const __m512 first = _mm512_shuffle_f32x4(a[j], a[j + 4], 0x88), second = _mm512_shuffle_f32x4(a[j], a[j + 4], 0xdd);
+        const __m512 third = _mm512_shuffle_f32x4(a[j + 8], a[j + 12], 0x88), last = _mm512_shuffle_f32x4(a[j + 8], a[j + 12], 0xdd);
+        b[j] = _mm512_shuffle_f32x4(first, third, 0x88);
+        b[j + 4] = _mm512_shuffle_f32x4(second, last, 0x88);
+        b[j + 8] = _mm512_shuffle_f32x4(first, third, 0xdd);
+        b[j + 12] = _mm512_shuffle_f32x4(second, last, 0xdd);
+    }
+    for (int t = 0; t < rows; t++) _mm512_storeu_ps(y + t * out, b[t]);
 }
 
 AMX void multiply_values(const Seen &s, const uint16_t *weight, int count, const float *total, float *y, int64_t out) {
@@ -113,8 +146,8 @@ AMX void multiply_values(const Seen &s, const uint16_t *weight, int count, const
         _tile_stored(0, made[0], 64);
         _tile_stored(1, made[1], 64);
         settled();
-        for (int t = 0; t < s.rows; t++)
-            for (int i = 0; i < 2 * ROWS; i++) y[t * out + d + i] = made[i / ROWS][(i % ROWS) * ROWS + t] / total[t];
+        turn_back(made[0], total, s.rows, y + d, out);
+        turn_back(made[1], total, s.rows, y + d + ROWS, out);
     }
 }
 

@@ -76,6 +76,15 @@ INLINE void attend(const float *q, const uint16_t *key, const uint16_t *value, c
     for (int i = 0; i < n; i++) y[i] /= total;
 }
 
+INLINE void narrow_row(const float *x, int n, uint16_t *y) {
+    for (int i = 0; i < n; i++) narrow(x[i], y + i);
+}
+
+INLINE void tile_row(const float *x, int n, uint16_t *y) {
+    for (int k = 0; k < n; k += TILE, y += NEXT_TILE)
+        for (int i = 0; i < TILE; i++) narrow(x[k + i], y + i);
+}
+
 INLINE void gate_row(float *gate, const float *up, int n, int activation) {
     for (int i = 0; i < n; i++) gate[i] = activated(gate[i], activation) * up[i];
 }
@@ -86,6 +95,7 @@ struct Loops {
     void (*turn)(float *, const float *, const float *, int);
     void (*attend)(const float *, const uint16_t *, const uint16_t *, const float *, int, int, int, float, float, float *, float *);
     void (*gate)(float *, const float *, int, int);
+    void (*narrow)(const float *, int, uint16_t *), (*tile)(const float *, int, uint16_t *);
 };
 
 #define LOOPS(NAME, TARGET)                                                                                              \
@@ -95,21 +105,18 @@ struct Loops {
                               int last, int n, float scaling, float cap, float *score, float *y) {                       \
         attend(q, key, value, bias, first, last, n, scaling, cap, score, y);                                             \
     }                                                                                                                    \
-    TARGET void gate_##NAME(float *gate, const float *up, int n, int activation) { gate_row(gate, up, n, activation); }
+    TARGET void gate_##NAME(float *gate, const float *up, int n, int activation) { gate_row(gate, up, n, activation); }  \
+    TARGET void narrow_##NAME(const float *x, int n, uint16_t *y) { narrow_row(x, n, y); }                               \
+    TARGET void tile_##NAME(const float *x, int n, uint16_t *y) { tile_row(x, n, y); }                                   \
+    constexpr Loops LOOPS_##NAME = {norm_##NAME, turn_##NAME, attend_##NAME, gate_##NAME, narrow_##NAME, tile_##NAME};
 
 LOOPS(plain, )
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 LOOPS(avx2, __attribute__((target("arch=x86-64-v3"))))
 LOOPS(avx512, __attribute__((target("arch=x86-64-v4"))))
-constexpr Loops LEVELS[] = {{norm_plain, turn_plain, attend_plain, gate_plain},
-                            {norm_avx2, turn_avx2, attend_avx2, gate_avx2},
-                            {norm_avx512, turn_avx512, attend_avx512, gate_avx512},
-                            {norm_avx512, turn_avx512, attend_avx512, gate_avx512}};
+constexpr Loops LEVELS[] = {LOOPS_plain, LOOPS_avx2, LOOPS_avx512, LOOPS_avx512};
 #else
-constexpr Loops LEVELS[] = {{norm_plain, turn_plain, attend_plain, gate_plain},
-                            {norm_plain, turn_plain, attend_plain, gate_plain},
-                            {norm_plain, turn_plain, attend_plain, gate_plain},
-                            {norm_plain, turn_plain, attend_plain, gate_plain}};
+constexpr Loops LEVELS[] = {LOOPS_plain, LOOPS_plain, LOOPS_plain, LOOPS_plain};
 #endif
 
 struct Product {
@@ -131,7 +138,7 @@ class State {  // threads and room for one caller's steps
         if (d.level >= TILED && rows >= BLOCK && d.width % 32 == 0 && wide % 32 == 0 && d.inner % 32 == 0) {
             words.resize((size_t)(rows + BLOCK) * longest);
             room.resize(count);
-            for (std::vector<uint8_t> &one : room) one.resize((size_t)longest * 2 * BLOCK * sizeof(uint16_t));
+            for (Lines<uint8_t> &one : room) one.resize(room_for(longest, rows));
         }
         shown.resize(count);
         place.resize(rows), score.resize(count), best.resize((size_t)count * rows);
@@ -180,8 +187,7 @@ class State {  // threads and room for one caller's steps
 
     void round_row(const float *from, int row, int in) {
         if (by_tiles) {
-            uint16_t *to = words.data() + (int64_t)row * in;
-            for (int i = 0; i < in; i++) narrow(from[i], to + i);
+            loops.tile(from, in, words.data() + tile_of(row, in));
             return;
         }
         const int64_t at = (int64_t)row * (in / chunk);
@@ -264,7 +270,7 @@ class State {  // threads and room for one caller's steps
                 if (kv == 0) slots.position[slots.count + place[row]] = step->position[row];
             }
             uint16_t *to = (is_key ? slots.key : slots.value) + ((int64_t)kv * slots.room + slots.count + place[row]) * d.size;
-            for (int i = 0; i < d.size; i++) narrow(from[i], to + i);
+            loops.narrow(from, d.size, to);
         }
     }
 
@@ -452,10 +458,10 @@ class State {  // threads and room for one caller's steps
     Pool *pool = nullptr;
     int most, wanted = 0, chunk = 0;
     bool by_tiles = false, few = true, tiled_heads = false;
-    std::vector<uint16_t> turned;  // values of one layer, entries side by side
+    Lines<uint16_t> turned;  // values of one layer, entries side by side
     std::vector<std::vector<float>> shown;
-    std::vector<uint16_t> words;  // inputs in bfloat16, for tiles
-    std::vector<std::vector<uint8_t>> room;
+    Lines<uint16_t> words;  // inputs in bfloat16, for tiles
+    std::vector<Lines<uint8_t>> room;
     std::vector<float> x, normed, query, key, value, seen, gate, up, made, scale, sum, total;
     std::vector<int8_t> code, low;
     std::vector<int> place;  // of each row among those of its sequence in this step

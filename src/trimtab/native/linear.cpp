@@ -26,10 +26,10 @@ struct Call {
     Pool &pool;
     std::vector<float> floats{}, totals{}, scales{}, sums{}, made{};
     std::vector<int8_t> codes{}, lows{};
-    std::vector<uint16_t> words{};
-    std::vector<uint8_t> room{};
+    Lines<uint16_t> words{};
+    Lines<uint8_t> room{};
 
-    size_t room_each() const { return tiles ? (size_t)m.in * 2 * BLOCK * sizeof(uint16_t) : 0; }
+    size_t room_each() const { return tiles ? room_for(m.in, many()) : 0; }
     int many() const { return rows < MANY ? (int)rows : MANY; }
 
     void make_room(int members) {
@@ -50,7 +50,8 @@ struct Call {
     void prepare(int64_t base, int64_t row) {  // row `base + row` of x
         const int64_t from = (base + row) * m.in, to = row * m.in;
         if (tiles) {
-            memcpy(words.data() + to, (const uint16_t *)x + from, sizeof(uint16_t) * m.in);
+            uint16_t *tile = words.data() + tile_of((int)row, m.in);
+            for (int k = 0; k < m.in; k += TILE, tile += NEXT_TILE) memcpy(tile, (const uint16_t *)x + from + k, sizeof(uint16_t) * TILE);
             return;
         }
         if (stored != FLOAT32)

@@ -153,7 +153,8 @@ int widest_level() {
     const bool two = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
     const bool four = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
-    return two ? (four ? (trimtab_amx() ? TILED : 2) : 1) : 0;
+    const bool tiles = four && __builtin_cpu_supports("avx512bf16") && trimtab_amx();
+    return two ? (four ? (tiles ? TILED : 2) : 1) : 0;
 #else
     return 0;
 #endif

@@ -14,6 +14,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <new>
+#include <vector>
 
 #include "portable.h"
 
@@ -37,9 +39,30 @@ struct Rounded {  // rows of inputs
     const float *scale;  // (rows, in / chunk)
     const float *sum;    // (rows, in / chunk): of codes
     const float *total;  // (rows, in / chunk): of x
-    const uint16_t *words;  // (rows, in): x in bfloat16, rows to a multiple of 16; null: not wanted
+    const uint16_t *words;  // x in bfloat16, tile by tile of 16 rows and TILE inputs, rows by rows; null: not wanted
     int rows, in, chunk;
 };
+
+// Numbers that begin a line of 64 bytes: a tile's row that does not is read from two.
+template <class T> struct Aligned {
+    using value_type = T;
+    Aligned() = default;
+    template <class U> Aligned(const Aligned<U> &) {}
+    T *allocate(size_t count) { return (T *)::operator new(count * sizeof(T), std::align_val_t(64)); }
+    void deallocate(T *at, size_t) { ::operator delete(at, std::align_val_t(64)); }
+    template <class U> bool operator==(const Aligned<U> &) const { return true; }
+    template <class U> bool operator!=(const Aligned<U> &) const { return false; }
+};
+template <class T> using Lines = std::vector<T, Aligned<T>>;
+
+constexpr int TILE = 32;  // inputs; rows of tiles side by side would fall into few places of the cache
+inline size_t tile_of(int row, int in) { return (size_t)(row / BLOCK) * BLOCK * in + row % BLOCK * TILE; }
+constexpr size_t NEXT_TILE = BLOCK * TILE;
+// Bytes for two blocks of weights in 16 bits, and their sums.
+inline size_t room_for(int in, int rows) {
+    const size_t pairs = (rows + 2 * BLOCK - 1) / (2 * BLOCK);
+    return (size_t)in * 2 * BLOCK * sizeof(uint16_t) + pairs * 4 * BLOCK * BLOCK * sizeof(float);
+}
 
 inline int blocks_of(const Matrix &m) { return (m.out + BLOCK - 1) / BLOCK; }
 
@@ -48,7 +71,7 @@ void round_inputs(const float *x, int in, int chunk, int8_t *code, int8_t *low, 
 constexpr int HALVES = 2;  // the level from which inputs are rounded to 16 bits
 
 // y (rows, stride) of blocks [first, last) of m, the first at y; `level`: 0 plain C++, 1 AVX2, 2 AVX-512 with VNNI, 3 also
-// AMX. `room`: two blocks of m in 16 bits, for x in `words`. `whole`: by rounded inputs, where m is of even steps.
+// AMX. `room`: room_for(m.in, x.rows), for x in `words`. `whole`: by rounded inputs, where m is of even steps.
 void multiply(const Matrix &m, const Rounded &x, int first, int last, int level, uint8_t *room, float *y, int64_t stride,
               bool whole);
 void multiply_tiles(const Matrix &m, const Rounded &x, int first, int last, uint8_t *room, float *y, int64_t stride);

@@ -11,6 +11,8 @@
 #ifdef HAS_TILES
 namespace {
 
+constexpr int NEAR = 256;  // inputs whose lines of two blocks take half of the nearest cache
+
 // A block's 16 rows as lines of pairs.
 AMX void spread(const Matrix &m, int block, uint8_t *to) {
     const uint8_t *at = m.codes + block * block_bytes(m);
@@ -48,41 +50,62 @@ AMX INLINE void put(const Matrix &m, const float *made, int block, int row, int 
         _mm512_mask_storeu_ps(y + t * stride, there, _mm512_add_ps(_mm512_load_ps(made + (t - row) * BLOCK), bias));
 }
 
-// Two blocks by all rows, 32 rows at once.
-AMX void two_blocks(const Matrix &m, const Rounded &x, const uint8_t *const (&lines)[2], int block, int count, float *y,
-                    int64_t stride) {
-    alignas(64) float made[4][BLOCK * BLOCK];
-    const int64_t wide = (int64_t)x.in * sizeof(uint16_t);
-    for (int row = 0; row < x.rows; row += 2 * BLOCK) {
-        const bool both = row + BLOCK < x.rows;
-        settled();
-        const uint8_t *left = (const uint8_t *)(x.words + (int64_t)row * x.in);
+// Sums of 32 rows by two blocks over inputs [first, last), which go on from those in `made` where `first` is not 0.
+template <bool BOTH, bool PAIR>
+AMX INLINE void square(const Rounded &x, const uint8_t *const (&lines)[2], int row, int first, int last, float *made) {
+    constexpr int EACH = BLOCK * BLOCK;
+    const uint16_t *left = x.words + tile_of(row, x.in) + first / TILE * NEXT_TILE, *below = left + (size_t)BLOCK * x.in;
+    if (first == 0) {
         _tile_zero(0);
         _tile_zero(1);
         _tile_zero(2);
         _tile_zero(3);
-        for (int k = 0; k < x.in; k += 32) {
-            _tile_loadd(4, left + 2 * k, wide);
-            _tile_loadd(6, lines[0] + k * 32, 64);
-            _tile_dpbf16ps(0, 4, 6);
-            if (count > 1) {
-                _tile_loadd(7, lines[1] + k * 32, 64);
-                _tile_dpbf16ps(1, 4, 7);
-            }
-            if (both) {
-                _tile_loadd(5, left + BLOCK * wide + 2 * k, wide);
-                _tile_dpbf16ps(2, 5, 6);
-                if (count > 1) _tile_dpbf16ps(3, 5, 7);
-            }
+    } else {
+        _tile_loadd(0, made, 64);
+        if (PAIR) _tile_loadd(1, made + EACH, 64);
+        if (BOTH) _tile_loadd(2, made + 2 * EACH, 64);
+        if (BOTH && PAIR) _tile_loadd(3, made + 3 * EACH, 64);
+    }
+    for (int k = first; k < last; k += TILE, left += NEXT_TILE, below += NEXT_TILE) {
+        _tile_loadd(6, lines[0] + k * TILE, 64);
+        _tile_loadd(4, left, 64);
+        _tile_dpbf16ps(0, 4, 6);
+        if (PAIR) {
+            _tile_loadd(7, lines[1] + k * TILE, 64);
+            _tile_dpbf16ps(1, 4, 7);
         }
-        _tile_stored(0, made[0], 64);
-        _tile_stored(1, made[1], 64);
-        _tile_stored(2, made[2], 64);
-        _tile_stored(3, made[3], 64);
-        settled();
-        for (int i = 0; i < count; i++) {
-            put(m, made[i], block + i, row, x.rows, y + i * BLOCK, stride);
-            if (both) put(m, made[2 + i], block + i, row + BLOCK, x.rows, y + i * BLOCK, stride);
+        if (BOTH) {
+            _tile_loadd(5, below, 64);
+            _tile_dpbf16ps(2, 5, 6);
+            if (PAIR) _tile_dpbf16ps(3, 5, 7);
+        }
+    }
+    _tile_stored(0, made, 64);
+    if (PAIR) _tile_stored(1, made + EACH, 64);
+    if (BOTH) _tile_stored(2, made + 2 * EACH, 64);
+    if (BOTH && PAIR) _tile_stored(3, made + 3 * EACH, 64);
+}
+
+// Two blocks by all rows, 32 rows at once, over as many inputs as leave both blocks' lines near.
+AMX void two_blocks(const Matrix &m, const Rounded &x, const uint8_t *const (&lines)[2], int block, int count, float *made,
+                    float *y, int64_t stride) {
+    const int parts = (x.in + NEAR - 1) / NEAR, tiles = x.in / TILE;
+    for (int part = 0; part < parts; part++) {
+        const int first = tiles * part / parts * TILE, last = tiles * (part + 1) / parts * TILE;
+        for (int row = 0; row < x.rows; row += 2 * BLOCK) {
+            float *here = made + (size_t)row * 2 * BLOCK;
+            const bool both = row + BLOCK < x.rows;
+            settled();
+            if (both && count > 1) square<true, true>(x, lines, row, first, last, here);
+            else if (both) square<true, false>(x, lines, row, first, last, here);
+            else if (count > 1) square<false, true>(x, lines, row, first, last, here);
+            else square<false, false>(x, lines, row, first, last, here);
+            settled();
+            if (part + 1 < parts) continue;
+            for (int i = 0; i < count; i++) {
+                put(m, here + i * BLOCK * BLOCK, block + i, row, x.rows, y + i * BLOCK, stride);
+                if (both) put(m, here + (2 + i) * BLOCK * BLOCK, block + i, row + BLOCK, x.rows, y + i * BLOCK, stride);
+            }
         }
     }
 }
@@ -92,6 +115,7 @@ AMX void two_blocks(const Matrix &m, const Rounded &x, const uint8_t *const (&li
 AMX void multiply_tiles(const Matrix &m, const Rounded &x, int first, int last, uint8_t *room, float *y, int64_t stride) {
     const Config config;
     const size_t each = (size_t)m.in * BLOCK * sizeof(uint16_t);
+    float *made = (float *)(room + 2 * each);
     configure(config);
     for (int block = first; block < last; block += 2) {
         const int count = block + 1 < last ? 2 : 1;
@@ -100,7 +124,7 @@ AMX void multiply_tiles(const Matrix &m, const Rounded &x, int first, int last, 
             if (m.kind == WORDS16) lines[i] = m.codes + (block + i) * block_bytes(m);
             else spread(m, block + i, room + i * each);
         }
-        two_blocks(m, x, lines, block, count, y + (block - first) * BLOCK, stride);
+        two_blocks(m, x, lines, block, count, made, y + (block - first) * BLOCK, stride);
     }
     _tile_release();
 }
