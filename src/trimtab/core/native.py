@@ -77,7 +77,23 @@ def library() -> ctypes.CDLL | None:
     found.trimtab_decoder_free.restype = None
     found.trimtab_decoder_step.argtypes = [pointer, pointer]
     found.trimtab_decoder_step.restype = whole
+    found.trimtab_lend_threads.argtypes = [pointer] * 3
+    found.trimtab_lend_threads.restype = None
+    _share_threads(found)
     return found
+
+
+def _share_threads(native: ctypes.CDLL) -> None:
+    """Let torch's threads do its work where they are GNU OpenMP's: after each operation these wait for the next one on
+    a core of their own, which two sets of threads would then want."""
+    maps = Path("/proc/self/maps")
+    lines = maps.read_text(encoding="utf-8").splitlines() if maps.is_file() else []
+    paths = (line.split(maxsplit=5)[-1] for line in lines)
+    path = next((one for one in paths if Path(one).name.startswith("libgomp")), None)
+    if path is not None:
+        lender = ctypes.CDLL(path)
+        asked = (lender.GOMP_parallel, lender.omp_get_thread_num, lender.omp_get_num_threads)
+        native.trimtab_lend_threads(*(ctypes.cast(one, ctypes.c_void_p) for one in asked))
 
 
 def sweep(

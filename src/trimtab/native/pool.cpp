@@ -23,7 +23,21 @@ std::mutex choosing;
 Pool *pool = nullptr;
 long owner = -1;
 
+struct Lender {  // another library's threads, as OpenMP has them
+    void (*parallel)(void (*)(void *), void *, unsigned, unsigned);
+    int (*rank)(), (*count)();
+    long owner;
+};
+std::atomic<const Lender *> lender{nullptr};
+
 }  // namespace
+
+// From now on work is done by these: threads of two libraries that wait for work hinder each other where there are no more
+// cores. A child of fork has ours, since OpenMP's do not go with it either.
+extern "C" void trimtab_lend_threads(void (*parallel)(void (*)(void *), void *, unsigned, unsigned), int (*rank)(),
+                                     int (*count)()) {
+    lender.store(new Lender{parallel, rank, count, PROCESS()});
+}
 
 Pool &threads() {
     const std::lock_guard<std::mutex> hold(choosing);
@@ -51,6 +65,12 @@ void Pool::grow(int wanted) {  // to as many as can be had
 
 void Pool::run(int wanted, void (*work)(void *, int), void *context) {
     const std::lock_guard<std::mutex> mine(turn_);
+    const Lender *from = lender.load();
+    if (from && wanted > 1 && from->owner == PROCESS()) {
+        work_ = work, context_ = context;
+        from->parallel([](void *self) { ((Pool *)self)->lent(lender.load()->rank(), lender.load()->count()); }, this, wanted, 0);
+        return;
+    }
     grow(wanted);
     const int all = (int)others_.size() + 1;
     members_ = wanted < 1 ? 1 : wanted < all ? wanted : all;
@@ -67,6 +87,12 @@ void Pool::run(int wanted, void (*work)(void *, int), void *context) {
     wake_.notify_all();
     work(context, 0);
     for (int turns = 0; left_.load(std::memory_order_acquire) > 0; turns++) rest(turns);
+}
+
+void Pool::lent(int rank, int members) {
+    if (rank == 0) members_ = members;
+    meet(members);  // before which nobody else looks at it
+    work_(context_, rank);
 }
 
 void Pool::serve(int rank, uint32_t seen) {

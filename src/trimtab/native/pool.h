@@ -18,10 +18,13 @@ class Pool {
 
     // Within work: how many there are, and all wait until all have come.
     int members() const { return members_; }
-    void meet() {
-        if (members_ == 1) return;
+    void meet() { meet(members_); }
+
+  private:
+    void meet(int members) {
+        if (members == 1) return;
         const uint32_t round = round_.load(std::memory_order_relaxed);
-        if (came_.fetch_add(1, std::memory_order_acq_rel) == members_ - 1) {
+        if (came_.fetch_add(1, std::memory_order_acq_rel) == members - 1) {
             came_.store(0, std::memory_order_relaxed);
             round_.store(round + 1, std::memory_order_release);
             return;
@@ -29,8 +32,8 @@ class Pool {
         for (int turns = 0; round_.load(std::memory_order_acquire) == round; turns++) rest(turns);
     }
 
-  private:
     static void rest(int turns);
+    void lent(int rank, int members);
     void grow(int wanted);
     void serve(int rank, uint32_t seen);
 

@@ -18,7 +18,7 @@ from trimtab.runtime.plan import structs
 from trimtab.runtime.plan.build import Plan
 from trimtab.runtime.plan.entries import Cache
 
-ROWS = 256
+ROWS = 512
 """Rows of one call; a longer prompt takes several."""
 
 
