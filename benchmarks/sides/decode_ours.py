@@ -9,16 +9,15 @@ from typing import Any
 import torch
 from asked import answer_all
 
+from trimtab.engines.remembered import open_by
 from trimtab.evaluate.perplexity import nll
-from trimtab.load.sources import open_source
 from trimtab.runtime.plan.greedy import greedy
 
 
 def main() -> None:
     torch.set_num_threads(int(sys.argv[2]))
-    loaded = open_source(sys.argv[1], lowered=False)
-    report = loaded.lower(release=True)
-    assert loaded.engine is not None, report.planless
+    loaded = open_by(sys.argv[1], "plan")
+    assert loaded.engine is not None, loaded.kernels.planless
     plan = loaded.engine.plan
     each = 2 * 2 * plan.spec.shared * plan.spec.size * plan.count
 

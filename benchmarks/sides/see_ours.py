@@ -12,16 +12,15 @@ from asked import answer_all
 from seen import batch_of
 
 from trimtab.anatomy.vlm import Given
-from trimtab.load.sources import open_source
+from trimtab.engines.remembered import open_by
 from trimtab.runtime.plan.greedy import greedy
 from trimtab.tokens import DivPrune
 
 
 def main() -> None:
     torch.set_num_threads(int(sys.argv[2]))
-    loaded = open_source(sys.argv[1], lowered=False)
-    report = loaded.lower(release=True)
-    assert loaded.engine is not None, report.planless
+    loaded = open_by(sys.argv[1], "plan")
+    assert loaded.engine is not None, loaded.kernels.planless
     plan, stored = loaded.engine.plan, loaded.policies
 
     def policies(name: str | float) -> Any:

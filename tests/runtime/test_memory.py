@@ -82,7 +82,7 @@ def test_pictures_that_were_seen_are_not_looked_at_again(name: str) -> None:
     assert view.looks == 2 * looks
 
 
-@pytest.mark.parametrize("name", ["paligemma", "gemma3_vision"])
+@pytest.mark.parametrize("name", ["paligemma", "gemma3-vision"])
 def test_what_is_said_of_words_is_no_content_of_a_picture(name: str) -> None:
     model, batch = make(name)
     found = anatomies.of(model)

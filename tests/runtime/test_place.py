@@ -20,6 +20,7 @@ from trimtab.run.walk import walk
 from trimtab.runtime import place as placing
 from trimtab.runtime.arena import LINE, PAGE, Arena
 from trimtab.runtime.compiled import Compiled, Rows
+from trimtab.runtime.held import Held
 from trimtab.runtime.plan.layout import Laid, laid
 from trimtab.runtime.plan.model import Planned
 from trimtab.runtime.plan.prompt import calls
@@ -41,6 +42,11 @@ def model(quantized: bool, tied: bool = True) -> Loaded:
     if quantized:
         walk(loaded.anatomy, (), methods.make("rtn", {"bits": 4, "group_size": 16}), ["embedding", "head", "language"])
     return loaded
+
+
+def linears(loaded: Loaded) -> list[Linear]:
+    """But for the head, which is the plan's."""
+    return [host for host in loaded.library.model.modules() if isinstance(host, Linear)]
 
 
 @torch.no_grad()
@@ -110,16 +116,19 @@ def test_a_plan_that_answers_otherwise_is_not_taken(monkeypatch: pytest.MonkeyPa
     assert all(isinstance(host.kernel, Compiled) for host in loaded.library.modules() if isinstance(host, Linear))
 
 
-def test_a_small_model_keeps_dense_copies_for_prompts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """And the plan serves its words; where copies do not fit, or the reference goes, prompts are the plan's too."""
+def test_a_small_model_keeps_dense_copies_for_towers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where they fit and the reference does not go; its prompts and words are the plan's all the same."""
     small, released = model(True), model(True)
     assert small.lower().held > 0
     released.lower(release=True)
     monkeypatch.setattr(placing, "HOLD", 0)
     large = model(True)
     assert large.lower().held == 0
-    assert [one.engine.prompts for one in (small, released, large)] == [False, True, True]
+    assert [type(host.kernel) for host in linears(small)] == [Held] * len(linears(small))
+    assert not any(isinstance(host.kernel, Held) for one in (released, large) for host in linears(one))
     assert torch.equal(answers(large), answers(released))
+    assert torch.equal(answers(small), answers(large))
+    small.engine.prompts = False
     assert not torch.equal(answers(small), answers(large)), "the loop's arithmetic is another"
 
 
@@ -137,12 +146,12 @@ def test_dense_matrices_are_not_held_twice(monkeypatch: pytest.MonkeyPatch) -> N
     assert model(False).lower().planless == ""
 
 
-def test_long_sequences_have_calls_of_their_own_and_short_ones_share() -> None:
-    counts = [3, 300, 0, 60, 200, 64, 64, 64, 64, 5]
+def test_sequences_share_calls_and_those_longer_than_one_have_their_own() -> None:
+    counts = [3, 600, 0, 60, 400, 64, 64, 64, 64, 5]
     rows = torch.arange(sum(counts))
     made = list(calls(rows.split(counts)))
     assert torch.equal(torch.cat(made).sort().values, rows)
-    assert sorted(map(len, made)) == sorted([150, 150, 200, 3 + 60 + 3 * 64, 64 + 5])
+    assert [len(one) for one in made] == [300, 300, 3 + 60 + 400, 4 * 64 + 5]
     assert list(calls([rows[:0], rows[:0]])) == []
 
 

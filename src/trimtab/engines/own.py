@@ -1,4 +1,4 @@
-"""An artifact by its plan, weights once in memory; without guesses, whose worth depends on the text."""
+"""An artifact by its plan, weights once in memory where they are many; without guesses: their worth is the text's."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ class Own:
 def open_session(path: Path) -> Own:
     """Raises Refused where the model has no plan."""
     from trimtab.load.artifact import read
+    from trimtab.runtime.place import fits_copies
 
     loaded = read(path, lowered=False)
-    report = loaded.lower(release=True)
+    report = loaded.lower(release=not fits_copies(loaded.library))
     if loaded.engine is None:
         raise Refused(f"no plan: {report.planless}")
     return Own(loaded.model)

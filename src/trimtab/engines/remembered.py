@@ -58,8 +58,8 @@ def remembered(artifact: Path) -> Choice | None:
 
 def open_by(name: str, engine: str = "auto") -> Loaded:
     """The model of that name as it answers fastest: by what is remembered of it, else by our plan; or by ``engine``.
-    Weights are in memory once; it can do nothing but answer. Raises BadInput for an engine that is none, Refused for
-    one that does not run it."""
+    Weights are in memory once, but for small models' dense copies; it can do nothing but answer. Raises BadInput for an
+    engine that is none, Refused for one that does not run it."""
     if engine != "auto":
         engine_of(engine)
     artifact = Path(name).expanduser()
@@ -70,7 +70,7 @@ def open_by(name: str, engine: str = "auto") -> Loaded:
     loaded = open_source(name, lowered=False)
     if words not in OURS:
         return _foreign(loaded, artifact, words, known)
-    loaded.lower(release="library" not in (prompts, words) or not fits_copies(loaded.library))
+    loaded.lower(release=not fits_copies(loaded.library))
     if loaded.engine is not None:
         loaded.engine.prompts = prompts == "plan"
         loaded.engine = loaded.engine if words == "plan" else None

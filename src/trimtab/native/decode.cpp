@@ -183,6 +183,11 @@ class State {  // threads and room for one caller's steps
         few = rows <= MOST;
     }
 
+    struct Segment {  // a sequence's rows in this step; `at`: where its values lie in `turned`
+        int row, rows, sequence;
+        int64_t at;
+    };
+
     Part part(int64_t total, int rank) const { return part_of(total, rank, pool->members()); }
 
     void round_row(const float *from, int row, int in) {
@@ -286,23 +291,29 @@ class State {  // threads and room for one caller's steps
         }
     }
 
-    // A prompt of one sequence whose entries can be read in whole tiles.
+    // Prompts whose entries can be read in whole tiles, one sequence behind the other.
     void attends_by_tiles(const std::vector<int> &added) {
-        int sequences = 0, widest = 0;
-        bool whole = by_tiles && d.size % 32 == 0;
-        for (size_t s = 0; s < added.size(); s++) {
-            if (!added[s]) continue;
-            sequences++;
+        int widest = 0;
+        int64_t all = 0;
+        segments.clear();
+        tiled_heads = by_tiles && d.size % 32 == 0;
+        for (int row = 0; tiled_heads && row < step->rows; row += segments.back().rows) {
+            const int sequence = step->sequence[row], rows = added[sequence];
+            tiled_heads = place[row] == 0 && row + rows <= step->rows;
+            for (int t = 0; tiled_heads && t < rows; t++) tiled_heads = step->sequence[row + t] == sequence;
+            int longest = 0;
             for (int layer = step->first; layer < step->last; layer++) {
-                const Slots &slots = step->slots[s * d.count + layer];
-                const int across = (slots.count + added[s] + KEYS - 1) / KEYS * KEYS;
-                whole = whole && across <= slots.room;
-                widest = across > widest ? across : widest;
+                const Slots &slots = step->slots[(int64_t)sequence * d.count + layer];
+                const int across = whole_keys(slots.count + rows);
+                tiled_heads = tiled_heads && across <= slots.room;
+                longest = across > longest ? across : longest;
             }
+            segments.push_back({row, rows, sequence, all});
+            all += (int64_t)d.shared * d.size * longest;
+            widest = longest > widest ? longest : widest;
         }
-        tiled_heads = whole && sequences == 1;
         if (!tiled_heads) return;
-        if (turned.size() < (size_t)d.shared * d.size * widest) turned.resize((size_t)d.shared * d.size * widest * 3 / 2);
+        if (turned.size() < (size_t)all) turned.resize((size_t)all * 3 / 2);
         for (std::vector<float> &one : score)
             if (one.size() < room_of_tiles(widest, d.size)) one.resize(room_of_tiles(widest, d.size) * 3 / 2);
     }
@@ -319,33 +330,52 @@ class State {  // threads and room for one caller's steps
         return first;
     }
 
-    int64_t across(const Slots &slots, int from) const { return (slots.count + step->rows - from + KEYS - 1) / KEYS * KEYS; }
+    static int whole_keys(int entries) { return (entries + KEYS - 1) / KEYS * KEYS; }
+
+    // Where a sequence's entries begin, and how many there are, in whole tiles.
+    struct Span {
+        const Slots &slots;
+        int from, across;
+        uint16_t *turned;
+    };
+
+    Span span_of(const Segment &one, const Layer &layer, int index) {
+        const Slots &slots = step->slots[(int64_t)one.sequence * d.count + index];
+        const int from = begins(layer, slots, one.row) / KEYS * KEYS;
+        return {slots, from, whole_keys(slots.count + one.rows - from), turned.data() + one.at};
+    }
 
     void turn_heads(const Layer &layer, int index, int rank) {
-        const Slots &slots = step->slots[(int64_t)step->sequence[0] * d.count + index];
-        const int from = begins(layer, slots, 0) / KEYS * KEYS, each = d.size / KEYS;
-        const Part mine = part((int64_t)d.shared * each, rank);
+        const int each = d.size / KEYS;
+        const Part mine = part((int64_t)segments.size() * d.shared * each, rank);
         for (int at = mine.first; at < mine.last; at++) {
-            const int kv = at / each, dim = at % each * KEYS;
-            turn_values(slots.value + (int64_t)kv * slots.room * d.size, d.size, dim, dim + KEYS, from, slots.count + step->rows,
-                        across(slots, from), turned.data() + (int64_t)kv * d.size * across(slots, from));
+            const Segment &one = segments[at / (d.shared * each)];
+            const Span span = span_of(one, layer, index);
+            const int kv = at / each % d.shared, dim = at % each * KEYS;
+            turn_values(span.slots.value + (int64_t)kv * span.slots.room * d.size, d.size, dim, dim + KEYS, span.from,
+                        span.slots.count + one.rows, span.across, span.turned + (int64_t)kv * d.size * span.across);
         }
     }
 
     void attend_blocks(const Layer &layer, int index, int rank) {
-        const Slots &slots = step->slots[(int64_t)step->sequence[0] * d.count + index];
-        const int from = begins(layer, slots, 0) / KEYS * KEYS, each = (step->rows + BLOCK - 1) / BLOCK;
-        const int64_t stride = (int64_t)d.heads * d.size;
-        for (int at = rank; at < each * d.heads; at += pool->members()) {  // later rows see more: in turn
-            const int row = at / d.heads * BLOCK, head = at % d.heads, kv = head / (d.heads / d.shared);
-            const int64_t base = (int64_t)kv * slots.room * d.size, begin = row * stride + head * d.size;
-            Seen of{query.data() + begin, slots.key + base, turned.data() + (int64_t)kv * d.size * across(slots, from),
-                    slots.bias, stride, across(slots, from), {}, {}, step->rows - row < BLOCK ? step->rows - row : BLOCK,
-                    d.size, from, layer.scaling, layer.cap};
-            for (int t = 0; t < of.rows; t++)
-                of.first[t] = begins(layer, slots, row + t), of.last[t] = slots.count + row + t + 1;
-            attend_tiles(of, score[rank].data(), seen.data() + begin, stride);
+        int at = 0;  // later rows see more: in turn
+        for (const Segment &one : segments) {
+            const Span span = span_of(one, layer, index);
+            for (int row = 0; row < one.rows; row += BLOCK)
+                for (int head = 0; head < d.heads; head++)
+                    if (at++ % pool->members() == rank) attend_block(layer, one, span, row, head, rank);
         }
+    }
+
+    void attend_block(const Layer &layer, const Segment &one, const Span &span, int row, int head, int rank) {
+        const int kv = head / (d.heads / d.shared);
+        const int64_t stride = (int64_t)d.heads * d.size, begin = (one.row + row) * stride + head * d.size;
+        Seen of{query.data() + begin, span.slots.key + (int64_t)kv * span.slots.room * d.size,
+                span.turned + (int64_t)kv * d.size * span.across, span.slots.bias, stride, span.across, {}, {},
+                one.rows - row < BLOCK ? one.rows - row : BLOCK, d.size, span.from, layer.scaling, layer.cap};
+        for (int t = 0; t < of.rows; t++)
+            of.first[t] = begins(layer, span.slots, one.row + row + t), of.last[t] = span.slots.count + row + t + 1;
+        attend_tiles(of, score[rank].data(), seen.data() + begin, stride);
     }
 
     void round_all(const float *from, int in, int rank) {
@@ -458,6 +488,7 @@ class State {  // threads and room for one caller's steps
     Pool *pool = nullptr;
     int most, wanted = 0, chunk = 0;
     bool by_tiles = false, few = true, tiled_heads = false;
+    std::vector<Segment> segments;
     Lines<uint16_t> turned;  // values of one layer, entries side by side
     std::vector<std::vector<float>> shown;
     Lines<uint16_t> words;  // inputs in bfloat16, for tiles

@@ -28,9 +28,9 @@ def place(
     """Kernels, then the plan, which reads the same codes; with ``release`` what either has a copy of goes.
     ``streamed``: matrices are in files, where no plan reads them.
 
-    A model that fits dense copies (``HOLD``) and stays whole keeps them for its prompts and towers, where the library's
-    products of so small matrices are faster, and the plan serves words alone. One with more than that in dense matrices
-    has a plan only where it lets them go: they would be held twice.
+    A model that fits dense copies (``HOLD``) and stays whole keeps them for its towers, which the plan does not run:
+    the library's products of so small matrices are faster. One with more than that in dense matrices has a plan only
+    where it lets them go: they would be held twice.
     """
     if level() is None:
         return replace(lower(library, release=release), planless="the compiled library is not built"), None
@@ -42,8 +42,6 @@ def place(
     if dense > HOLD:
         return replace(report, planless=f"{dense / 1e6:.0f} MB of dense matrices would be held twice"), None
     engine, why = engine_for(anatomy())
-    if engine is not None:
-        engine.prompts = not small
     if release:
         let_go(library, report.laid if engine is None else {**report.laid, **engine.plan.laid})
         report = replace(report, laid={})  # its keys are those of weights that are gone

@@ -23,9 +23,6 @@ from trimtab.runtime.plan.engine import ROWS, Engine
 from trimtab.runtime.plan.entries import Cache, Entries
 from trimtab.runtime.plan.prefix import Prefixes, contents
 
-ALONE = 64
-"""Tokens of a sequence that has no call of its own."""
-
 
 @dataclass(frozen=True)
 class Prompted:
@@ -74,19 +71,19 @@ def ascending(stream: Stream) -> bool:
 
 
 def calls(rows: Sequence[Integer[Tensor, " rows"]]) -> Iterator[Integer[Tensor, " part"]]:
-    """The ``rows`` of each sequence in parts for one call: a long sequence by itself, in equal parts, since only then
-    do tiles serve its attention; short ones together, since each call reads all matrices."""
-    short: list[Tensor] = []
+    """The ``rows`` of each sequence in parts for one call: sequences share calls, since each reads all matrices; one
+    that is longer than a call has several of its own, in equal parts."""
+    together: list[Tensor] = []
     for one in rows:
-        if len(one) > ALONE:
+        if len(one) > ROWS:
             yield from one.tensor_split(-(-len(one) // ROWS))
             continue
-        if sum(map(len, short)) + len(one) > ROWS:
-            yield torch.cat(short)
-            short = []
-        short += [one] if len(one) else []
-    if short:
-        yield torch.cat(short)
+        if sum(map(len, together)) + len(one) > ROWS:
+            yield torch.cat(together)
+            together = []
+        together += [one] if len(one) else []
+    if together:
+        yield torch.cat(together)
 
 
 class _Run:
