@@ -19,5 +19,5 @@ class Worker(Process):
         self, python: Path, side: str, given: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
     ) -> None:
         path = os.pathsep.join([str(SIDES / "shared"), *filter(None, [os.environ.get("PYTHONPATH")])])
-        command = [str(python), str(SIDES / side), *given]
+        command = [str(python), "-P", str(SIDES / side), *given]  # a side may have a library's name
         super().__init__(command, log, {**(environment or {}), "PYTHONPATH": path})

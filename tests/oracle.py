@@ -138,6 +138,7 @@ class Drop:
     gone: tuple[frozenset[int], ...]
     layer: int
     act: ClassVar[Act] = "drop"
+    idle: ClassVar[bool] = False
 
     @property
     def at(self) -> Place:

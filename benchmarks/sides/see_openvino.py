@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from asked import answer_all
-from optimum.intel import OVModelForVisualCausalLM
+from optimum.intel.openvino.modeling_visual_language import OVModelForVisualCausalLM
 from seen import batch_of
 from transformers import GenerationConfig
 from transformers.generation.streamers import BaseStreamer

@@ -14,13 +14,15 @@ from planning import engine_of, off, seeing
 from trimtab import anatomy as anatomies
 from trimtab.anatomy.recall import OF_WORDS, Recalling
 from trimtab.anatomy.vlm import Joined
-from trimtab.core.bounded import DIGEST, Bounded, digest
+from trimtab.core.bounded import Bounded, digest
 from trimtab.core.errors import BadInput
 from trimtab.load.loaded import Loaded, Source
 from trimtab.runtime.plan import prefix
 from trimtab.runtime.plan.engine import Engine
+from trimtab.runtime.plan.entries import Entries
 from trimtab.runtime.plan.model import Moved, Planned
-from trimtab.runtime.plan.prefix import LEAST, Prefixes, common, contents
+from trimtab.runtime.plan.prefix import LEAST, Content, Prefixes
+from trimtab.runtime.plan.prompt import prompted
 from trimtab.tokens import DivPrune, FastV
 
 
@@ -197,35 +199,36 @@ def test_what_is_asked_for_is_always_read(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_beginnings_are_compared_row_by_row_and_kept_once(monkeypatch: pytest.MonkeyPatch) -> None:
     x, places = torch.randn(40, 8, generator=torch.Generator().manual_seed(0)).bfloat16(), torch.arange(40)
-    rows = contents(x, places)
-    assert len(rows) == 40 * DIGEST
-    assert common(rows, contents(x[:30], places[:30])) == 30
+    rows = Content(x, places)
+    assert rows.common(Content(x[:30], places[:30])) == 30
     changed = x.clone()
     changed[25] += 1
-    assert common(rows, contents(changed, places)) == 25
-    assert common(rows, contents(x, places + 1)) == 0
+    assert rows.common(Content(changed, places)) == 25
+    assert rows.common(Content(x, places + 1)) == 0
+    assert rows.common(Content(x[:0], places[:0])) == 0
     found, batch = seeing()
     engine, kept = engine_of(found, monkeypatch), Prefixes(1 << 30)
-    from trimtab.runtime.plan.prompt import prompted
-
     made = prompted(engine, batch)
     assert made is not None
     entries = made.cache.sequences[0]
     count = entries[0].count
     assert count > LEAST
-    key = contents(torch.randn(count, 8), torch.arange(count))
-    kept.put(key[: -DIGEST * 2], [one.beginning(count - 2) for one in entries])
-    kept.put(key, entries)
-    kept.put(key[: -DIGEST * 3], [one.beginning(count - 3) for one in entries])
-    assert [one for one, _ in kept.kept.items()] == [key]
-    again = kept.longest(key, count - 1)
+
+    def of(rows: int) -> tuple[Content, list[Entries]]:
+        return Content(x[:rows], places[:rows]), [one.beginning(rows) for one in entries]
+
+    for rows_ in (count - 2, count, count - 3):
+        kept.put(*of(rows_))
+    assert [len(one.content) for _, one in kept.kept.items()] == [count]
+    whole = of(count)[0]
+    again = kept.longest(whole, count - 1)
     assert [one.count for one in again] == [count - 1] * len(entries)
     for mine, one in zip(again, entries, strict=True):
         assert torch.equal(mine.key[:, : count - 1], one.key[:, : count - 1])
     again[0].key.zero_()
-    assert kept.longest(key, count)[0].key.any(), "what is handed out is a copy"
-    assert kept.longest(key, LEAST - 1) == []
-    assert Prefixes(10).longest(key, count) == []
+    assert kept.longest(whole, count)[0].key.any(), "what is handed out is a copy"
+    assert kept.longest(whole, LEAST - 1) == []
+    assert Prefixes(10).longest(whole, count) == []
 
 
 def test_a_loaded_model_remembers_from_when_it_is_told_to(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from copy import deepcopy
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -35,7 +37,7 @@ from trimtab.core.fit import Site
 from trimtab.core.native import library
 from trimtab.core.weight import Weight
 from trimtab.runtime.level import LEVELS, VARIABLE, level
-from trimtab.runtime.plan import build
+from trimtab.runtime.plan import build, prompt
 from trimtab.runtime.plan.build import Plan, planned
 from trimtab.runtime.plan.engine import Engine
 from trimtab.runtime.plan.entries import Cache, Entries
@@ -275,6 +277,22 @@ def test_prompts_with_pictures_and_policies(policies: str, name: str, monkeypatc
     assert off(*more) < 0.05
     last = mine(**batch, use_cache=True, logits_to_keep=1).logits
     torch.testing.assert_close(last, here.logits[:, -1:], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("policy", [DivPrune(1.0), FastV(1.0, 2), ToMe(1.0)], ids=lambda one: one.CARD.name)
+def test_a_policy_that_keeps_all_costs_nothing(policy: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No layer goes by the loop for it, nothing is scored, and the answer is the same to the bit."""
+    found, batch = seeing()
+    engine, chosen = engine_of(found, monkeypatch), policy.policy()
+    monkeypatch.setattr(prompt._Run, "looked_at", Mock(side_effect=AssertionError))
+    for name in ("score", "match"):
+        if hasattr(chosen, name):
+            chosen = replace(chosen, **{name: Mock(side_effect=AssertionError)})
+    there = Planned(found, engine)(**batch, use_cache=True).logits
+    assert torch.equal(Planned(found, engine, [chosen])(**batch, use_cache=True).logits, there)
+    here, plain = (prefill(found, batch, policies) for policies in ([chosen], []))
+    assert torch.equal(here.logits, plain.logits)
+    assert [one.before.tolist() for one in here.kept] == [one.after.tolist() for one in here.kept]
 
 
 @pytest.mark.parametrize("policy", [ToMe(0.5), SnapKV(8, window=2, kernel=1)], ids=lambda one: one.CARD.name)

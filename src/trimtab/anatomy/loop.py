@@ -7,7 +7,7 @@ policies nothing is moved, so that ``keep=1.0`` is the same bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from typing import Any, Protocol, cast, runtime_checkable
@@ -34,6 +34,8 @@ class Policy(Protocol):
     def at(self) -> Place: ...
     @property
     def act(self) -> Act: ...
+    @property
+    def idle(self) -> bool: ...
 
     def chosen(self, sight: Sight) -> Bool[Tensor, "b t"]:
         """True at every token that stays."""
@@ -88,7 +90,7 @@ def prefill(
             stream, counts = shortened(chosen[number], replace(sight, stream=stream, layer=number))
             kept.append(counts)
         seen: list[Sight] = []
-        see = _witness(stream, number + 1, seen) if looked or number + 1 in chosen else None
+        see = _witness(stream, number + 1, seen) if looked or acts(chosen, number + 1) else None
         stream = anatomy.blocks()[index](stream, slots, see)
         sight = seen[-1] if seen else sight
         if slots is not None:
@@ -138,6 +140,11 @@ def past_the_grid(stream: Stream) -> Integer[Tensor, " b"] | None:
     return furthest - stream.positions.masked_fill(~stream.valid, -1).amax(1)
 
 
+def acts(chosen: Mapping[int, Policy], layer: int) -> bool:
+    """Whether the policy at ``layer`` has to look at what is there."""
+    return layer in chosen and not chosen[layer].idle
+
+
 def shortened(policy: Policy, sight: Sight) -> tuple[Stream, Kept]:
     """The stream without what ``policy`` gives up; the last valid token of each row always stays.
 
@@ -145,6 +152,8 @@ def shortened(policy: Policy, sight: Sight) -> tuple[Stream, Kept]:
     them to a multiple of ``ALIGN`` where that is shorter than the stream: attention over 141 bfloat16 tokens takes
     twice the time of attention over 144 (torch 2.13, AMX).
     """
+    if policy.idle:
+        return sight.stream, Kept(*[sight.stream.valid.sum(1)] * 2)
     stream, chosen = _acted(policy, sight)
     counts = Kept(stream.valid.sum(1), chosen.sum(1))
     if torch.equal(chosen, stream.valid):

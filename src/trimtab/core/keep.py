@@ -16,6 +16,8 @@ from torch import Tensor
 from trimtab.core.card import Card
 from trimtab.core.stats import IMAGE, PADDING
 
+MANY = 1 << 30
+"""More tokens than any prompt has."""
 SIZE = "size"  # (b, t) in ``Stream.side``: how many tokens each one stands for, where some were merged
 Act = Literal["drop", "merge", "requantize"]
 
@@ -107,6 +109,11 @@ def share(keep: float) -> Budget:
     return lambda n: min(n, max(1, int(keep * n + 0.5)))
 
 
+def keeps_all(budget: Budget) -> bool:
+    """Whether nothing goes, however much there is."""
+    return budget(MANY) >= MANY
+
+
 def alike(sight: Sight) -> Float[Tensor, "b t"]:
     """0 for every token: the score of methods whose pick looks at the set, not at one token."""
     return torch.zeros(sight.stream.kinds.shape, device=sight.stream.kinds.device)
@@ -141,6 +148,11 @@ class Keep:
     at: Place = Place()
     act: ClassVar[Act] = "drop"
 
+    @property
+    def idle(self) -> bool:
+        """Whether every token stays: then there is nothing to score."""
+        return keeps_all(self.budget)
+
     def chosen(self, sight: Sight) -> Bool[Tensor, "b t"]:
         """True at every token that stays: all valid text, and the picked image tokens."""
         stream = sight.stream
@@ -161,6 +173,11 @@ class Merge:
     budget: Budget
     at: Place = Place()
     act: ClassVar[Act] = "merge"
+
+    @property
+    def idle(self) -> bool:
+        """Whether no token goes into another one."""
+        return keeps_all(self.budget)
 
     def into(self, sight: Sight) -> Integer[Tensor, "b t"]:
         """The place of the token that stands for each one from here on."""

@@ -16,12 +16,12 @@ from jaxtyping import Float, Integer
 from torch import Tensor
 
 from trimtab.anatomy.base import Anatomy, Batch
-from trimtab.anatomy.loop import Kept, Policies, Policy, by_layer, of_cache, shortened
+from trimtab.anatomy.loop import Kept, Policies, Policy, acts, by_layer, of_cache, shortened
 from trimtab.anatomy.slots import Slots
 from trimtab.core.keep import Sight, Stream
 from trimtab.runtime.plan.engine import ROWS, Engine
 from trimtab.runtime.plan.entries import Cache, Entries
-from trimtab.runtime.plan.prefix import Prefixes, contents
+from trimtab.runtime.plan.prefix import Content, Prefixes
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def prompted(
     ``prefixes``: beginnings that need not be read again. Raises as ``prefill`` does."""
     anatomy, spec = view or engine.plan.anatomy, engine.plan.spec
     chosen = by_layer(anatomy, policies)
-    if of_cache(anatomy, policies) or any(policy.act == "merge" for policy in chosen.values()):
+    if of_cache(anatomy, policies) or any(policy.act == "merge" and not policy.idle for policy in chosen.values()):
         return None
     stream = anatomy.embed(batch)
     if stream.side or int(stream.positions.max()) >= engine.plan.angles.most or not ascending(stream):
@@ -103,11 +103,11 @@ class _Run:
             if number in self.chosen:
                 stream, counts = shortened(self.chosen[number], replace(sight, stream=stream, layer=number))
                 self.kept.append(counts)
-            if number + 1 in self.chosen:
+            if acts(self.chosen, number + 1):
                 stream, sight = self.looked_at(stream, number)
                 number += 1
                 continue
-            end = next(at for at in count(number + 1) if at == total or at + 1 in self.chosen)
+            end = next(at for at in count(number + 1) if at in (total, *self.chosen) or acts(self.chosen, at + 1))
             stream = self.layers(stream, range(number, end), logits if end == total else None)
             sight, number = Sight(stream, end), end
         return logits
@@ -124,11 +124,11 @@ class _Run:
             entries[number] = Entries.of(slots.layers[number], row)
         return behind, seen[-1]
 
-    def unread(self, index: int, rows: Tensor, key: bytes, source: Tensor) -> Tensor:
+    def unread(self, index: int, rows: Tensor, content: Content, source: Tensor) -> Tensor:
         """Of a sequence's ``rows`` those that have to be read: its cache begins with what is known of the others, and
         none whose logits are asked for is among these."""
         assert self.prefixes is not None
-        found = self.prefixes.longest(key, int((source[rows[:-1]] < self.first).sum()))
+        found = self.prefixes.longest(content, int((source[rows[:-1]] < self.first).sum()))
         if not found:
             return rows
         self.cache.sequences[index] = found
@@ -143,8 +143,8 @@ class _Run:
         sequence = torch.arange(batch).repeat_interleave(width)
         source, positions = stream.source.flatten(), stream.positions.flatten()
         whole = self.prefixes is not None and len(layers) == self.engine.plan.count
-        keys = [contents(x[one], positions[one]) for one in rows] if whole else []
-        for part in calls([self.unread(index, rows[index], key, source) for index, key in enumerate(keys)] or rows):
+        read = [Content(x[one], positions[one]) for one in rows] if whole else []
+        for part in calls([self.unread(index, rows[index], one, source) for index, one in enumerate(read)] or rows):
             wanted = source[part] >= self.first if logits is not None else torch.zeros(len(part), dtype=torch.bool)
             found = self.engine.step(self.cache, x[part], positions[part], sequence[part], wanted=wanted,
                                      left=behind is not None, layers=layers)  # fmt: skip
@@ -155,7 +155,7 @@ class _Run:
                 assert logits is not None
                 at = part[wanted]
                 logits[at // width, source[at] - self.first] = found.logits
-        for index, key in enumerate(keys):
+        for index, one in enumerate(read):
             assert self.prefixes is not None
-            self.prefixes.put(key, self.cache.sequences[index])
+            self.prefixes.put(one, self.cache.sequences[index])
         return stream if behind is None else replace(stream, x=behind.view_as(stream.x))
