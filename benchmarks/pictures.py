@@ -193,7 +193,7 @@ def again(side: Eyes, worker: Worker, asked: dict[str, Any], before: dict[str, A
         {"what": name, "first": worker.ask(question(side, given, 1, memory=memory))["first"]}
         for name, given, memory in (("new", asked, False), ("unknown", asked, True), ("again", other, True))
     ]
-    for name, policy in (("decoder", "none"), ("keep 0.25", 0.25), ("keep 1.0", 1.0), ("decoder", "none")):
+    for name, policy in (("decoder", "none"), ("keep 1.0", 1.0), ("keep 0.25", 0.25), ("keep 1.0", 1.0), ("decoder", "none")):
         rows.append({"what": name, "first": worker.ask(question(side, asked, 1, policy=policy, prefill=True))["first"]})
     return rows
 

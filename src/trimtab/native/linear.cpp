@@ -11,9 +11,17 @@
 
 namespace {
 
-constexpr int MANY = 512;            // rows at once
-constexpr int SOME = 16;             // blocks at once, whose sums are still near when they are written
+constexpr int MANY = 1024;          // rows at once: codes become lines for each so many anew
+constexpr int SOME = 4;              // blocks at once, whose sums are still near when they are written
 constexpr int64_t SMALL = 1 << 18;  // products for which another thread does not pay
+
+CLONES void narrow_row(const float *x, int n, uint16_t *y) {
+    for (int i = 0; i < n; i++) narrow(x[i], y + i);
+}
+
+CLONES void widen_row(const uint16_t *x, int n, float *y) {
+    for (int i = 0; i < n; i++) y[i] = wide(x[i]);
+}
 
 struct Call {
     const Matrix &m;
@@ -54,8 +62,7 @@ struct Call {
             for (int k = 0; k < m.in; k += TILE, tile += NEXT_TILE) memcpy(tile, (const uint16_t *)x + from + k, sizeof(uint16_t) * TILE);
             return;
         }
-        if (stored != FLOAT32)
-            for (int i = 0; i < m.in; i++) floats[to + i] = wide(((const uint16_t *)x)[from + i]);
+        if (stored != FLOAT32) widen_row((const uint16_t *)x + from, m.in, floats.data() + to);
         if (m.kind > CODES8) return;
         const int64_t at = row * (m.in / chunk);
         const bool halves = level >= HALVES;
@@ -67,8 +74,7 @@ struct Call {
         for (int t = 0; t < rows; t++, from += SOME * BLOCK) {
             const int64_t at = (base + t) * m.out + first;
             if (stored == FLOAT32) memcpy((float *)y + at, from, sizeof(float) * (last - first));
-            else
-                for (int i = 0; i < last - first; i++) narrow(from[i], (uint16_t *)y + at + i);
+            else narrow_row(from, last - first, (uint16_t *)y + at);
         }
     }
 
