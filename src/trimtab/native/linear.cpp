@@ -11,7 +11,7 @@
 
 namespace {
 
-constexpr int MANY = 1024;          // rows at once: codes become lines for each so many anew
+constexpr int MANY = 512;           // rows at once
 constexpr int SOME = 4;              // blocks at once, whose sums are still near when they are written
 constexpr int64_t SMALL = 1 << 18;  // products for which another thread does not pay
 
