@@ -36,11 +36,10 @@ SWEEP: Mapping[str, Mapping[str, Any]] = {
 }  # fmt: skip
 """By engine and what a setting is called. All run on as many threads."""
 OURS: Mapping[str, Mapping[str, dict[str, Any]]] = {
-    "near-lossless": {"embedding head": {"bits": 4, "group_size": 16}, "language": {"bits": 8, "group_size": 128}},
+    "near-lossless": {"embedding head": {"bits": 8, "group_size": 128}, "language": {"bits": 8, "group_size": 128}},
     "4 bits": {"embedding head": {"bits": 4, "group_size": 16}, "language": {"bits": 4, "group_size": 32}},
 }
-"""Our two forms: the grid of each part. 8 bits to nearest, 4 bits by GPTQ as the tier ``best`` has it: a word table in
-groups of 16 so loses nothing that 24 windows of text would show."""
+"""Our two forms: the grid of each part. 8 bits to nearest, 4 bits by GPTQ as the tier ``best`` has it."""
 
 
 @dataclass(frozen=True)

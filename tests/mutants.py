@@ -34,6 +34,8 @@ BY_CODES = "tests/runtime/test_compiled.py"
 PLAN = "tests/runtime/test_plan.py"
 PLACE = "tests/runtime/test_place.py"
 MEMORY = "tests/runtime/test_memory.py"
+THREADS = "tests/runtime/test_threads.py"
+KEEPS_ALL = f"{PLAN}::test_a_policy_that_keeps_all_costs_nothing"
 ENGINES = "tests/export/test_engines.py"
 OTHERWISE = f"{ENGINES}::test_an_engine_that_answers_otherwise_is_not_taken"
 REMEMBERED = f"{ENGINES}::test_it_is_remembered_and_answers_by_it"
@@ -1008,6 +1010,12 @@ MUTANTS = (
            (MEMORY,)),
     Mutant("runtime/plan/prompt.py", "what is asked for is known", "(source[rows[:-1]] < self.first).sum()",
            "len(rows) - 1", (MEMORY,)),
+    Mutant("anatomy/loop.py", "a policy that keeps all is asked", "if policy.idle:", "if False:", (KEEPS_ALL,)),
+    Mutant("anatomy/loop.py", "a policy that keeps all looks",
+           "return layer in chosen and not chosen[layer].idle", "return layer in chosen", (KEEPS_ALL,)),
+    Mutant("native/pool.cpp", "threads of its own", "if (from && wanted > 1", "if (false && wanted > 1", (THREADS,)),
+    Mutant("native/decode.cpp", "sequences that are not one behind the other go by tiles",
+           "tiled_heads = step->sequence[row + t] == sequence;", ";", (PLAN,)),
     Mutant("load/loaded.py", "remember what other weights said", "self._forget()\n        return", "return", (MEMORY,)),
     Mutant("engines/arbiter.py", "any word is right", "if not regret <= REGRET:", "if False:", (OTHERWISE,)),
     Mutant("engines/arbiter.py", "any probability is right", "if not mean <= NEAR:", "if False:", (OTHERWISE,)),

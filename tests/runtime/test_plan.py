@@ -150,6 +150,38 @@ def test_many_rows_of_one_sequence(family: str, form: str, name: str, monkeypatc
         assert off(mine, part) < 0.05
 
 
+@levels
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rows_of_sequences_may_come_in_any_turn(family: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One sequence behind the other, of odd lengths, or row by row in turn, and with words of a third among them: as
+    each by itself; and so for what goes on behind them."""
+    found = hosted(family, "bfloat16")
+    engine = engine_of(found, monkeypatch, name)
+    spec, counts = engine.plan.spec, (37, 50, 19)
+    ids = [torch.randint(3, 100, (count,)) for count in counts]
+
+    def empty(count: int) -> Cache:
+        return Cache([[Entries.empty(spec.shared, spec.size) for _ in range(spec.count)] for _ in range(count)])
+
+    def read(cache: Cache, rows: list[tuple[int, int]]) -> Tensor:
+        """Logits of (sequence, place) pairs in their order."""
+        sequences, places = (torch.tensor(list(each)) for each in zip(*rows, strict=True))
+        words = torch.stack([ids[one][at] for one, at in rows])
+        made = engine.step(cache, words, places, sequences, wanted=torch.ones(len(rows), dtype=torch.bool)).logits
+        assert made is not None
+        return made
+
+    alone = {(one, at): row for one, count in enumerate(counts)
+             for at, row in enumerate(read(empty(3), [(one, at) for at in range(count)]))}  # fmt: skip
+    behind = [(one, at) for one, count in enumerate(counts) for at in range(count)]
+    turns = sorted(behind, key=lambda pair: pair[1])
+    for rows in (behind, turns, [*behind[:37], *behind[87:], *behind[37:87]]):
+        for cut in (len(rows), 61):
+            cache = empty(3)
+            made = torch.cat([read(cache, part) for part in (rows[:cut], rows[cut:]) if part])
+            assert off(made, torch.stack([alone[pair] for pair in rows])) < 0.02
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_generates_what_the_model_does(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Greedy, a batch of two lengths, through ``generate``: every word is the model's, or as good as tied with it."""
