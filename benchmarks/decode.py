@@ -9,7 +9,7 @@ wait; each round asks every side in turn for the same prompt, which is new to it
 95 % bounds by ranks, against the fastest engine whose perplexity is at most 1.01 of ours, or, where weights are random,
 whose weights have at least as many bits. The bandwidth is measured in each round over a buffer as large as what our
 plan reads for a word. Then models that see (``pictures.py``). A whole run writes docs/measured-decode.md; the last line
-is one JSON object. It goes on behind the last part that was finished.
+is one JSON object. A part that was finished is not measured again, and is in the page whether it is asked for or not.
 """
 
 from __future__ import annotations
@@ -42,6 +42,9 @@ from worker import Ended, Worker
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "measured-decode.md"
 GEMMA, LLAMA = "gemma-3-270m", "llama-1b"
+PARTS = [GEMMA, LLAMA, "pictures"]
+FEWER = {"rounds": 5, "tokens": 32}
+"""Of the larger model, whose answers take four times as long."""
 TRIAL = (404, 32)
 """Length of the prompt and words behind it by which settings are chosen, three times each."""
 WARM = 256
@@ -154,6 +157,7 @@ def again(workers: dict[str, Worker], prompts: Prompts, count: int) -> dict[str,
 def of_text(model: str, given: argparse.Namespace) -> dict[str, Any]:
     """All figures of a language model: the sweep, the rounds, the losses where its weights mean something."""
     out, random = given.out.resolve() / model, model == LLAMA
+    given = argparse.Namespace(**(vars(given) | FEWER)) if random else given
     tokenizer = open_source(f"builtin:{GEMMA}", dtype="bfloat16").tokenizer
 
     def calibration(of: Any) -> list[dict[str, torch.Tensor]]:
@@ -186,20 +190,23 @@ def main() -> None:
     for name, value in (("rounds", 6), ("tokens", 64), ("windows", texts.WINDOWS)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--prompts", type=int, nargs="+", default=[32, 404, 2000])
-    parser.add_argument("--only", nargs="+", choices=[GEMMA, LLAMA, "pictures"], default=[GEMMA, LLAMA, "pictures"])
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=PARTS)
     parser.add_argument("--out", type=Path, default=Path("runs/bench-decode"))
     given = parser.parse_args()
     torch.set_num_threads(THREADS)
     kept, parts = Finished(given.out / "found.json"), {}
     on = depends(MEASURING, [*LLAMACPP.pins, *OPENVINO.pins], given.rounds, given.tokens, given.windows, *given.prompts)
-    for name in given.only:
-        key = digest(on, name)
-        parts[name] = kept.get(key) or kept.put(
-            key,
-            pictures.main(given.rounds, THREADS, given.out.resolve()) if name == "pictures" else of_text(name, given),
-        )
+    for name in PARTS:
+        found = kept.get(digest(on, name))
+        if found is None and name in given.only:
+            seen = name == "pictures"
+            found = pictures.main(given.rounds, THREADS, given.out.resolve()) if seen else of_text(name, given)
+            kept.put(digest(on, name), found)
+        if found is not None:
+            parts[name] = found
     told = joined(parts)
-    if vars(given) == vars(parser.parse_args([])) | {"out": given.out}:  # the whole benchmark, whose page is kept
+    settings = {"out": given.out, "only": given.only}
+    if vars(given) == vars(parser.parse_args([])) | settings:  # as the kept page has it
         OUT.write_text(page(parts, given), encoding="utf-8")
     print(json.dumps(told))
 

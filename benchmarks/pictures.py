@@ -56,12 +56,14 @@ class Eyes:
 
 @dataclass(frozen=True)
 class Model:
-    """``next`` makes a question about a new picture, written below a folder; ``words`` are said to it."""
+    """``next`` makes a question about a new picture of ``tokens`` tokens, written below a folder; ``words`` are said to
+    it; ``keep``: its policy's."""
 
     name: str
     next: Callable[[Path, int], dict[str, Any]]
     words: int
     keep: float
+    tokens: int
 
 
 def grid(place: Path, number: int) -> dict[str, Any]:
@@ -193,7 +195,13 @@ def again(side: Eyes, worker: Worker, asked: dict[str, Any], before: dict[str, A
         {"what": name, "first": worker.ask(question(side, given, 1, memory=memory))["first"]}
         for name, given, memory in (("new", asked, False), ("unknown", asked, True), ("again", other, True))
     ]
-    for name, policy in (("decoder", "none"), ("keep 1.0", 1.0), ("keep 0.25", 0.25), ("keep 1.0", 1.0), ("decoder", "none")):
+    for name, policy in (
+        ("decoder", "none"),
+        ("keep 1.0", 1.0),
+        ("keep 0.25", 0.25),
+        ("keep 1.0", 1.0),
+        ("decoder", "none"),
+    ):
         rows.append({"what": name, "first": worker.ask(question(side, asked, 1, policy=policy, prefill=True))["first"]})
     return rows
 
@@ -223,7 +231,7 @@ def compared(rows: Rows) -> dict[str, Any]:
     return made
 
 
-MODELS = (Model("easyvqa-llava", grid, 4, 0.5), Model("smolvlm-256m", tiled, 8, 0.25))
+MODELS = (Model("easyvqa-llava", grid, 4, 0.5, 256), Model("smolvlm-256m", tiled, 8, 0.25, TILES * randoms.TOKENS))
 
 
 def main(rounds: int, threads: int, out: Path) -> dict[str, Any]:
