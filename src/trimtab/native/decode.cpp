@@ -299,8 +299,7 @@ class State {  // threads and room for one caller's steps
         tiled_heads = by_tiles && d.size % 32 == 0;
         for (int row = 0; tiled_heads && row < step->rows; row += segments.back().rows) {
             const int sequence = step->sequence[row], rows = added[sequence];
-            tiled_heads = place[row] == 0 && row + rows <= step->rows;
-            for (int t = 0; tiled_heads && t < rows; t++) tiled_heads = step->sequence[row + t] == sequence;
+            tiled_heads = place[row] == 0;  // where rows were mixed, one of these is not its sequence's first
             int longest = 0;
             for (int layer = step->first; layer < step->last; layer++) {
                 const Slots &slots = step->slots[(int64_t)sequence * d.count + layer];
