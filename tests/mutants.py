@@ -33,7 +33,7 @@ PRODUCTS = "tests/laws/test_products.py"
 BY_CODES = "tests/runtime/test_compiled.py"
 PLAN = "tests/runtime/test_plan.py"
 PLACE = "tests/runtime/test_place.py"
-MEMORY = "tests/runtime/test_memory.py"
+MEMORY = "tests/runtime/test_remembered.py"
 THREADS = "tests/runtime/test_threads.py"
 KEEPS_ALL = f"{PLAN}::test_a_policy_that_keeps_all_costs_nothing"
 ENGINES = "tests/export/test_engines.py"
@@ -446,16 +446,16 @@ MUTANTS = (
            (BY_CODES,)),
     Mutant("native/product.cpp", "what is no number is rounded", "std::isfinite(all) && std::isfinite(most) ?",
            "true ?", (BY_CODES,)),
-    Mutant("native/tiles.cpp", "the second block is the first", "_tile_loadd(7, lines[1] + k * 32, 64)",
-           "_tile_loadd(7, lines[0] + k * 32, 64)", (BY_CODES,)),
+    Mutant("native/tiles.cpp", "the second block is the first", "_tile_loadd(7, lines[1] + k * TILE, 64)",
+           "_tile_loadd(7, lines[0] + k * TILE, 64)", (BY_CODES,)),
     Mutant("native/linear.cpp", "the first rows again and again", "const int64_t from = (base + row) * m.in",
            "const int64_t from = row * m.in", (BY_CODES,)),
     Mutant("native/pool.cpp", "a child of fork takes the parent's threads", "if (owner != PROCESS())",
            "if (pool == nullptr)", (f"{BY_CODES}::test_a_child_of_fork_has_threads_of_its_own",)),
     Mutant("native/decode.cpp", "the window is not looked at", "if (layer.window > 0)", "if (layer.window < 0)",
            (f"{PLAN}::test_a_prompt_of_several_calls_and_several_rows",)),
-    Mutant("native/decode.cpp", "rows see what comes behind them", "of.last[t] = slots.count + row + t + 1",
-           "of.last[t] = slots.count + step->rows", (f"{PLAN}::test_a_prompt_of_several_calls_and_several_rows",)),
+    Mutant("native/decode.cpp", "rows see what comes behind them", "of.last[t] = span.slots.count + row + t + 1",
+           "of.last[t] = span.slots.count + one.rows", (f"{PLAN}::test_a_prompt_of_several_calls_and_several_rows",)),
     Mutant("native/moment.cpp", "odd rows are not seen", "_mm512_or_si512(low, _mm512_slli_epi32(high, 16))", "low",
            (PRODUCTS,)),
     Mutant("native/moment.cpp", "the first chunk only", "start += CHUNK", "start += job.rows",
