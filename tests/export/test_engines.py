@@ -24,6 +24,7 @@ from trimtab.engines.heard import batch_of, likeliest
 from trimtab.engines.process import Ended, Process
 from trimtab.load.artifact import read
 from trimtab.quantize import RTN
+from trimtab.runtime import place
 
 IDS = [[5, 9, 30, 12, 7, 44, 8, 21, 33, 6, 14, 50], [9, 8, 7, 6, 5]]
 SAYING = ("plan", "library", "torch.compile", "openvino")
@@ -111,6 +112,8 @@ def test_llama_cpp_says_what_the_artifact_says(tmp_path: Path) -> None:
             assert said[0] == max(found, key=found.__getitem__)
             assert known[said[0]] > max(known.values()) - 0.05
             assert max(abs(known[word] - value) for word, value in found.items()) < 0.3
+    with pytest.raises(Refused, match=r"llama.cpp: .*context"):
+        session.answer([5] * 3000, 1)
 
 
 def typed(*words: str) -> Result:
@@ -214,6 +217,13 @@ def test_ours_share_the_work_as_remembered(
     for ids, (_, said) in zip(IDS, spoken, strict=True):
         made = loaded.model.generate(**batch_of(ids), max_new_tokens=12, do_sample=False, eos_token_id=None)
         assert made[0, len(ids) :].tolist() == said
+
+
+def test_a_plan_that_is_asked_for_and_is_not_there_is_refused(artifact: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(place, "verify", lambda engine: "layer 0: its answers are off")
+    with pytest.raises(Refused, match=r"--engine plan: .* has none: layer 0: its answers are off; accepted: auto, lib"):
+        engines.open_by(str(artifact), "plan")
+    assert engines.open_by(str(artifact)).engine is None, "by itself it answers without"
 
 
 def test_what_cannot_be_is_said(artifact: Path, artifacts: Path, sources: Path, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def test_a_digest_is_of_values_kinds_and_shapes() -> None:
     one = torch.arange(6, dtype=torch.int32)
     others = (one + 1, one.long(), one.view(2, 3), one.view(torch.float32))
     assert digest(one) == digest(one.clone())
-    assert len({digest(one), *map(digest, others), digest(one, one), digest(b"ab", b"c"), digest(b"a", b"bc")}) == 8
+    assert len({digest(one), *map(digest, others), digest(one, one)}) == 6
 
 
 class Counting(Recalling):
@@ -88,7 +88,8 @@ def test_pictures_that_were_seen_are_not_looked_at_again(name: str) -> None:
 def test_what_is_said_of_words_is_no_content_of_a_picture(name: str) -> None:
     model, batch = make(name)
     found = anatomies.of(model)
-    view = Counting(found, Bounded(1 << 30))  # type: ignore[arg-type]
+    assert isinstance(found, Joined)
+    view = Counting(found, Bounded(1 << 30))
     first, looks = view.features(batch), view.looks
     assert torch.equal(view.features({**batch, "token_type_ids": 1 - batch["token_type_ids"]}), first)
     assert view.looks == looks
@@ -153,7 +154,8 @@ def test_a_beginning_that_was_read_is_not_read_again(policy: str, monkeypatch: p
     engine = engine_of(found, monkeypatch)
     chosen = [DivPrune(0.5).policy()] if policy == "divprune" else []
     kept, reading = Prefixes(1 << 30), Reading(engine, monkeypatch)
-    ids, words = batch["input_ids"], ~found.placeholders(batch["input_ids"])  # type: ignore[attr-defined]
+    assert isinstance(found, Joined)
+    ids, words = batch["input_ids"], ~found.placeholders(batch["input_ids"])
     mine, plain = Planned(found, engine, chosen, kept), Planned(found, engine, chosen)
 
     def asked(model: Planned, given: Tensor) -> tuple[Tensor, Tensor]:

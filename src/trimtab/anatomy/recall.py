@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from trimtab.anatomy.base import Batch
-from trimtab.anatomy.vlm import Given, Joined
+from trimtab.anatomy.vlm import Joined
 from trimtab.core.bounded import Bounded, digest
 from trimtab.core.keep import Stream
 
@@ -34,8 +34,9 @@ class Recalling:
         pixels = batch.get(self.anatomy.INPUTS[0])
         if pixels is None or not pixels.numel():
             return self.anatomy.embed(batch)
-        self.anatomy.fits(batch, self.anatomy.text(batch))
-        return Given(self.anatomy, batch, self.features(batch)).embed(batch)
+        text = self.anatomy.text(batch)
+        self.anatomy.fits(batch, text)
+        return self.anatomy.merge(text, self.features(batch))
 
     def features(self, batch: Batch) -> Features:
         """Of all pictures, in their order."""

@@ -35,8 +35,8 @@ class Bounded(Generic[V]):
             return found[0]
 
     def put(self, key: bytes, value: V, nbytes: int) -> None:
-        self.drop(key)
         with self._lock:
+            self._drop(key)
             if nbytes > self.most:
                 return
             while self.nbytes + nbytes > self.most:
@@ -47,7 +47,10 @@ class Bounded(Generic[V]):
     def drop(self, key: bytes) -> None:
         """Nothing where there is none."""
         with self._lock:
-            self.nbytes -= self._kept.pop(key, (None, 0))[1]
+            self._drop(key)
+
+    def _drop(self, key: bytes) -> None:
+        self.nbytes -= self._kept.pop(key, (None, 0))[1]
 
     def items(self) -> Iterator[tuple[bytes, V]]:
         """As they are now, what was asked for last first."""
@@ -59,13 +62,10 @@ class Bounded(Generic[V]):
         return len(self._kept)
 
 
-def digest(*values: Tensor | bytes) -> bytes:
+def digest(*values: Tensor) -> bytes:
     """Of the contents in their order, kinds and shapes included."""
     made = blake2b(digest_size=DIGEST)
     for value in values:
-        if isinstance(value, bytes):
-            made.update(len(value).to_bytes(8, "little") + value)
-        else:
-            made.update(f"{value.dtype} {tuple(value.shape)};".encode())
-            made.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+        made.update(f"{value.dtype} {tuple(value.shape)};".encode())
+        made.update(value.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return made.digest()

@@ -18,11 +18,13 @@ from statistics import median
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from trimtab.core.errors import Refused, TrimtabError
 from trimtab.data import text as texts
-from trimtab.engines.base import ENGINES, Engine, Words, engine_of
-from trimtab.engines.heard import batch_of, likeliest
+from trimtab.engines.base import ENGINES, Engine, engine_of
+from trimtab.engines.heard import batch_of
 from trimtab.engines.process import Ended, Process
 
 OURS = ("plan", "library")
@@ -69,8 +71,8 @@ def arbitrate(
     artifact: Path, names: Sequence[str] = tuple(ENGINES), keep: Path | None = None, limit: float = LIMIT
 ) -> Choice:
     """Time the engines of ``names`` on ``artifact``. An export that the chosen engine reads stays at ``keep``/form,
-    a folder that is there. Raises BadInput for a name that is none, Refused for a model that
-    says no words, or where no engine answers as it does."""
+    a folder that is there. Raises BadInput for a name that is none, Refused for a model that says no words, or where no
+    engine answers as it does."""
     engines = {name: engine_of(name) for name in names}
     asked = Asked.of(artifact)
     with tempfile.TemporaryDirectory(dir=None if keep is None else keep.parent) as place:
@@ -86,10 +88,10 @@ def arbitrate(
 
 @dataclass(frozen=True)
 class Asked:
-    """``known``: prompts and what the reference says behind them; ``fresh``: windows of text for timing, each used
-    once; ``pictured``: whether the model looks at pictures."""
+    """``known``: prompts and the log probabilities of every word behind them; ``fresh``: windows of text for timing,
+    each used once; ``pictured``: whether the model looks at pictures."""
 
-    known: list[tuple[list[int], Words]]
+    known: list[tuple[list[int], Float[Tensor, " words"]]]
     fresh: list[list[int]]
     pictured: bool
 
@@ -108,7 +110,7 @@ class Asked:
             for row in rows[:ASKED]:
                 ids = row[: min(SEEN, length)]
                 logits = loaded.model(**batch_of(ids), use_cache=False).logits[0, -1]
-                known.append((ids, likeliest(logits, len(logits))))
+                known.append((ids, logits.float().log_softmax(-1)))
         return cls(known, rows[ASKED:], bool(loaded.anatomy.INPUTS))
 
 
@@ -145,8 +147,8 @@ def _off(process: Process, asked: Asked) -> float:
     far: list[float] = []
     for ids, known in asked.known:
         said: list[tuple[int, float]] = process.ask({"prompt": ids, "likeliest": TOP})["words"]
-        regret = max(known.values()) - known[said[0][0]]
-        far += [abs(known[word] - value) for word, value in said]
+        regret = float(known.max() - known[said[0][0]])
+        far += [abs(float(known[word]) - value) for word, value in said]
         if not regret <= REGRET:
             raise Refused(f"answers otherwise: its word has {regret:.2f} less log probability than the likeliest")
     mean = sum(far) / len(far)

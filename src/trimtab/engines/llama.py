@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import urllib.error
 import urllib.request
 from collections.abc import Collection, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 
+from trimtab.core.errors import Refused
 from trimtab.engines.base import Answer, Words
 
 CONTEXT = 2304
@@ -35,12 +37,15 @@ class Llama:
         return Answer(told["tokens"], clocks["prompt_ms"] / 1000, clocks["predicted_ms"] / 1000)
 
     def _asked(self, asked: dict[str, Any]) -> dict[str, Any]:
-        """What the server answers, greedily, without what it remembers."""
+        """What the server answers, greedily, without what it remembers. Raises Refused where it says no."""
         body = json.dumps({"temperature": 0.0, "top_k": 1, "cache_prompt": False} | asked).encode()
         headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.key}"}
         request = urllib.request.Request(f"{self.held.listening_address}/completion", body, headers)
-        with urllib.request.urlopen(request) as answer:
-            found: dict[str, Any] = json.loads(answer.read())
+        try:
+            with urllib.request.urlopen(request) as answer:
+                found: dict[str, Any] = json.loads(answer.read())
+        except urllib.error.HTTPError as error:  # a prompt that does not fit, say
+            raise Refused(f"llama.cpp: {error.read().decode(errors='replace')}") from error
         return found
 
 

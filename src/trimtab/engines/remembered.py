@@ -70,7 +70,9 @@ def open_by(name: str, engine: str = "auto") -> Loaded:
     loaded = open_source(name, lowered=False)
     if words not in OURS:
         return _foreign(loaded, artifact, words, known)
-    loaded.lower(release=not fits_copies(loaded.library))
+    report = loaded.lower(release=not fits_copies(loaded.library))
+    if engine == "plan" and loaded.engine is None:
+        raise Refused(f"--engine plan: {name} has none: {report.planless}; accepted: auto, library")
     if loaded.engine is not None:
         loaded.engine.prompts = prompts == "plan"
         loaded.engine = loaded.engine if words == "plan" else None

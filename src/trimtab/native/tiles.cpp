@@ -11,7 +11,7 @@
 #ifdef HAS_TILES
 namespace {
 
-constexpr int NEAR = 256;  // inputs whose lines of two blocks take half of the nearest cache
+constexpr int NEAR = 256;  // inputs whose lines of two blocks take a third of the nearest cache
 
 // A block's 16 rows as lines of pairs.
 AMX void spread(const Matrix &m, int block, uint8_t *to) {
