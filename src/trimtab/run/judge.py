@@ -195,7 +195,7 @@ def _kernels(found: dict[str, Any] | None) -> list[str]:
         return notes
     parts = [f"{count} linears on {name}" for name, count in found["linears"].items()]
     parts += [f"{found['reference']} on the reference"] if found["reference"] else []
-    held = f" Beside the codes, dense copies of {found['held'] / 1e6:.1f} MB are held in memory, for prompts."
+    held = f" Beside the codes, dense copies of {found['held'] / 1e6:.1f} MB are held in memory, for many rows."
     return [*notes, f"Kernels: {', '.join(parts)}.{held if found['held'] else ''}"]
 
 
