@@ -84,6 +84,7 @@ WALK = "tests/run/test_walk.py"
 TIMING = "tests/run/test_timing.py"
 TUNE = "tests/adapt/test_tune.py"
 HELD = "tests/runtime/test_held.py"
+TOWER_CALLS = "tests/runtime/test_tower_calls.py"
 PERTURB = "tests/laws/test_perturb.py"
 SHOWN = "tests/run/test_robustness.py"
 COMPOSE = "tests/runtime/test_compose.py"
@@ -448,6 +449,30 @@ MUTANTS = (
            "true ?", (BY_CODES,)),
     Mutant("native/tiles.cpp", "the second block is the first", "_tile_loadd(7, lines[1] + k * TILE, 64)",
            "_tile_loadd(7, lines[0] + k * TILE, 64)", (BY_CODES,)),
+    Mutant("native/tiles.cpp", "pairs of the second block are the first's", "(const uint16_t *)(lines[b] + k * TILE)",
+           "(const uint16_t *)(lines[0] + k * TILE)", (BY_CODES,)),
+    Mutant("native/attention.cpp", "every tile of values is the first", "value + i * ROWS * s.across", "value",
+           (TOWER_CALLS,)),
+    Mutant("native/mlp.cpp", "no activation", "curve(sums, wide);", "", (TOWER_CALLS,)),
+    Mutant("native/mlp.cpp", "the first rows again and again", "(base + row) * up.in", "row * up.in", (TOWER_CALLS,)),
+    Mutant("native/curves.h", "the upper half of the normal distribution is the lower", "bits ^= sign;", "",
+           (TOWER_CALLS,)),
+    Mutant("native/bidirectional.cpp", "every head has the keys of one",
+           "batch * g.of_key[0] + head * g.of_key[1]",
+           "batch * g.of_key[0]", (TOWER_CALLS,)),
+    Mutant("core/plain.py", "any module with two linears is one", "if same(made[1](curve(made[0](x))), asked)", "",
+           (TOWER_CALLS,)),
+    Mutant("runtime/mlp.py", "nobody is listened to", " and host.tap is None", "", (TOWER_CALLS,)),
+    Mutant("runtime/mlp.py", "a forward that is there goes", "FORWARD in vars(module) or ", "", (TOWER_CALLS,)),
+    Mutant("runtime/mlp.py", "a gradient of nothing", "torch.is_grad_enabled() and x.requires_grad", "False",
+           (TOWER_CALLS,)),
+    Mutant("runtime/bidirectional.py", "heads of any width", " or size % WIDTHS", "", (TOWER_CALLS,)),
+    Mutant("runtime/bidirectional.py", "a gradient of nothing", "not alike or taught", "not alike", (TOWER_CALLS,)),
+    Mutant("anatomy/attention.py", "what looks back sees all",
+           ' and not (getattr(module, "is_causal", True) if causal is None else causal)', "", (TOWER_CALLS,)),
+    Mutant("anatomy/attention.py", "masks are not looked at", " and attention_mask is None", "", (TOWER_CALLS,)),
+    Mutant("load/loaded.py", "once counted, never in one call again", "if self.kernels is not None:", "if False:",
+           (TOWER_CALLS,)),
     Mutant("native/linear.cpp", "the first rows again and again", "const int64_t from = (base + row) * m.in",
            "const int64_t from = row * m.in", (BY_CODES,)),
     Mutant("native/pool.cpp", "a child of fork takes the parent's threads", "if (owner != PROCESS())",
@@ -1066,7 +1091,8 @@ COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/lev
            "run/gather.py", "run/lanes.py",
            "runtime/compose.py", "runtime/kernels.py", "runtime/held.py")  # fmt: skip
 PLANNED = ("verify", "angles", "build", "greedy", "engine", "prefix", "prompt")
-COMPILED = ("core/bounded.py", "anatomy/recall.py", "load/loaded.py", "engines/remembered.py", "engines/arbiter.py",
+COMPILED = ("core/bounded.py", "core/plain.py", "runtime/mlp.py", "runtime/bidirectional.py", "anatomy/attention.py",
+             "anatomy/recall.py", "load/loaded.py", "engines/remembered.py", "engines/arbiter.py",
             "engines/foreign.py", "engines/vino.py", "core/norm.py", "core/gated.py", "core/probe.py",
             "core/onepass.py", "runtime/arena.py", "runtime/release.py", "runtime/place.py",
             *(f"runtime/plan/{name}.py" for name in PLANNED))  # fmt: skip

@@ -209,7 +209,7 @@ def test_it_is_remembered_and_answers_by_it(
 def test_ours_share_the_work_as_remembered(
     prompts: str, words: str, small: bool, artifact: Path, spoken: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "fits_copies", lambda library: small)
+    monkeypatch.setattr(engines, "keeps_copies", lambda library: small)
     monkeypatch.setattr(engines, "remembered", lambda path: Choice(prompts, words, 1.0, ()))
     loaded = engines.open_by(str(artifact))
     assert (loaded.engine is not None) == (words == "plan")

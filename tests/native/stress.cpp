@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "../../src/trimtab/native/attention.h"
 #include "../../src/trimtab/native/decode.h"
 
 extern "C" {
@@ -19,6 +20,9 @@ void trimtab_decoder_free(void *state);
 int trimtab_decoder_step(void *state, const Step *step);
 int trimtab_level();
 int trimtab_product(const Matrix *m, const void *x, int stored, int64_t rows, int chunk, int level, int threads, void *y);
+int trimtab_mlp(const Matrix *up, const Matrix *down, int activation, const void *x, int stored, int64_t rows, int chunk,
+                int then, int level, int threads, void *y);
+int trimtab_attend(const Whole *given, int wanted);
 void trimtab_rows(const Matrix *m, const int64_t *number, int64_t count, float *y);
 uint64_t trimtab_read(const uint64_t *from, int64_t count, int wanted);
 }
@@ -168,6 +172,43 @@ void products(Random &random, int kind, int level) {
         }
 }
 
+void mlps(Random &random, int kind, int level) {
+    for (int rows : {1, 5, 33, 530}) {
+        const Held up(random, kind, 64, 32, 16, true), down(random, kind, 37, 64, 32, true);
+        std::vector<float> x((size_t)rows * 32), y((size_t)rows * 37), alone(y.size());
+        std::vector<uint16_t> words, narrow_y(y.size());
+        for (float &one : x) one = random.number(), words.push_back(bfloat(one));
+        for (int activation = 0; activation < 4; activation++) {
+            trimtab_mlp(&up.m, &down.m, activation, x.data(), FLOAT32, rows, 16, 32, level, 3, y.data());
+            trimtab_mlp(&up.m, &down.m, activation, x.data(), FLOAT32, rows, 16, 32, level, 1, alone.data());
+            check(y == alone, "threads change an MLP");
+            trimtab_mlp(&up.m, &down.m, activation, words.data(), BFLOAT16, rows, 16, 32, level, 2, narrow_y.data());
+            for (size_t i = 0; i < y.size(); i++)
+                check(std::fabs(wide(narrow_y[i]) - y[i]) < 0.1f * (1.0f + std::fabs(y[i])), "an MLP in bfloat16 is far off");
+        }
+        check(trimtab_mlp(&up.m, &down.m, 4, x.data(), FLOAT32, rows, 16, 32, level, 1, y.data()) == 2, "an activation that is none");
+    }
+}
+
+// Of equal values every weighted sum is one of them, whatever the weights.
+void attention(Random &random, int level) {
+    for (int rows : {1, 17})
+        for (int entries : {1, 31, 65}) {
+            constexpr int BATCH = 2, HEADS = 4, SHARED = 2, SIZE = 32;
+            std::vector<uint16_t> q((size_t)BATCH * rows * HEADS * SIZE), k((size_t)BATCH * entries * SHARED * SIZE), v(k.size()), y(q.size());
+            for (uint16_t &one : q) one = bfloat(random.number());
+            for (uint16_t &one : k) one = bfloat(random.number());
+            for (uint16_t &one : v) one = bfloat(0.75f);
+            const int64_t wide_q = HEADS * SIZE, wide_k = SHARED * SIZE;
+            const Whole given{q.data(), k.data(), v.data(), y.data(), {rows * wide_q, SIZE, wide_q}, {entries * wide_k, SIZE, wide_k},
+                              {entries * wide_k, SIZE, wide_k}, {rows * wide_q, SIZE, wide_q}, BATCH, HEADS, SHARED, rows, entries,
+                              SIZE, level, 0, 0.3f};
+            const int done = trimtab_attend(&given, 3);
+            check(done == (level < TILED ? 2 : 0), "attention at a level that has none");
+            for (size_t i = 0; done == 0 && i < y.size(); i++) check(std::fabs(wide(y[i]) - 0.75f) < 0.01f, "a mean of equals is another");
+        }
+}
+
 void everything(int seed, int level) {
     for (int kind : {CODES4, CODES8, WORDS16, FLOATS32}) {
         Random random{std::mt19937(seed)};
@@ -175,6 +216,8 @@ void everything(int seed, int level) {
         const std::vector<float> alone = said(model, 1);
         for (int threads : {2, 3}) check(said(model, threads) == alone, "threads change an answer");
         products(random, kind, level);
+        mlps(random, kind, level);
+        attention(random, level);
     }
 }
 

@@ -32,11 +32,17 @@ def attend(
     softcap: float | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Show q (b, heads, t, d) and k (b, kv_heads, s, d) after rotary, the mask and the scaling; then plain SDPA, or
-    ``capped`` where the scores have a cap."""
+    """Show q (b, heads, t, d) and k (b, kv_heads, s, d) after rotary, the mask and the scaling; then plain SDPA,
+    ``capped`` where the scores have a cap, or, where all is seen, the ``kernel`` that the runtime put on the module."""
     see = see or getattr(module, "see", None)
     if see is not None:
         see(query, key, attention_mask, kwargs.get("scaling"))
+    kernel, causal = getattr(module, "kernel", None), kwargs.get("is_causal")
+    plain = softcap is None and attention_mask is None and not kwargs.get("dropout") and kwargs.get("scaling")
+    if kernel is not None and plain and not (getattr(module, "is_causal", True) if causal is None else causal):
+        seen: Tensor | None = kernel(query, key, value, kwargs["scaling"])
+        if seen is not None:
+            return seen, None
     if softcap is not None:
         return capped(query, key, value, attention_mask, kwargs["scaling"], softcap, kwargs.get("dropout", 0.0)), None
     answer: tuple[Tensor, None] = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from trimtab.core.linear import Linear
 from trimtab.core.native import KNOWN, STORED, library, threads_for
-from trimtab.core.probe import probes, same
+from trimtab.core.probe import Stand, probes, same
 
 SILU, GELU_TANH = range(2)
 """As the library numbers them."""
@@ -39,19 +39,6 @@ def multiply(gate: Float[Tensor, "*b n"], up: Float[Tensor, "*b n"], kind: int) 
     up = up.contiguous()
     native.trimtab_gated(gate.data_ptr(), up.data_ptr(), gate.numel(), kind, STORED[gate.dtype], threads_for(gate))
     return gate
-
-
-class Stand(nn.Module):
-    """As wide on both sides as a linear, and other for each: every number it gives is one of those it is given, times
-    a factor."""
-
-    def __init__(self, linear: Linear, shift: int) -> None:
-        super().__init__()
-        self.index = (7 * torch.arange(linear.out_features) + shift) % linear.in_features
-        self.factor = 1.0 + 0.5 * shift
-
-    def forward(self, x: Float[Tensor, "*b in"]) -> Float[Tensor, "*b out"]:
-        return x[..., self.index] * self.factor
 
 
 def kind_of(module: nn.Module) -> int | None:

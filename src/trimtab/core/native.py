@@ -65,6 +65,10 @@ def library() -> ctypes.CDLL | None:
     found.trimtab_level.restype = whole
     found.trimtab_product.argtypes = [pointer, pointer, whole, ctypes.c_int64, *[whole] * 3, pointer]
     found.trimtab_product.restype = whole
+    found.trimtab_mlp.argtypes = [pointer, pointer, whole, pointer, whole, ctypes.c_int64, *[whole] * 4, pointer]
+    found.trimtab_mlp.restype = whole
+    found.trimtab_attend.argtypes = [pointer, whole]
+    found.trimtab_attend.restype = whole
     found.trimtab_rows.argtypes = [pointer, pointer, ctypes.c_int64, pointer]
     found.trimtab_rows.restype = None
     found.trimtab_read.argtypes = [pointer, ctypes.c_int64, whole]

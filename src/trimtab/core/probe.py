@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from trimtab.core.linear import Linear
 
 PROBES = 16
 """Rows on which a module is asked."""
@@ -25,3 +28,16 @@ def same(mine: Tensor, asked: Tensor) -> bool:
         return torch.allclose(mine, asked, rtol=1e-5, atol=1e-6)
     near = torch.allclose(mine.float(), asked.float(), rtol=2**-6, atol=1e-6)
     return near and float((mine == asked).float().mean()) >= EQUAL
+
+
+class Stand(nn.Module):
+    """As wide on both sides as a linear, and other for each: every number it gives is one of those it is given, times
+    a factor."""
+
+    def __init__(self, linear: Linear, shift: int) -> None:
+        super().__init__()
+        self.index = (7 * torch.arange(linear.out_features) + shift) % linear.in_features
+        self.factor = 1.0 + 0.5 * shift
+
+    def forward(self, x: Float[Tensor, "*b in"]) -> Float[Tensor, "*b out"]:
+        return x[..., self.index] * self.factor

@@ -41,10 +41,10 @@ class Library:
 def open_session(path: Path) -> Library:
     """With the artifact's policies, where it has any: by the loop then."""
     from trimtab.load.artifact import read
-    from trimtab.runtime.place import fits_copies
+    from trimtab.runtime.place import keeps_copies
 
     loaded = read(path, lowered=False)
-    loaded.lower(release=not fits_copies(loaded.library))
+    loaded.lower(release=not keeps_copies(loaded.library))
     loaded.engine = None
     model, library = loaded.model, loaded.library
     empty = (lambda: DynamicCache(config=library.config)) if model is library else model.empty_cache

@@ -31,10 +31,10 @@ class Own:
 def open_session(path: Path) -> Own:
     """Raises Refused where the model has no plan."""
     from trimtab.load.artifact import read
-    from trimtab.runtime.place import fits_copies
+    from trimtab.runtime.place import keeps_copies
 
     loaded = read(path, lowered=False)
-    report = loaded.lower(release=not fits_copies(loaded.library))
+    report = loaded.lower(release=not keeps_copies(loaded.library))
     if loaded.engine is None:
         raise Refused(f"no plan: {report.planless}")
     return Own(loaded.model)

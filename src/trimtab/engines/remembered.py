@@ -21,7 +21,7 @@ from trimtab.load.manifest import FILE, read_manifest
 from trimtab.load.sources import open_source
 from trimtab.measure.machine import facts
 from trimtab.runtime.level import level
-from trimtab.runtime.place import fits_copies
+from trimtab.runtime.place import keeps_copies
 from trimtab.runtime.release import drop
 
 KIND, CHOICE = "engines", "choice.json"
@@ -70,7 +70,7 @@ def open_by(name: str, engine: str = "auto") -> Loaded:
     loaded = open_source(name, lowered=False)
     if words not in OURS:
         return _foreign(loaded, artifact, words, known)
-    report = loaded.lower(release=not fits_copies(loaded.library))
+    report = loaded.lower(release=not keeps_copies(loaded.library))
     if engine == "plan" and loaded.engine is None:
         raise Refused(f"--engine plan: {name} has none: {report.planless}; accepted: auto, library")
     if loaded.engine is not None:

@@ -123,6 +123,8 @@ class Loaded:
     def reference(self) -> Iterator[None]:
         """Within, ``model`` runs as its weights are stored, without kernels and plan: so all of its operations are
         seen by those who count them."""
+        from trimtab.runtime.place import settle
+
         hosts = self._hosts()
         kept = [host.kernel for host in hosts], self.engine, self.kernels
         try:
@@ -133,9 +135,14 @@ class Loaded:
             made, self.engine, self.kernels = kept
             for host, kernel in zip(hosts, made, strict=True):
                 host.kernel = kernel
+            if self.kernels is not None:
+                settle(self.library)
 
     def unlower(self) -> None:
         """The inverse of ``lower`` where nothing was released: every host on its reference."""
+        from trimtab.runtime.place import unsettle
+
+        unsettle(self.library)
         self.engine, self.kernels = None, None
         self._forget()
         for host in self._hosts():

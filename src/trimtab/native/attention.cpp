@@ -8,7 +8,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "amx.h"
+#include "pairs.h"
 #include "curves.h"
 
 #ifdef HAS_TILES
@@ -57,6 +57,15 @@ AMX void multiply_keys(const Seen &s, const uint16_t *packed, int to, float *sco
         _tile_stored(2, score + 2 * ROWS * ROWS, 64);
         _tile_stored(3, score + 3 * ROWS * ROWS, 64);
     }
+}
+
+// A tile in vectors: 16 lines of `left`, `stride` numbers apart, by `pairs` lines, which stand one behind the other.
+AMX INLINE void tile_of_pairs(const uint16_t *left, int64_t stride, const uint16_t *lines, int pairs, float *made) {
+    __m512 sums[1][ROWS];
+    for (int r = 0; r < ROWS; r++) sums[0][r] = _mm512_setzero_ps();
+    const uint16_t *const one[1] = {lines};
+    add_pairs<ROWS, 1>(left, stride, one, pairs, sums);
+    for (int r = 0; r < ROWS; r++) _mm512_storeu_ps(made + r * ROWS, sums[0][r]);
 }
 
 AMX INLINE __m512 exponentials(__m512 x) {  // exponential() of curves.h, 0 below -87
@@ -129,23 +138,27 @@ AMX INLINE void turn_back(const float *made, const float *total, int rows, float
     for (int t = 0; t < rows; t++) _mm512_storeu_ps(y + t * out, b[t]);
 }
 
-AMX void multiply_values(const Seen &s, const uint16_t *weight, int count, const float *total, float *y, int64_t out) {
+AMX void multiply_values(const Seen &s, const uint16_t *weight, int count, bool by_amx, const float *total, float *y, int64_t out) {
     alignas(64) float made[STEP][ROWS * ROWS];
     const int64_t wide = s.across * (int64_t)sizeof(uint16_t);
     for (int d = 0; d < s.size; d += 2 * ROWS) {
         const uint16_t *value = s.turned + d * s.across;
-        _tile_zero(0);
-        _tile_zero(1);
-        for (int e = 0; e < count; e += KEYS) {
-            _tile_loadd(6, weight + e * ROWS, 64);
-            _tile_loadd(4, value + e, wide);
-            _tile_dpbf16ps(0, 4, 6);
-            _tile_loadd(5, value + e + ROWS * s.across, wide);
-            _tile_dpbf16ps(1, 5, 6);
+        if (by_amx) {
+            _tile_zero(0);
+            _tile_zero(1);
+            for (int e = 0; e < count; e += KEYS) {
+                _tile_loadd(6, weight + e * ROWS, 64);
+                _tile_loadd(4, value + e, wide);
+                _tile_dpbf16ps(0, 4, 6);
+                _tile_loadd(5, value + e + ROWS * s.across, wide);
+                _tile_dpbf16ps(1, 5, 6);
+            }
+            _tile_stored(0, made[0], 64);
+            _tile_stored(1, made[1], 64);
+            settled();
+        } else {
+            for (int i = 0; i < 2; i++) tile_of_pairs(value + i * ROWS * s.across, s.across, weight, count / 2, made[i]);
         }
-        _tile_stored(0, made[0], 64);
-        _tile_stored(1, made[1], 64);
-        settled();
         turn_back(made[0], total, s.rows, y + d, out);
         turn_back(made[1], total, s.rows, y + d + ROWS, out);
     }
@@ -164,7 +177,7 @@ void turn_values(const uint16_t *value, int size, int first, int last, int from,
         }
 }
 
-AMX void attend_tiles(const Seen &s, float *room, float *y, int64_t out) {
+AMX void attend_tiles(const Seen &s, bool by_amx, float *room, float *y, int64_t out) {
     const Config config;
     int to = s.from;
     for (int t = 0; t < s.rows; t++) to = s.last[t] > to ? s.last[t] : to;
@@ -173,16 +186,21 @@ AMX void attend_tiles(const Seen &s, float *room, float *y, int64_t out) {
     uint16_t *weight = (uint16_t *)(score + s.across * ROWS), *packed = weight + s.across * ROWS;
     pack(s, packed);
     settled();
-    configure(config);
-    multiply_keys(s, packed, to, score);
-    settled();
+    if (by_amx) {
+        configure(config);
+        multiply_keys(s, packed, to, score);
+        settled();
+    } else {
+        for (int e = s.from; e < to; e += ROWS)
+            tile_of_pairs(s.key + (int64_t)e * s.size, s.size, packed, s.size / 2, score + (e - s.from) * ROWS);
+    }
     const __m512 most = mask(s, to, score);
     _mm512_storeu_ps(total, weigh(score, most, to - s.from, weight));
     settled();
-    multiply_values(s, weight, to - s.from, total, y, out);
-    _tile_release();
+    multiply_values(s, weight, to - s.from, by_amx, total, y, out);
+    if (by_amx) _tile_release();
 }
 #else
 void turn_values(const uint16_t *, int, int, int, int, int, int64_t, uint16_t *) {}
-void attend_tiles(const Seen &, float *, float *, int64_t) {}
+void attend_tiles(const Seen &, bool, float *, float *, int64_t) {}
 #endif

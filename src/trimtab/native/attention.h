@@ -1,4 +1,4 @@
-// Attention of a prompt's rows by AMX, 16 rows of one head at once; what it gives is what attend() of decode.cpp gives,
+// Attention of a prompt's rows by tiles, in AMX or in vectors, 16 rows of one head at once; what it gives is what attend() of decode.cpp gives,
 // with queries and weights rounded to bfloat16.
 
 #pragma once
@@ -19,11 +19,19 @@ struct Seen {  // what up to 16 rows look at; entries count from `from`, a multi
     float scaling, cap;
 };
 
+struct Whole {  // of bidirectional.cpp: (batch, heads, count, size) each, numbers of a head side by side
+    const uint16_t *query, *key, *value;
+    uint16_t *y;
+    int64_t of_query[3], of_key[3], of_value[3], of_y[3];  // from one batch, head and row to the next
+    int32_t batch, heads, shared, rows, entries, size, level, reserved;
+    float scaling;
+};
+
 // Numbers of room that a call needs.
 inline size_t room_of_tiles(int64_t across, int size) { return (size_t)across * 24 + (size_t)size * 8 + 32; }
 
 // Rows [first, last) of `turned`: dimension d of entries from .. count - 1, then zeros up to `across`.
 void turn_values(const uint16_t *value, int size, int first, int last, int from, int count, int64_t across, uint16_t *turned);
 
-// softmax(scaling q K^T + bias) V of each row, (rows, size), `out` numbers apart.
-void attend_tiles(const Seen &seen, float *room, float *y, int64_t out);
+// softmax(scaling q K^T + bias) V of each row, (rows, size), `out` numbers apart. `by_amx`: or in vectors.
+void attend_tiles(const Seen &seen, bool by_amx, float *room, float *y, int64_t out);

@@ -7,7 +7,7 @@
 
 #include "portable.h"
 
-enum Activation { SILU = 0, GELU_TANH = 1 };
+enum Activation { SILU = 0, GELU_TANH = 1, GELU_QUICK = 2, GELU_ERF = 3 };
 
 // e^x for |x| <= 87, relative error below 2e-7: 2^n by the exponent's bits, the rest by its series.
 INLINE float exponential(float x) {
@@ -30,13 +30,36 @@ INLINE float exponential(float x) {
     return p;
 }
 
-// x / (1 + e^-z), z = x for SiLU and 2 sqrt(2 / pi) (x + 0.044715 x^3) for GELU by tanh.
-INLINE float activated(float x, int kind) {
-    float z = kind == SILU ? x : 1.5957691216057308f * (x + 0.044715f * x * x * x);
+// x where |x| < 87, else 87 with its sign; by whole numbers, since a comparison of floats keeps a loop from becoming vectors.
+INLINE float bounded(float x) {
     uint32_t bits;
-    memcpy(&bits, &z, sizeof bits);  // by whole numbers: a comparison of floats keeps the loop from becoming vectors
-    const uint32_t most = 0x42ae0000, size = bits & 0x7fffffff;  // 87
+    memcpy(&bits, &x, sizeof bits);
+    const uint32_t most = 0x42ae0000, size = bits & 0x7fffffff;
     bits = (bits & 0x80000000) | (size < most ? size : most);
-    memcpy(&z, &bits, sizeof z);
-    return x / (1.0f + exponential(-z));
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+// x Phi(x), Phi by Abramowitz and Stegun (1964), 7.1.26, to 1e-7: 1 - p(t) e^(-x^2 / 2) / 2, t = 1 / (1 + c |x|).
+INLINE float gelu(float x) {
+    uint32_t bits, sign;
+    memcpy(&bits, &x, sizeof bits);
+    sign = bits & 0x80000000, bits &= 0x7fffffff;
+    float size, tail;
+    memcpy(&size, &bits, sizeof size);
+    const float t = 1.0f / (1.0f + 0.23164189f * size);  // 0.3275911 / sqrt(2)
+    tail = 0.5f * t * (0.254829592f + t * (-0.284496736f + t * (1.421413741f + t * (-1.453152027f + t * 1.061405429f))));
+    tail *= exponential(bounded(-0.5f * x * x));
+    float half = 0.5f - tail;  // Phi(|x|) - 1 / 2
+    memcpy(&bits, &half, sizeof bits);
+    bits ^= sign;
+    memcpy(&half, &bits, sizeof half);
+    return x * (0.5f + half);
+}
+
+// x / (1 + e^-z), z = x for SiLU, 2 sqrt(2 / pi) (x + 0.044715 x^3) for GELU by tanh and 1.702 x for its quick form.
+INLINE float activated(float x, int kind) {
+    if (kind == GELU_ERF) return gelu(x);
+    const float z = kind == SILU ? x : kind == GELU_QUICK ? 1.702f * x : 1.5957691216057308f * (x + 0.044715f * x * x * x);
+    return x / (1.0f + exponential(-bounded(z)));
 }

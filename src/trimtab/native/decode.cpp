@@ -114,9 +114,9 @@ LOOPS(plain, )
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
 LOOPS(avx2, __attribute__((target("arch=x86-64-v3"))))
 LOOPS(avx512, __attribute__((target("arch=x86-64-v4"))))
-constexpr Loops LEVELS[] = {LOOPS_plain, LOOPS_avx2, LOOPS_avx512, LOOPS_avx512};
+constexpr Loops LEVELS[] = {LOOPS_plain, LOOPS_avx2, LOOPS_avx512, LOOPS_avx512, LOOPS_avx512};
 #else
-constexpr Loops LEVELS[] = {LOOPS_plain, LOOPS_plain, LOOPS_plain, LOOPS_plain};
+constexpr Loops LEVELS[] = {LOOPS_plain, LOOPS_plain, LOOPS_plain, LOOPS_plain, LOOPS_plain};
 #endif
 
 struct Product {
@@ -374,7 +374,7 @@ class State {  // threads and room for one caller's steps
                 one.rows - row < BLOCK ? one.rows - row : BLOCK, d.size, span.from, layer.scaling, layer.cap};
         for (int t = 0; t < of.rows; t++)
             of.first[t] = begins(layer, span.slots, one.row + row + t), of.last[t] = span.slots.count + row + t + 1;
-        attend_tiles(of, score[rank].data(), seen.data() + begin, stride);
+        attend_tiles(of, d.level >= BY_AMX, score[rank].data(), seen.data() + begin, stride);
     }
 
     void round_all(const float *from, int in, int rank) {

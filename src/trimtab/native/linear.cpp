@@ -2,18 +2,10 @@
 //
 // Inputs of bfloat16 go by tiles where there are some and many rows; all others as product.h says of a few rows.
 
-#include <cstring>
 #include <new>
-#include <vector>
 
 #include "pool.h"
-#include "product.h"
-
-namespace {
-
-constexpr int MANY = 512;           // rows at once
-constexpr int SOME = 4;              // blocks at once, whose sums are still near when they are written
-constexpr int64_t SMALL = 1 << 18;  // products for which another thread does not pay
+#include "rows.h"
 
 CLONES void narrow_row(const float *x, int n, uint16_t *y) {
     for (int i = 0; i < n; i++) narrow(x[i], y + i);
@@ -23,51 +15,32 @@ CLONES void widen_row(const uint16_t *x, int n, float *y) {
     for (int i = 0; i < n; i++) y[i] = wide(x[i]);
 }
 
+namespace {
+
 struct Call {
     const Matrix &m;
     const void *x;
     void *y;
     int stored;
     int64_t rows;
-    int chunk, level;
-    bool tiles;
     Pool &pool;
-    std::vector<float> floats{}, totals{}, scales{}, sums{}, made{};
-    std::vector<int8_t> codes{}, lows{};
-    Lines<uint16_t> words{};
+    Inputs inputs;
+    std::vector<float> made{};
     Lines<uint8_t> room{};
 
-    size_t room_each() const { return tiles ? room_for(m.in, many()) : 0; }
+    size_t room_each() const { return inputs.tiles ? room_for(m.in, many()) : 0; }
     int many() const { return rows < MANY ? (int)rows : MANY; }
 
     void make_room(int members) {
-        const size_t count = many(), all = count * m.in;
-        if (tiles) words.resize(all + BLOCK * (size_t)m.in), room.resize(members * room_each());
-        else {
-            totals.resize(count * (m.in / chunk + 1));
-            if (level >= HALVES) scales.resize(totals.size()), sums.resize(totals.size()), codes.resize(all), lows.resize(all);
-            if (stored != FLOAT32) floats.resize(all);
-        }
-        made.resize(members * count * SOME * BLOCK);
-    }
-
-    const float *as_floats(int64_t base) const {
-        return stored == FLOAT32 ? (const float *)x + base * m.in : floats.data();
+        inputs.make_room(many(), stored != FLOAT32);
+        room.resize(members * room_each());
+        made.resize((size_t)members * many() * SOME * BLOCK);
     }
 
     void prepare(int64_t base, int64_t row) {  // row `base + row` of x
-        const int64_t from = (base + row) * m.in, to = row * m.in;
-        if (tiles) {
-            uint16_t *tile = words.data() + tile_of((int)row, m.in);
-            for (int k = 0; k < m.in; k += TILE, tile += NEXT_TILE) memcpy(tile, (const uint16_t *)x + from + k, sizeof(uint16_t) * TILE);
-            return;
-        }
-        if (stored != FLOAT32) widen_row((const uint16_t *)x + from, m.in, floats.data() + to);
-        if (m.kind > CODES8) return;
-        const int64_t at = row * (m.in / chunk);
-        const bool halves = level >= HALVES;
-        round_inputs(as_floats(base) + to, m.in, chunk, halves ? codes.data() + to : nullptr, halves ? lows.data() + to : nullptr,
-                     scales.data() + at, sums.data() + at, totals.data() + at);
+        const int64_t from = (base + row) * m.in;
+        if (stored == FLOAT32) inputs.round((int)row, (const float *)x + from);
+        else inputs.take((int)row, (const uint16_t *)x + from);
     }
 
     void write(const float *from, int64_t base, int rows, int first, int last) {  // outputs [first, last)
@@ -86,11 +59,10 @@ struct Call {
             const Part mine = part_of(count, rank, members), outputs = part_of(blocks, rank, members);
             for (int64_t row = mine.first; row < mine.last; row++) prepare(base, row);
             pool.meet();
-            const Rounded given{as_floats(base), codes.data(), lows.data(), scales.data(), sums.data(), totals.data(),
-                                tiles ? words.data() : nullptr, count, m.in, chunk};
+            const Rounded given = inputs.rounded(stored == FLOAT32 ? (const float *)x + base * m.in : inputs.floats.data(), count);
             for (int block = (int)outputs.first; block < outputs.last; block += SOME) {
                 const int end = block + SOME < outputs.last ? block + SOME : (int)outputs.last;
-                multiply(m, given, block, end, level, room.data() + rank * room_each(), here, SOME * BLOCK, false);
+                multiply(m, given, block, end, inputs.level, room.data() + rank * room_each(), here, SOME * BLOCK, false);
                 write(here, base, count, block * BLOCK, end * BLOCK < m.out ? end * BLOCK : m.out);
             }
             pool.meet();
@@ -106,8 +78,7 @@ extern "C" int trimtab_product(const Matrix *m, const void *x, int stored, int64
                                void *y) {
     try {
         Pool &pool = threads();
-        const bool tiles = level >= TILED && stored == BFLOAT16 && rows >= BLOCK && m->in % 32 == 0 && m->kind != FLOATS32;
-        Call call{*m, x, y, stored, rows, chunk, level, tiles, pool};
+        Call call{*m, x, y, stored, rows, pool, {m->in, chunk, level, m->kind, by_tiles(*m, rows, stored, level)}};
         const int wanted = rows * m->in * m->out < SMALL ? 1 : threads_;
         call.make_room(wanted < 1 ? 1 : wanted);
         pool.run(wanted, [](void *self, int rank) { ((Call *)self)->work(rank); }, &call);

@@ -6,6 +6,7 @@
 #include <cstring>
 
 extern "C" int trimtab_amx();
+int trimtab_pairs();
 
 namespace {
 
@@ -111,7 +112,7 @@ void round_inputs(const float *x, int in, int chunk, int8_t *code, int8_t *low, 
 
 void multiply(const Matrix &m, const Rounded &x, int first, int last, int level, uint8_t *room, float *y, int64_t stride,
               bool whole) {
-    if (tiled(m, x)) return multiply_tiles(m, x, first, last, room, y, stride);
+    if (tiled(m, x)) return multiply_tiles(m, x, first, last, level, room, y, stride);
     const Block *blocks = level >= 2 ? BY_AVX512 : level == 1 ? BY_AVX2 : PLAIN;
     whole = whole && m.levels == nullptr && m.kind <= CODES8;
     float sums[MOST * BLOCK];
@@ -153,8 +154,8 @@ int widest_level() {
     const bool two = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
     const bool four = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                       __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni");
-    const bool tiles = four && __builtin_cpu_supports("avx512bf16") && trimtab_amx();
-    return two ? (four ? (tiles ? TILED : 2) : 1) : 0;
+    const bool pairs = four && trimtab_pairs();
+    return two ? (four ? (pairs ? (trimtab_amx() ? BY_AMX : TILED) : HALVES) : 1) : 0;
 #else
     return 0;
 #endif

@@ -71,11 +71,12 @@ void round_inputs(const float *x, int in, int chunk, int8_t *code, int8_t *low, 
 constexpr int HALVES = 2;  // the level from which inputs are rounded to 16 bits
 
 // y (rows, stride) of blocks [first, last) of m, the first at y; `level`: 0 plain C++, 1 AVX2, 2 AVX-512 with VNNI, 3 also
-// AMX. `room`: room_for(m.in, x.rows), for x in `words`. `whole`: by rounded inputs, where m is of even steps.
+// with pairs of bfloat16, 4 also AMX. `room`: room_for(m.in, x.rows), for x in `words`. `whole`: by rounded inputs, where m is of even steps.
 void multiply(const Matrix &m, const Rounded &x, int first, int last, int level, uint8_t *room, float *y, int64_t stride,
               bool whole);
-void multiply_tiles(const Matrix &m, const Rounded &x, int first, int last, uint8_t *room, float *y, int64_t stride);
-constexpr int TILED = 3;  // the level that has tiles
+void multiply_tiles(const Matrix &m, const Rounded &x, int first, int last, int level, uint8_t *room, float *y, int64_t stride);
+constexpr int TILED = 3;  // the level from which many rows are multiplied tile by tile, in vectors or
+constexpr int BY_AMX = 4;
 inline bool tiled(const Matrix &m, const Rounded &x) { return x.words && m.in % 32 == 0 && m.kind != FLOATS32; }
 
 // Row `row` of m times `factor`, as a table of words is read.

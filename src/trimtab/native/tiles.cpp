@@ -1,11 +1,12 @@
-// The products of product.h by AMX, for many rows: 16 rows of W and of inputs at once in bfloat16, sums in float32.
+// The products of product.h for many rows: tiles of 16 rows of W and of inputs in bfloat16, sums in float32, by AMX or, where
+// the CPU multiplies pairs in vectors alone, by these.
 //
 // Lines of 16-bit weights are pairs of inputs side by side, which is how a tile's right side is laid out; codes are made
 // such lines once for a call, value for value what the weight is dense.
 
 #include <cstring>
 
-#include "amx.h"
+#include "pairs.h"
 #include "grid512.h"
 
 #ifdef HAS_TILES
@@ -86,17 +87,40 @@ AMX INLINE void square(const Rounded &x, const uint8_t *const (&lines)[2], int r
     if (BOTH && PAIR) _tile_stored(3, made + 3 * EACH, 64);
 }
 
+// The same of the first `rows` of the 32 rows, in vectors: as many sums at once as registers hold.
+template <int B>
+AMX INLINE void square_of_pairs(const Rounded &x, const uint8_t *const (&lines)[2], int row, int rows, int first, int last, float *made) {
+    constexpr int EACH = BLOCK * BLOCK, ROWS = BLOCK / B;
+    for (int t = 0; t < rows; t += ROWS) {
+        const uint16_t *left = x.words + tile_of(row + t, x.in) + first / TILE * NEXT_TILE;
+        float *to = made + (t / BLOCK) * 2 * EACH + t % BLOCK * BLOCK;
+        __m512 sums[B][ROWS];
+        for (int b = 0; b < B; b++)
+            for (int r = 0; r < ROWS; r++) sums[b][r] = first ? _mm512_load_ps(to + b * EACH + r * BLOCK) : _mm512_setzero_ps();
+        for (int k = first; k < last; k += TILE, left += NEXT_TILE) {
+            const uint16_t *here[B];
+            for (int b = 0; b < B; b++) here[b] = (const uint16_t *)(lines[b] + k * TILE);
+            add_pairs<ROWS, B>(left, TILE, here, TILE / 2, sums);
+        }
+        for (int b = 0; b < B; b++)
+            for (int r = 0; r < ROWS; r++) _mm512_store_ps(to + b * EACH + r * BLOCK, sums[b][r]);
+    }
+}
+
 // Two blocks by all rows, 32 rows at once, over as many inputs as leave both blocks' lines near.
-AMX void two_blocks(const Matrix &m, const Rounded &x, const uint8_t *const (&lines)[2], int block, int count, float *made,
-                    float *y, int64_t stride) {
+AMX void two_blocks(const Matrix &m, const Rounded &x, const uint8_t *const (&lines)[2], int block, int count, bool by_amx,
+                    float *made, float *y, int64_t stride) {
     const int parts = (x.in + NEAR - 1) / NEAR, tiles = x.in / TILE;
     for (int part = 0; part < parts; part++) {
         const int first = tiles * part / parts * TILE, last = tiles * (part + 1) / parts * TILE;
         for (int row = 0; row < x.rows; row += 2 * BLOCK) {
             float *here = made + (size_t)row * 2 * BLOCK;
             const bool both = row + BLOCK < x.rows;
+            const int left = x.rows - row < 2 * BLOCK ? x.rows - row : 2 * BLOCK;
             settled();
-            if (both && count > 1) square<true, true>(x, lines, row, first, last, here);
+            if (!by_amx && count > 1) square_of_pairs<2>(x, lines, row, left, first, last, here);
+            else if (!by_amx) square_of_pairs<1>(x, lines, row, left, first, last, here);
+            else if (both && count > 1) square<true, true>(x, lines, row, first, last, here);
             else if (both) square<true, false>(x, lines, row, first, last, here);
             else if (count > 1) square<false, true>(x, lines, row, first, last, here);
             else square<false, false>(x, lines, row, first, last, here);
@@ -112,11 +136,13 @@ AMX void two_blocks(const Matrix &m, const Rounded &x, const uint8_t *const (&li
 
 }  // namespace
 
-AMX void multiply_tiles(const Matrix &m, const Rounded &x, int first, int last, uint8_t *room, float *y, int64_t stride) {
+AMX void multiply_tiles(const Matrix &m, const Rounded &x, int first, int last, int level, uint8_t *room, float *y,
+                        int64_t stride) {
     const Config config;
+    const bool by_amx = level >= BY_AMX;
     const size_t each = (size_t)m.in * BLOCK * sizeof(uint16_t);
     float *made = (float *)(room + 2 * each);
-    configure(config);
+    if (by_amx) configure(config);
     for (int block = first; block < last; block += 2) {
         const int count = block + 1 < last ? 2 : 1;
         const uint8_t *lines[2] = {room, room + each};
@@ -124,10 +150,13 @@ AMX void multiply_tiles(const Matrix &m, const Rounded &x, int first, int last, 
             if (m.kind == WORDS16) lines[i] = m.codes + (block + i) * block_bytes(m);
             else spread(m, block + i, room + i * each);
         }
-        two_blocks(m, x, lines, block, count, made, y + (block - first) * BLOCK, stride);
+        two_blocks(m, x, lines, block, count, by_amx, made, y + (block - first) * BLOCK, stride);
     }
-    _tile_release();
+    if (by_amx) _tile_release();
 }
+
+int trimtab_pairs() { return __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512dq"); }
 #else
-void multiply_tiles(const Matrix &, const Rounded &, int, int, uint8_t *, float *, int64_t) {}
+void multiply_tiles(const Matrix &, const Rounded &, int, int, int, uint8_t *, float *, int64_t) {}
+int trimtab_pairs() { return 0; }
 #endif

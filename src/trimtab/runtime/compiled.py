@@ -19,9 +19,10 @@ NAMES = {4: "compiled 4 bits", 8: "compiled 8 bits", 16: "compiled bfloat16", 32
 
 @dataclass(frozen=True)
 class Compiled:
-    """x @ W.T + bias. 16 and more rows of bfloat16 are multiplied by tiles where the CPU has them (level ``amx``), W
-    rounded to bfloat16, sums in float32. All others by codes as they are read: from level ``avx512`` on as whole
-    numbers, x rounded to 16 bits of the largest of 16 or 32 neighbours (2^-16 of it at most), below it in float32."""
+    """x @ W.T + bias. 16 and more rows of bfloat16 are multiplied tile by tile where the CPU multiplies pairs of them
+    (levels ``bf16`` and ``amx``), W rounded to bfloat16, sums in float32. All others by codes as they are read: from
+    level ``avx512`` on as whole numbers, x rounded to 16 bits of the largest of 16 or 32 neighbours (2^-16 of it at
+    most), below it in float32."""
 
     laid: Laid
     level: int

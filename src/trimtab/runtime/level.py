@@ -7,7 +7,7 @@ import os
 from trimtab.core.errors import BadInput
 from trimtab.core.native import library
 
-LEVELS = ("plain", "avx2", "avx512", "amx")
+LEVELS = ("plain", "avx2", "avx512", "bf16", "amx")
 VARIABLE = "TRIMTAB_LEVEL"
 """Of the environment: a lower level of vector instructions than this CPU has, by its name in ``LEVELS``."""
 

@@ -1,0 +1,93 @@
+// Attention in which every row sees every entry, as towers have it, in bfloat16 by the tiles of attention.h.
+
+#include <cstring>
+#include <new>
+#include <vector>
+
+#include "attention.h"
+#include "pool.h"
+#include "product.h"
+
+namespace {
+
+struct Room {
+    Lines<uint16_t> key, value, turned;
+    Lines<float> query, seen, score;
+};
+
+CLONES void widen(const uint16_t *x, int n, float *y) {
+    for (int i = 0; i < n; i++) y[i] = wide(x[i]);
+}
+
+CLONES void narrowed(const float *x, int n, uint16_t *y) {
+    for (int i = 0; i < n; i++) narrow(x[i], y + i);
+}
+
+class Call {
+  public:
+    Call(const Whole &given, int threads) : g(given), across((g.entries + KEYS - 1) / KEYS * KEYS), rooms(threads) {
+        for (Room &one : rooms) {
+            one.key.resize((size_t)across * g.size), one.value.resize(one.key.size()), one.turned.resize(one.key.size());
+            one.query.resize((size_t)BLOCK * g.size), one.seen.resize(one.query.size());
+            one.score.resize(room_of_tiles(across, g.size));
+        }
+    }
+
+    void work(int rank, int members) {
+        Room &room = rooms[rank];
+        const int each = g.heads / g.shared;
+        for (int at = rank; at < g.batch * g.shared; at += members) {
+            gather(room, at / g.shared, at % g.shared);
+            for (int head = at % g.shared * each; head < (at % g.shared + 1) * each; head++)
+                for (int row = 0; row < g.rows; row += BLOCK) block(room, at / g.shared, head, row);
+        }
+    }
+
+  private:
+    // Keys and values of a head, row by row, and the values' numbers side by side.
+    void gather(Room &room, int batch, int head) {
+        const uint16_t *key = g.key + batch * g.of_key[0] + head * g.of_key[1];
+        const uint16_t *value = g.value + batch * g.of_value[0] + head * g.of_value[1];
+        for (int64_t e = 0; e < g.entries; e++) {
+            memcpy(room.key.data() + e * g.size, key + e * g.of_key[2], sizeof(uint16_t) * g.size);
+            memcpy(room.value.data() + e * g.size, value + e * g.of_value[2], sizeof(uint16_t) * g.size);
+        }
+        turn_values(room.value.data(), g.size, 0, g.size, 0, g.entries, across, room.turned.data());
+    }
+
+    void block(Room &room, int batch, int head, int row) {
+        const int rows = g.rows - row < BLOCK ? g.rows - row : BLOCK;
+        const uint16_t *query = g.query + batch * g.of_query[0] + head * g.of_query[1];
+        uint16_t *y = g.y + batch * g.of_y[0] + head * g.of_y[1];
+        for (int t = 0; t < rows; t++) widen(query + (row + t) * g.of_query[2], g.size, room.query.data() + t * g.size);
+        Seen of{room.query.data(), room.key.data(), room.turned.data(), nullptr, g.size, across, {}, {}, rows, g.size, 0,
+                g.scaling, 0.0f};
+        for (int t = 0; t < rows; t++) of.last[t] = g.entries;
+        attend_tiles(of, g.level >= BY_AMX, room.score.data(), room.seen.data(), g.size);
+        for (int t = 0; t < rows; t++) narrowed(room.seen.data() + t * g.size, g.size, y + (row + t) * g.of_y[2]);
+    }
+
+    const Whole g;
+    const int across;
+    std::vector<Room> rooms;
+};
+
+}  // namespace
+
+// softmax(scaling q K^T) V by at most `wanted` threads. 0 when done, 1 without memory, 2 where there are no tiles for it: a
+// level below TILED, or heads whose size 32 does not divide.
+extern "C" int trimtab_attend(const Whole *given, int wanted) {
+    if (given->level < TILED || given->size % KEYS || given->shared < 1 || given->heads % given->shared) return 2;
+    try {
+        Call call(*given, wanted < 1 ? 1 : wanted);
+        Pool &pool = threads();
+        struct Work {
+            Call &call;
+            Pool &pool;
+        } both{call, pool};
+        pool.run(wanted, [](void *self, int rank) { ((Work *)self)->call.work(rank, ((Work *)self)->pool.members()); }, &both);
+        return 0;
+    } catch (const std::bad_alloc &) {
+        return 1;
+    }
+}
