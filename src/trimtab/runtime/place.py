@@ -72,8 +72,8 @@ def _put(
 
 
 def keeps_copies(library: PreTrainedModel) -> bool:
-    """Whether dense copies of all its linears' matrices, and what is dense already, are ``HOLD`` bytes at most each, and
-    are faster: where many rows of bfloat16 are multiplied in vectors they are not (docs/log.md, 2026-11-29)."""
+    """Whether dense copies of all its linears' matrices, and what is dense already, are ``HOLD`` bytes at most each and
+    faster: where many rows of bfloat16 are multiplied in vectors they are not (docs/log.md, 2026-11-29)."""
     if level() == TILED and library.dtype == torch.bfloat16:
         return False
     hosts = [module.w for module in library.modules() if isinstance(module, Linear)]
