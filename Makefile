@@ -26,12 +26,13 @@ test: export OMP_WAIT_POLICY = passive
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow"
 
-# The compiled library by itself under the sanitizers, at every level of instructions that this CPU has.
+# The compiled library by itself under the sanitizers, at every level of instructions that this CPU has, and that of AMX by
+# tiles in plain C++.
 sanitize:
 	@mkdir -p build
-	for one in address,undefined thread; do \
-	  $(CXX) -std=c++17 -O1 -g -pthread -Wno-psabi -fno-sanitize-recover=all -fsanitize=$$one \
-	    src/trimtab/native/*.cpp tests/native/stress.cpp -o build/stress && ./build/stress || exit 1; done
+	for one in address,undefined thread; do for tiles in "" "-include tests/native/tiles.h"; do \
+	  $(CXX) -std=c++17 -O1 -g -pthread -Wno-psabi -fno-sanitize-recover=all -fsanitize=$$one $$tiles \
+	    src/trimtab/native/*.cpp tests/native/stress.cpp -o build/stress && ./build/stress || exit 1; done; done
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

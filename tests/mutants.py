@@ -20,6 +20,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from trimtab.core.native import amx
+
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "tests" / "mutants.tsv"
 AT_ONCE = 2
@@ -451,8 +453,10 @@ MUTANTS = (
            "_tile_loadd(7, lines[0] + k * TILE, 64)", (BY_CODES,)),
     Mutant("native/tiles.cpp", "pairs of the second block are the first's", "(const uint16_t *)(lines[b] + k * TILE)",
            "(const uint16_t *)(lines[0] + k * TILE)", (BY_CODES,)),
-    Mutant("native/attention.cpp", "every tile of values is the first", "value + i * ROWS * s.across", "value",
-           (TOWER_CALLS,)),
+    Mutant("native/attention.cpp", "every tile of values is the first",
+           "tiles_of_pairs(value + i * next, weight", "tiles_of_pairs(value, weight", (TOWER_CALLS,)),
+    Mutant("native/attention.cpp", "AMX: the third tile of keys is the second",
+           "_tile_loadd(4, tile + 2 * next, 64)", "_tile_loadd(4, tile + next, 64)", (TOWER_CALLS,)),
     Mutant("native/mlp.cpp", "no activation", "curve(sums, wide);", "", (TOWER_CALLS,)),
     Mutant("native/mlp.cpp", "the first rows again and again", "(base + row) * up.in", "row * up.in", (TOWER_CALLS,)),
     Mutant("native/curves.h", "the upper half of the normal distribution is the lower", "bits ^= sign;", "",
@@ -1131,7 +1135,9 @@ def caught(mutant: Mutant) -> str | None:
         if (
             file.suffix in (".cpp", ".h") or mutant.file in COMPILED or mutant.tests == (KEEPS_ALL,)
         ):  # elsewhere the forms in torch run, which the mutants break
-            flags = ("-std=c++17", "-O1", "-fPIC", "-shared", "-pthread", "-Wno-psabi")
+            flags = ["-std=c++17", "-O1", "-fPIC", "-shared", "-pthread", "-Wno-psabi"]
+            if not amx():  # where pairs of bfloat16 are multiplied in vectors, tiles in plain C++ stand for AMX
+                flags += ["-include", str(ROOT / "tests" / "native" / "tiles.h")]
             place = copy / "src" / "trimtab" / "native"
             sources = map(str, place.glob("*.cpp"))
             subprocess.run(["c++", *flags, *sources, "-o", str(place / "trimtab_native.so")], check=True)

@@ -31,24 +31,25 @@ AMX void pack(const Seen &s, uint16_t *to) {
 
 // Lines of scores of entries [from, to), a multiple of KEYS.
 AMX void multiply_keys(const Seen &s, const uint16_t *packed, int to, float *score) {
-    const int64_t wide = (int64_t)s.size * sizeof(uint16_t);
-    for (int e = s.from; e < to; e += STEP * ROWS, score += STEP * ROWS * ROWS) {
+    const int64_t next = s.size / KEYS * TILE_OF_ENTRIES;  // from 16 entries to the next
+    const uint16_t *key = s.key;
+    for (int e = s.from; e < to; e += STEP * ROWS, score += STEP * ROWS * ROWS, key += STEP * next) {
         const int tiles = to - e < STEP * ROWS ? (to - e) / ROWS : STEP;  // 2 or 4
-        const uint16_t *key = s.key + (int64_t)e * s.size;
         _tile_zero(0);
         _tile_zero(1);
         _tile_zero(2);
         _tile_zero(3);
         for (int d = 0; d < s.size; d += DIMS) {
+            const uint16_t *tile = key + d / DIMS * TILE_OF_ENTRIES;
             _tile_loadd(6, packed + d * ROWS, 64);
-            _tile_loadd(4, key + d, wide);
+            _tile_loadd(4, tile, 64);
             _tile_dpbf16ps(0, 4, 6);
-            _tile_loadd(5, key + d + ROWS * (int64_t)s.size, wide);
+            _tile_loadd(5, tile + next, 64);
             _tile_dpbf16ps(1, 5, 6);
             if (tiles < STEP) continue;
-            _tile_loadd(4, key + d + 2 * ROWS * (int64_t)s.size, wide);
+            _tile_loadd(4, tile + 2 * next, 64);
             _tile_dpbf16ps(2, 4, 6);
-            _tile_loadd(5, key + d + 3 * ROWS * (int64_t)s.size, wide);
+            _tile_loadd(5, tile + 3 * next, 64);
             _tile_dpbf16ps(3, 5, 6);
         }
         _tile_stored(0, score, 64);
@@ -59,12 +60,14 @@ AMX void multiply_keys(const Seen &s, const uint16_t *packed, int to, float *sco
     }
 }
 
-// A tile in vectors: 16 lines of `left`, `stride` numbers apart, by `pairs` lines, which stand one behind the other.
-AMX INLINE void tile_of_pairs(const uint16_t *left, int64_t stride, const uint16_t *lines, int pairs, float *made) {
+// In vectors: 16 rows, whose tiles stand one behind the other, by as many lines.
+AMX INLINE void tiles_of_pairs(const uint16_t *tile, const uint16_t *lines, int tiles, float *made) {
     __m512 sums[1][ROWS];
     for (int r = 0; r < ROWS; r++) sums[0][r] = _mm512_setzero_ps();
-    const uint16_t *const one[1] = {lines};
-    add_pairs<ROWS, 1>(left, stride, one, pairs, sums);
+    for (int i = 0; i < tiles; i++) {
+        const uint16_t *const one[1] = {lines + i * TILE_OF_ENTRIES};
+        add_pairs<ROWS, 1>(tile + i * TILE_OF_ENTRIES, KEYS, one, KEYS / 2, sums);
+    }
     for (int r = 0; r < ROWS; r++) _mm512_storeu_ps(made + r * ROWS, sums[0][r]);
 }
 
@@ -140,24 +143,25 @@ AMX INLINE void turn_back(const float *made, const float *total, int rows, float
 
 AMX void multiply_values(const Seen &s, const uint16_t *weight, int count, bool by_amx, const float *total, float *y, int64_t out) {
     alignas(64) float made[STEP][ROWS * ROWS];
-    const int64_t wide = s.across * (int64_t)sizeof(uint16_t);
+    const int64_t next = s.across / KEYS * TILE_OF_ENTRIES;  // from 16 numbers to the next
     for (int d = 0; d < s.size; d += 2 * ROWS) {
-        const uint16_t *value = s.turned + d * s.across;
+        const uint16_t *value = s.turned + d / ROWS * next;
         if (by_amx) {
             _tile_zero(0);
             _tile_zero(1);
             for (int e = 0; e < count; e += KEYS) {
+                const uint16_t *tile = value + e / KEYS * TILE_OF_ENTRIES;
                 _tile_loadd(6, weight + e * ROWS, 64);
-                _tile_loadd(4, value + e, wide);
+                _tile_loadd(4, tile, 64);
                 _tile_dpbf16ps(0, 4, 6);
-                _tile_loadd(5, value + e + ROWS * s.across, wide);
+                _tile_loadd(5, tile + next, 64);
                 _tile_dpbf16ps(1, 5, 6);
             }
             _tile_stored(0, made[0], 64);
             _tile_stored(1, made[1], 64);
             settled();
         } else {
-            for (int i = 0; i < 2; i++) tile_of_pairs(value + i * ROWS * s.across, s.across, weight, count / 2, made[i]);
+            for (int i = 0; i < 2; i++) tiles_of_pairs(value + i * next, weight, count / KEYS, made[i]);
         }
         turn_back(made[0], total, s.rows, y + d, out);
         turn_back(made[1], total, s.rows, y + d + ROWS, out);
@@ -166,13 +170,21 @@ AMX void multiply_values(const Seen &s, const uint16_t *weight, int count, bool 
 
 }  // namespace
 
-void turn_values(const uint16_t *value, int size, int first, int last, int from, int count, int64_t across, uint16_t *turned) {
+void tile_keys(const uint16_t *key, int64_t next, int size, int dim, int from, int count, int64_t across, uint16_t *tiles) {
+    for (int64_t e = 0; e < across; e++) {
+        uint16_t *to = tiles + (e / ROWS * (size / KEYS) + dim / KEYS) * TILE_OF_ENTRIES + e % ROWS * KEYS;
+        if (from + e < count) memcpy(to, key + (from + e) * next + dim, sizeof(uint16_t) * KEYS);
+        else memset(to, 0, sizeof(uint16_t) * KEYS);
+    }
+}
+
+void tile_values(const uint16_t *value, int64_t next, int dim, int from, int count, int64_t across, uint16_t *tiles) {
     for (int64_t e = 0; e < across; e += KEYS)  // a square of 32 by 32 lies near
-        for (int d = first; d < last; d++) {
-            uint16_t *to = turned + d * across + e;
+        for (int d = dim; d < dim + KEYS; d++) {
+            uint16_t *to = tiles + (d / ROWS * (across / KEYS) + e / KEYS) * TILE_OF_ENTRIES + d % ROWS * KEYS;
             for (int i = 0; i < KEYS; i++) {
                 const int64_t entry = from + e + i;
-                to[i] = entry < count ? value[entry * size + d] : 0;
+                to[i] = entry < count ? value[entry * next + d] : 0;
             }
         }
 }
@@ -191,8 +203,8 @@ AMX void attend_tiles(const Seen &s, bool by_amx, float *room, float *y, int64_t
         multiply_keys(s, packed, to, score);
         settled();
     } else {
-        for (int e = s.from; e < to; e += ROWS)
-            tile_of_pairs(s.key + (int64_t)e * s.size, s.size, packed, s.size / 2, score + (e - s.from) * ROWS);
+        for (int e = 0; e < to - s.from; e += ROWS)
+            tiles_of_pairs(s.key + (int64_t)e * s.size, packed, s.size / KEYS, score + e * ROWS);
     }
     const __m512 most = mask(s, to, score);
     _mm512_storeu_ps(total, weigh(score, most, to - s.from, weight));
@@ -201,6 +213,7 @@ AMX void attend_tiles(const Seen &s, bool by_amx, float *room, float *y, int64_t
     if (by_amx) _tile_release();
 }
 #else
-void turn_values(const uint16_t *, int, int, int, int, int, int64_t, uint16_t *) {}
+void tile_keys(const uint16_t *, int64_t, int, int, int, int, int64_t, uint16_t *) {}
+void tile_values(const uint16_t *, int64_t, int, int, int, int64_t, uint16_t *) {}
 void attend_tiles(const Seen &, bool, float *, float *, int64_t) {}
 #endif

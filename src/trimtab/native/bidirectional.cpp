@@ -11,7 +11,7 @@
 namespace {
 
 struct Room {
-    Lines<uint16_t> key, value, turned;
+    Lines<uint16_t> key, value;
     Lines<float> query, seen, score;
 };
 
@@ -27,7 +27,7 @@ class Call {
   public:
     Call(const Whole &given, int threads) : g(given), across((g.entries + KEYS - 1) / KEYS * KEYS), rooms(threads) {
         for (Room &one : rooms) {
-            one.key.resize((size_t)across * g.size), one.value.resize(one.key.size()), one.turned.resize(one.key.size());
+            one.key.resize((size_t)across * g.size), one.value.resize(one.key.size());
             one.query.resize((size_t)BLOCK * g.size), one.seen.resize(one.query.size());
             one.score.resize(room_of_tiles(across, g.size));
         }
@@ -44,15 +44,14 @@ class Call {
     }
 
   private:
-    // Keys and values of a head, row by row, and the values' numbers side by side.
+    // Keys and values of a head.
     void gather(Room &room, int batch, int head) {
         const uint16_t *key = g.key + batch * g.of_key[0] + head * g.of_key[1];
         const uint16_t *value = g.value + batch * g.of_value[0] + head * g.of_value[1];
-        for (int64_t e = 0; e < g.entries; e++) {
-            memcpy(room.key.data() + e * g.size, key + e * g.of_key[2], sizeof(uint16_t) * g.size);
-            memcpy(room.value.data() + e * g.size, value + e * g.of_value[2], sizeof(uint16_t) * g.size);
+        for (int dim = 0; dim < g.size; dim += KEYS) {
+            tile_keys(key, g.of_key[2], g.size, dim, 0, g.entries, across, room.key.data());
+            tile_values(value, g.of_value[2], dim, 0, g.entries, across, room.value.data());
         }
-        turn_values(room.value.data(), g.size, 0, g.size, 0, g.entries, across, room.turned.data());
     }
 
     void block(Room &room, int batch, int head, int row) {
@@ -60,7 +59,7 @@ class Call {
         const uint16_t *query = g.query + batch * g.of_query[0] + head * g.of_query[1];
         uint16_t *y = g.y + batch * g.of_y[0] + head * g.of_y[1];
         for (int t = 0; t < rows; t++) widen(query + (row + t) * g.of_query[2], g.size, room.query.data() + t * g.size);
-        Seen of{room.query.data(), room.key.data(), room.turned.data(), nullptr, g.size, across, {}, {}, rows, g.size, 0,
+        Seen of{room.query.data(), room.key.data(), room.value.data(), nullptr, g.size, across, {}, {}, rows, g.size, 0,
                 g.scaling, 0.0f};
         for (int t = 0; t < rows; t++) of.last[t] = g.entries;
         attend_tiles(of, g.level >= BY_AMX, room.score.data(), room.seen.data(), g.size);

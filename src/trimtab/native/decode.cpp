@@ -183,7 +183,7 @@ class State {  // threads and room for one caller's steps
         few = rows <= MOST;
     }
 
-    struct Segment {  // a sequence's rows in this step; `at`: where its values lie in `turned`
+    struct Segment {  // a sequence's rows in this step; `at`: where its tiles lie in `keys` and `turned`
         int row, rows, sequence;
         int64_t at;
     };
@@ -291,7 +291,7 @@ class State {  // threads and room for one caller's steps
         }
     }
 
-    // Prompts whose entries can be read in whole tiles, one sequence behind the other.
+    // Prompts, one sequence behind the other.
     void attends_by_tiles(const std::vector<int> &added) {
         int widest = 0;
         int64_t all = 0;
@@ -304,7 +304,6 @@ class State {  // threads and room for one caller's steps
             for (int layer = step->first; layer < step->last; layer++) {
                 const Slots &slots = step->slots[(int64_t)sequence * d.count + layer];
                 const int across = whole_keys(slots.count + rows);
-                tiled_heads = tiled_heads && across <= slots.room;
                 longest = across > longest ? across : longest;
             }
             segments.push_back({row, rows, sequence, all});
@@ -312,7 +311,7 @@ class State {  // threads and room for one caller's steps
             widest = longest > widest ? longest : widest;
         }
         if (!tiled_heads) return;
-        if (turned.size() < (size_t)all) turned.resize((size_t)all * 3 / 2);
+        if (turned.size() < (size_t)all) turned.resize((size_t)all * 3 / 2), keys.resize(turned.size());
         for (std::vector<float> &one : score)
             if (one.size() < room_of_tiles(widest, d.size)) one.resize(room_of_tiles(widest, d.size) * 3 / 2);
     }
@@ -335,13 +334,13 @@ class State {  // threads and room for one caller's steps
     struct Span {
         const Slots &slots;
         int from, across;
-        uint16_t *turned;
+        uint16_t *keys, *turned;
     };
 
     Span span_of(const Segment &one, const Layer &layer, int index) {
         const Slots &slots = step->slots[(int64_t)one.sequence * d.count + index];
         const int from = begins(layer, slots, one.row) / KEYS * KEYS;
-        return {slots, from, whole_keys(slots.count + one.rows - from), turned.data() + one.at};
+        return {slots, from, whole_keys(slots.count + one.rows - from), keys.data() + one.at, turned.data() + one.at};
     }
 
     void turn_heads(const Layer &layer, int index, int rank) {
@@ -351,8 +350,10 @@ class State {  // threads and room for one caller's steps
             const Segment &one = segments[at / (d.shared * each)];
             const Span span = span_of(one, layer, index);
             const int kv = at / each % d.shared, dim = at % each * KEYS;
-            turn_values(span.slots.value + (int64_t)kv * span.slots.room * d.size, d.size, dim, dim + KEYS, span.from,
-                        span.slots.count + one.rows, span.across, span.turned + (int64_t)kv * d.size * span.across);
+            const int64_t from = (int64_t)kv * span.slots.room * d.size, to = (int64_t)kv * d.size * span.across;
+            const int entries = span.slots.count + one.rows;
+            tile_keys(span.slots.key + from, d.size, d.size, dim, span.from, entries, span.across, span.keys + to);
+            tile_values(span.slots.value + from, d.size, dim, span.from, entries, span.across, span.turned + to);
         }
     }
 
@@ -369,8 +370,8 @@ class State {  // threads and room for one caller's steps
     void attend_block(const Layer &layer, const Segment &one, const Span &span, int row, int head, int rank) {
         const int kv = head / (d.heads / d.shared);
         const int64_t stride = (int64_t)d.heads * d.size, begin = (one.row + row) * stride + head * d.size;
-        Seen of{query.data() + begin, span.slots.key + (int64_t)kv * span.slots.room * d.size,
-                span.turned + (int64_t)kv * d.size * span.across, span.slots.bias, stride, span.across, {}, {},
+        const int64_t at = (int64_t)kv * d.size * span.across;
+        Seen of{query.data() + begin, span.keys + at, span.turned + at, span.slots.bias, stride, span.across, {}, {},
                 one.rows - row < BLOCK ? one.rows - row : BLOCK, d.size, span.from, layer.scaling, layer.cap};
         for (int t = 0; t < of.rows; t++)
             of.first[t] = begins(layer, span.slots, one.row + row + t), of.last[t] = span.slots.count + row + t + 1;
@@ -488,7 +489,7 @@ class State {  // threads and room for one caller's steps
     int most, wanted = 0, chunk = 0;
     bool by_tiles = false, few = true, tiled_heads = false;
     std::vector<Segment> segments;
-    Lines<uint16_t> turned;  // values of one layer, entries side by side
+    Lines<uint16_t> keys, turned;  // and values of one layer, in tiles
     std::vector<std::vector<float>> shown;
     Lines<uint16_t> words;  // inputs in bfloat16, for tiles
     std::vector<Lines<uint8_t>> room;

@@ -166,6 +166,9 @@ AMX void work(const Job &job, int part, Meeting &meeting) {
 
 // Whether the processor has AMX for bfloat16 and the system lets this process use it.
 extern "C" int trimtab_amx() {
+#ifdef EMULATED_TILES
+    return __builtin_cpu_supports("avx512bf16");
+#endif
     unsigned a, b, c, d;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d >> 22 & d >> 24 & 1)) return 0;
     constexpr int REQUEST = 0x1023, TILES = 18;
