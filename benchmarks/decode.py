@@ -8,8 +8,9 @@ OpenVINO GenAI, each at the best setting of a sweep that is printed. All sides a
 wait; each round asks every side in turn for the same prompt, which is new to it. Ratios are of times, with one-sided
 95 % bounds by ranks, against the fastest engine whose perplexity is at most 1.01 of ours, or, where weights are random,
 whose weights have at least as many bits. The bandwidth is measured in each round over a buffer as large as what our
-plan reads for a word. Then models that see (``pictures.py``). A whole run writes docs/measured-decode.md; the last line
-is one JSON object. A part that was finished is not measured again, and is in the page whether it is asked for or not.
+plan reads for a word. Then models that see (``pictures.py``). A whole run writes docs/measured-decode-LEVEL.md, by the
+LEVEL of this CPU's instructions (``runtime/level.py``); the last line is one JSON object. A part that was finished is
+not measured again, and is in the page whether it is asked for or not.
 """
 
 from __future__ import annotations
@@ -38,9 +39,10 @@ from trimtab.evaluate.ratio import of_repeats
 from trimtab.load.builtin import builtin_folder
 from trimtab.load.sources import open_source
 from trimtab.measure.probes import read_at
+from trimtab.runtime.level import LEVELS, level
 from worker import Ended, Worker
 
-OUT = Path(__file__).resolve().parents[1] / "docs" / "measured-decode.md"
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 GEMMA, LLAMA = "gemma-3-270m", "llama-1b"
 PARTS = [GEMMA, LLAMA, "pictures"]
 FEWER = {"rounds": 5, "tokens": 32}
@@ -55,7 +57,7 @@ QUESTION = 16
 """Tokens behind a beginning that comes again."""
 ENGINES = ("ours", "transformers", "openvino", "llamacpp")
 MEASURING = ("decode.py", "decoding.py", "pictures.py", "randoms.py", "worker.py", "sides/openvino_loss.py",
-             *(f"sides/shared/{name}.py" for name in ("asked", "seen", "completion")),
+             *(f"sides/shared/{name}.py" for name in ("asked", "bylibrary", "seen", "completion")),
              *(f"sides/{name}_{engine}.py" for name in ("decode", "see") for engine in ENGINES))  # fmt: skip
 
 
@@ -207,7 +209,8 @@ def main() -> None:
     told = joined(parts)
     settings = {"out": given.out, "only": given.only}
     if vars(given) == vars(parser.parse_args([])) | settings:  # as the kept page has it
-        OUT.write_text(page(parts, given), encoding="utf-8")
+        file = DOCS / f"measured-decode-{LEVELS[level() or 0]}.md"
+        file.write_text(page(parts, given), encoding="utf-8")
     print(json.dumps(told))
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Any
 
 import torch
 from asked import answer_all
-from transformers import AutoModelForCausalLM, DynamicCache
+from bylibrary import answered
+from transformers import AutoModelForCausalLM
 
 
 def main() -> None:
@@ -24,14 +24,7 @@ def main() -> None:
             parts = zip(logits.split(32), ids[0, 1:].split(32), strict=True)
             losses = [torch.nn.functional.cross_entropy(x.float(), y, reduction="none") for x, y in parts]
             return {"losses": torch.cat(losses).tolist()}
-        begun, cache = time.perf_counter(), DynamicCache(config=model.config)
-        found = model(input_ids=ids, past_key_values=cache, logits_to_keep=1)
-        said = [int(found.logits[0, -1].argmax())]
-        first = time.perf_counter() - begun
-        while len(said) < asked["tokens"]:
-            found = model(input_ids=torch.tensor([[said[-1]]]), past_key_values=cache)
-            said.append(int(found.logits[0, -1].argmax()))
-        return {"first": first, "after": time.perf_counter() - begun - first, "said": said}
+        return answered(model, {"input_ids": ids}, asked["tokens"])
 
     answer_all(answer, {})
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Any
 
 import torch
 from asked import answer_all
+from bylibrary import answered
 from seen import batch_of
 from transformers import AutoModelForImageTextToText
 
@@ -20,14 +20,7 @@ def main() -> None:
 
     @torch.inference_mode()
     def answer(asked: dict[str, Any]) -> dict[str, Any]:
-        batch, begun = batch_of(asked, torch.bfloat16), time.perf_counter()
-        found = model(**batch, use_cache=True, logits_to_keep=1)
-        said, cache = [int(found.logits[0, -1].argmax())], found.past_key_values
-        first = time.perf_counter() - begun
-        while len(said) < asked["tokens"]:
-            found = model(input_ids=torch.tensor([[said[-1]]]), past_key_values=cache)
-            said.append(int(found.logits[0, -1].argmax()))
-        return {"first": first, "after": time.perf_counter() - begun - first, "said": said}
+        return answered(model, batch_of(asked, torch.bfloat16), asked["tokens"])
 
     answer_all(answer, {})
 

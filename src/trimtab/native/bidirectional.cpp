@@ -33,17 +33,26 @@ class Call {
         }
     }
 
+    // Where there are few heads each is divided into parts of its rows, which gather its entries once more.
     void work(int rank, int members) {
-        Room &room = rooms[rank];
-        const int each = g.heads / g.shared;
-        for (int at = rank; at < g.batch * g.shared; at += members) {
-            gather(room, at / g.shared, at % g.shared);
-            for (int head = at % g.shared * each; head < (at % g.shared + 1) * each; head++)
-                for (int row = 0; row < g.rows; row += BLOCK) block(room, at / g.shared, head, row);
+        const int heads = g.batch * g.shared, blocks = (g.rows + BLOCK - 1) / BLOCK, wanted = (EACH * members + heads - 1) / heads;
+        const int parts = members == 1 ? 1 : wanted < blocks ? wanted : blocks;
+        for (int at = rank; at < heads * parts; at += members) {
+            const Part mine = part_of(blocks, at % parts, parts);
+            some(rooms[rank], at / parts / g.shared, at / parts % g.shared, (int)mine.first * BLOCK, (int)mine.last * BLOCK);
         }
     }
 
   private:
+    static constexpr int EACH = 2;  // parts for a thread, at least
+
+    void some(Room &room, int batch, int shared, int first, int last) {
+        const int each = g.heads / g.shared;
+        gather(room, batch, shared);
+        for (int head = shared * each; head < (shared + 1) * each; head++)
+            for (int row = first; row < last; row += BLOCK) block(room, batch, head, row);
+    }
+
     // Keys and values of a head.
     void gather(Room &room, int batch, int head) {
         const uint16_t *key = g.key + batch * g.of_key[0] + head * g.of_key[1];
