@@ -28,11 +28,12 @@ def written(model: PreTrainedModel, folder: Path) -> Path:
 
 
 def words(count: int) -> PreTrainedTokenizerFast:
-    """Bytes, and words that no text has: engines want as many as the table has rows."""
+    """Bytes, one pair of them (llama.cpp wants a pair), and words that no text has: engines want as many as the table
+    has rows."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
-    named = ["<pad>", "<s>", "</s>", *letters]
+    named = ["<pad>", "<s>", "</s>", *letters, "ab"]
     rows = {word: row for row, word in enumerate([*named, *(f"w{n}" for n in range(count - len(named)))])}
-    made = Tokenizer(models.BPE(rows, []))
+    made = Tokenizer(models.BPE(rows, [("a", "b")]))
     made.pre_tokenizer, made.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
     return PreTrainedTokenizerFast(tokenizer_object=made, pad_token="<pad>", bos_token="<s>", eos_token="</s>")
 

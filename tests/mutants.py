@@ -457,6 +457,18 @@ MUTANTS = (
            "tiles_of_pairs(value + i * next, weight", "tiles_of_pairs(value, weight", (TOWER_CALLS,)),
     Mutant("native/attention.cpp", "AMX: the third tile of keys is the second",
            "_tile_loadd(4, tile + 2 * next, 64)", "_tile_loadd(4, tile + next, 64)", (TOWER_CALLS,)),
+    Mutant("native/expand.cpp", "every line has the values of the first", "value += __builtin_popcount(bits);", "",
+           (BY_CODES,)),
+    Mutant("native/expand.cpp", "word by word: values for zeros", "stored ? *value : 0", "*value", (BY_CODES,)),
+    Mutant("runtime/plan/layout.py", "every block begins where the first does", "starts=counts.cumsum(0) - counts",
+           "starts=0 * counts", (BY_CODES,)),
+    Mutant("native/decode.cpp", "what stands beside a product is written over it", "to[j] += from[j];",
+           "to[j] = from[j];", (PLAN,)),
+    Mutant("runtime/plan/build.py", "factors without their scale", "one.left.detach().float() * one.scale",
+           "one.left.detach().float()", (PLAN,)),
+    Mutant("core/plain.py", "a layer is asked as if it were an MLP", "or among:", ":", (TOWER_CALLS,)),
+    Mutant("core/plain.py", "what is cut off far out is not", "torch.cat([x, FAR * x])", "torch.cat([x, x])",
+           (TOWER_CALLS,)),
     Mutant("native/mlp.cpp", "no activation", "curve(sums, wide);", "", (TOWER_CALLS,)),
     Mutant("native/mlp.cpp", "the first rows again and again", "(base + row) * up.in", "row * up.in", (TOWER_CALLS,)),
     Mutant("native/curves.h", "the upper half of the normal distribution is the lower", "bits ^= sign;", "",
@@ -1094,7 +1106,7 @@ COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/lev
            "native/moment.cpp", "core/place.py", "core/stored.py", "core/tensorfile.py", "load/stream.py",
            "run/gather.py", "run/lanes.py",
            "runtime/compose.py", "runtime/kernels.py", "runtime/held.py")  # fmt: skip
-PLANNED = ("verify", "angles", "build", "greedy", "engine", "prefix", "prompt")
+PLANNED = ("layout", "verify", "angles", "build", "greedy", "engine", "prefix", "prompt")
 COMPILED = ("core/bounded.py", "core/plain.py", "runtime/mlp.py", "runtime/bidirectional.py", "anatomy/attention.py",
              "anatomy/recall.py", "load/loaded.py", "engines/remembered.py", "engines/arbiter.py",
             "engines/foreign.py", "engines/vino.py", "core/norm.py", "core/gated.py", "core/probe.py",

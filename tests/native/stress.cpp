@@ -54,11 +54,20 @@ struct Held {  // a matrix with its arrays
     std::vector<uint8_t> codes, zero;
     std::vector<float> scale, bias;
     std::vector<uint16_t> words;
+    std::vector<int64_t> starts;
 
     Held(Random &random, int kind, int out, int in, int group, bool biased = false) {
         const int blocks = (out + BLOCK - 1) / BLOCK, groups = kind <= CODES8 ? in / group : 0;
-        codes.resize((size_t)blocks * BLOCK * in * kind / 8);
-        if (kind <= CODES8)
+        codes.resize((size_t)blocks * BLOCK * in * (kind == SOME16 ? 1 : kind) / 8);
+        if (kind == SOME16) {
+            for (size_t i = 0; i < codes.size(); i++) {
+                if (i % (2 * in) == 0) starts.push_back((int64_t)words.size());
+                codes[i] = i % 7 == 3 ? 255 : random.byte();
+                for (int bit = 0; bit < 8; bit++)
+                    if (codes[i] >> bit & 1) words.push_back(bfloat(0.2f * random.number()));
+            }
+            words.resize(words.size() + 2 * BLOCK);
+        } else if (kind <= CODES8)
             for (uint8_t &one : codes) one = random.byte();
         else
             for (size_t i = 0; i < (size_t)blocks * BLOCK * in; i++) {
@@ -73,6 +82,7 @@ struct Held {  // a matrix with its arrays
         }
         for (int i = 0; biased && i < out; i++) bias.push_back(random.number());
         m.codes = codes.data(), m.scale = scale.data(), m.zero = groups ? zero.data() : nullptr;
+        m.values = words.data(), m.starts = starts.data();
         m.bias = biased ? bias.data() : nullptr;
         m.kind = kind, m.out = out, m.in = in, m.group = groups ? group : in, m.stored = FLOAT32;
     }
@@ -86,7 +96,7 @@ struct Model {
     Decoder d{};
 
     Model(Random &random, int kind, int level) {
-        held.reserve(COUNT * 7 + 1);
+        held.reserve(COUNT * 9 + 1);
         const auto matrix = [&](int out, int in, bool biased) {
             held.emplace_back(random, kind, out, in, in % 32 ? 16 : 32, biased);
             return held.back().m;
@@ -101,6 +111,13 @@ struct Model {
             one.gate = matrix(INNER, WIDTH, false), one.up = matrix(INNER, WIDTH, false), one.down = matrix(WIDTH, INNER, true);
             one.cos = cos.data(), one.sin = sin.data(), one.window = i == 1 ? 9 : 0, one.activation = 1 + i % 2;
             one.scaling = 0.2f, one.cap = i == 2 ? 20.0f : 0.0f;
+            for (int at = 0; i == 1 && at < 7; at += 5) {  // queries, and the second of two products
+                const int rank = at ? 32 : 160;  // also wider than all that is not thin
+                held.emplace_back(random, WORDS16, rank, WIDTH, 32);
+                one.thin[at].down = held.back().m;
+                held.emplace_back(random, WORDS16, at ? INNER : HEADS * SIZE, rank, 32);
+                one.thin[at].up = held.back().m;
+            }
             layers.push_back(one);
         }
         d.layers = layers.data(), d.table = d.head = matrix(WORDS, WIDTH, false), d.last = norm, d.count = COUNT;
@@ -210,7 +227,7 @@ void attention(Random &random, int level) {
 }
 
 void everything(int seed, int level) {
-    for (int kind : {CODES4, CODES8, WORDS16, FLOATS32}) {
+    for (int kind : {CODES4, CODES8, WORDS16, SOME16, FLOATS32}) {
         Random random{std::mt19937(seed)};
         const Model model(random, kind, level);
         const std::vector<float> alone = said(model, 1);

@@ -33,7 +33,9 @@ from trimtab.anatomy.slots import Slots
 from trimtab.anatomy.trimmed import Trimmed
 from trimtab.cache import SnapKV
 from trimtab.core.errors import BadInput
+from trimtab.core.factors import LowRank
 from trimtab.core.fit import Site
+from trimtab.core.joins import Sum
 from trimtab.core.native import library
 from trimtab.core.weight import Weight
 from trimtab.runtime.level import LEVELS, VARIABLE, level
@@ -53,6 +55,8 @@ FORMS = {
     "4 bits symmetric": ("rtn", {"bits": 4, "group_size": 32, "symmetric": True}),
     "2 bits symmetric": ("rtn", {"bits": 2, "group_size": 32, "symmetric": True}),
     "4 bits in groups of 16": ("rtn", {"bits": 4, "group_size": 16}),
+    "half of it": ("magnitude", {"keep": 0.5}),
+    "2:4": ("magnitude", {"keep": 0.5, "pattern": "2:4"}),
     "nf4": ("nf4", {"group_size": 32}),
     "mxfp4": ("fp4", {"format": "mxfp4"}),
 }  # fmt: skip
@@ -130,6 +134,38 @@ def test_word_by_word_it_answers_as_the_model(
     assert off(mine[:, 4:], theirs[:, 4:]) < 0.05
     assert slots.layers == {}
     assert slots.length == 30
+
+
+@levels
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("form", ["float32", "4 bits"])
+def test_thin_factors_beside_a_matrix_are_of_the_plan(
+    family: str, form: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two pairs beside some matrices of each layer, one of a factor of its own: by few rows and by many."""
+    found = hosted(family, form)
+
+    def pair(host: Any, rank: int, scale: float) -> LowRank:
+        (out, width), dtype = host.w.shape, host.weight_dtype
+        return LowRank(0.15 * torch.randn(out, rank).to(dtype), 0.15 * torch.randn(rank, width).to(dtype), scale)
+
+    plain = reference(found, torch.arange(3, 53)[None], torch.ones(1, 50, dtype=torch.bool))
+    found = hosted(family, form)
+    for number, (_, host) in enumerate(found.linears()):
+        if number % 3 and host is not found.model.get_output_embeddings():
+            host.w = Sum([pair(host, 5, 2.0), host.w, pair(host, 3, 1.0)][number % 2 :])
+    engine = engine_of(found, monkeypatch, name)
+    assert verify(engine) is None
+    model, prompt = Planned(found, engine), {"input_ids": torch.arange(3, 53)[None]}
+    prompt["attention_mask"] = torch.ones_like(prompt["input_ids"])
+    mine = model(**prompt, use_cache=True)
+    word = torch.tensor([[7]])
+    after = model(input_ids=word, past_key_values=mine.past_key_values, use_cache=True).logits
+    ids = torch.cat([prompt["input_ids"], word], 1)
+    theirs = reference(found, ids, torch.ones_like(ids).bool())
+    assert off(mine.logits.float(), theirs[:, :-1]) < 0.05
+    assert off(after.float(), theirs[:, -1:]) < 0.05
+    assert off(theirs[:, :-1], plain) > 0.2, "what stands beside does something"
 
 
 @levels

@@ -8,12 +8,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPVisionConfig, SiglipVisionConfig
+from transformers import (
+    CLIPVisionConfig,
+    OPTConfig,
+    OPTForCausalLM,
+    SiglipVisionConfig,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
+)
 from transformers.models.clip.modeling_clip import CLIPMLP
 from transformers.models.siglip.modeling_siglip import SiglipMLP
-from weights import EXACT, HALVES, HERE, far, levels, made, stored
+from weights import EXACT, HALVES, HERE, SITE, far, levels, made, stored
 from weights import TILED as BY_TILES
 
+from trimtab import anatomy as anatomies
 from trimtab import methods
 from trimtab.anatomy.attention import attend
 from trimtab.core.errors import Refused
@@ -21,9 +29,11 @@ from trimtab.core.linear import Linear
 from trimtab.core.native import library
 from trimtab.core.plain import CURVES, curve_of
 from trimtab.load.sources import open_source
+from trimtab.quantize import RTN
 from trimtab.run.walk import walk
 from trimtab.runtime.bidirectional import TILED, Whole, look, look_away
 from trimtab.runtime.compiled import Compiled
+from trimtab.runtime.lower import lower
 from trimtab.runtime.mlp import FORWARD, Fused, fuse, hosts_of, part
 from trimtab.runtime.plan.layout import Laid, laid
 
@@ -100,9 +110,34 @@ def test_what_is_no_plain_mlp_is_none() -> None:
     assert curve_of(mlp("gelu", torch.float32, kind=Scaled)) is None
     assert curve_of(mlp("relu", torch.float32)) is None
     assert curve_of(mlp("relu", torch.bfloat16)) is None
+    assert curve_of(mlp("gelu_10", torch.float32)) is None, "cut off at 10"
     assert curve_of(mlp("quick_gelu", torch.bfloat16, kind=CLIPMLP)) == 2
     assert curve_of(SiglipMLP(SiglipVisionConfig(hidden_size=WIDE, intermediate_size=INNER))) is None, "no hosts"
     assert curve_of(nn.Linear(4, 4)) is None
+
+
+@pytest.mark.parametrize("family", ["opt", "whisper"])
+def test_a_layer_with_matrices_of_these_names_among_others_is_not_asked(family: str) -> None:
+    """It takes more than rows, and would raise."""
+    if family == "opt":
+        model: Any = OPTForCausalLM(OPTConfig(hidden_size=32, ffn_dim=64, num_hidden_layers=1, num_attention_heads=4,
+                                              vocab_size=99, word_embed_proj_dim=32))  # fmt: skip
+    else:
+        model = WhisperForConditionalGeneration(WhisperConfig(
+            d_model=32, encoder_layers=1, encoder_attention_heads=4, encoder_ffn_dim=64, decoder_layers=1,
+            decoder_attention_heads=4, decoder_ffn_dim=64, num_mel_bins=8, vocab_size=99, pad_token_id=0,
+            decoder_start_token_id=1, bos_token_id=1, eos_token_id=2,
+        ))  # fmt: skip
+    anatomies.of(model.bfloat16()).host()
+    for host in [module for module in model.modules() if isinstance(module, Linear)]:
+        host.w = RTN(4, 16)(host.w, SITE)
+    assert "compiled 4 bits" in lower(model).kernels.values()
+    layers = [module for module in model.modules() if hasattr(module, "fc1")]
+    assert layers
+    assert any(hosts_of(layer) for layer in layers)
+    before = [vars(module).copy() for module in model.modules()]
+    fuse(model)
+    assert [vars(module) for module in model.modules()] == before
 
 
 @pytest.mark.parametrize("other", ["tap", "hook", "kernel", "acts", "dtype"])
@@ -177,6 +212,9 @@ def test_what_the_library_does_not_take_is_left_to_others() -> None:
     assert whole(q[..., :24], q[..., :24], q[..., :24], 0.3) is None
     assert whole(q, q[:, :, :0], q[:, :, :0], 0.3) is None
     assert whole(q.mT.contiguous().mT, q, q, 0.3) is None
+    assert whole(q[:0], q[:0], q[:0], 0.3) is None
+    assert whole(q.expand(2, -1, -1, -1), q, q, 0.3) is None
+    assert whole(torch.cat([q, q], 3), q, q, 0.3) is None
     assert whole(torch.randn(1, 3, 20, 32).bfloat16(), q, q, 0.3) is None
     taught = q.clone().requires_grad_()
     assert whole(taught, q, q, 0.3) is None
@@ -202,6 +240,7 @@ def test_only_attention_that_sees_all_has_it(monkeypatch: pytest.MonkeyPatch) ->
     attend(sees, q, q, q, torch.ones(20, 20, dtype=torch.bool), scaling=0.3)
     attend(sees, q, q, q, None, scaling=0.3, dropout=0.5)
     attend(sees, q, q, q, None, scaling=0.3, softcap=3.0)
+    attend(sees, q, q, q, None, scaling=0.3, position_bias=torch.randn(1, 2, 20, 20))
     assert len(asked) == 1
     look_away(sees)
     attend(sees, q, q, q, None, scaling=0.3)

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 from trimtab.core.codebook import Codebook
 from trimtab.core.fit import Site
 from trimtab.core.native import library
+from trimtab.core.sparse import Masked
 from trimtab.core.weight import Dense, Quantized, Weight
+from trimtab.prune.pattern import kept
 from trimtab.quantize import FP4, NF4, RTN
 
 HERE = 0 if library() is None else int(library().trimtab_level())  # type: ignore[union-attr]
@@ -23,6 +25,8 @@ FORMS: dict[str, Callable[[Tensor], Weight]] = {
     **{f"{bits} bits symmetric": lambda w, bits=bits: RTN(bits, 48, symmetric=True)(Dense(w), SITE)
        for bits in (3, 4, 8)},
     "8 bits by rows": lambda w: RTN(8, -1, symmetric=True)(Dense(w), SITE),
+    "half of it": lambda w: Masked.of(w, torch.rand(w.shape) < 0.5),
+    "2:4": lambda w: Masked.of(w, kept(w.float().abs(), 0.5, "2:4")),
     "nf4": lambda w: NF4(48)(Dense(w), SITE),
     "mxfp4": lambda w: FP4("mxfp4")(Dense(w), SITE),
     "nvfp4": lambda w: FP4("nvfp4")(Dense(w), SITE),

@@ -18,6 +18,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 NAME = "trimtab"
+MORE = ("position_bias", "cache")
+"""Of what SDPA may be given, what changes its answer beside the mask."""
 See = Callable[[Tensor, Tensor, "Tensor | None", "float | None"], None]
 
 
@@ -39,6 +41,7 @@ def attend(
         see(query, key, attention_mask, kwargs.get("scaling"))
     kernel, causal = getattr(module, "kernel", None), kwargs.get("is_causal")
     plain = softcap is None and attention_mask is None and not kwargs.get("dropout") and kwargs.get("scaling")
+    plain = plain and all(kwargs.get(name) is None for name in MORE)
     if kernel is not None and plain and not (getattr(module, "is_causal", True) if causal is None else causal):
         seen: Tensor | None = kernel(query, key, value, kwargs["scaling"])
         if seen is not None:

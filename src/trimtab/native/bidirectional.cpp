@@ -85,6 +85,7 @@ class Call {
 // softmax(scaling q K^T) V by at most `wanted` threads. 0 when done, 1 without memory, 2 where there are no tiles for it: a
 // level below TILED, or heads whose size 32 does not divide.
 extern "C" int trimtab_attend(const Whole *given, int wanted) {
+    if (given->batch < 1 || given->rows < 1 || given->entries < 1) return 0;
     if (given->level < TILED || given->size % KEYS || given->shared < 1 || given->heads % given->shared) return 2;
     try {
         Call call(*given, wanted < 1 ? 1 : wanted);

@@ -123,6 +123,7 @@ struct Product {
     const Matrix *matrix;
     float *y;
     int64_t stride;
+    const Thin *thin;
 };
 
 class State {  // threads and room for one caller's steps
@@ -130,6 +131,9 @@ class State {  // threads and room for one caller's steps
     State(const Decoder &decoder, int threads, int rows) : d(decoder), count(threads < 1 ? 1 : threads), loops(LEVELS[decoder.level]), most(rows) {
         const int wide = d.heads * d.size, narrow = d.shared * d.size;
         const int longest = d.inner > wide ? (d.inner > d.width ? d.inner : d.width) : (wide > d.width ? wide : d.width);
+        for (int index = 0; index < d.count; index++)
+            for (const Thin &one : d.layers[index].thin)
+                if (one.down.codes && one.down.out > widest_thin) widest_thin = one.down.out;
         x.resize((size_t)rows * d.width), normed.resize((size_t)rows * d.width), query.resize((size_t)rows * wide);
         key.resize((size_t)rows * narrow), value.resize((size_t)rows * narrow), seen.resize((size_t)rows * wide);
         gate.resize((size_t)rows * d.inner), up.resize((size_t)rows * d.inner), made.resize((size_t)rows * d.width);
@@ -138,8 +142,14 @@ class State {  // threads and room for one caller's steps
         if (d.level >= TILED && rows >= BLOCK && d.width % 32 == 0 && wide % 32 == 0 && d.inner % 32 == 0) {
             words.resize((size_t)(rows + BLOCK) * longest);
             room.resize(count);
-            for (Lines<uint8_t> &one : room) one.resize(room_for(longest, rows));
+            for (Lines<uint8_t> &one : room) one.resize(room_for(longest > widest_thin ? longest : widest_thin, rows));
         }
+        for (int i = 0; widest_thin && i < 3; i++) {
+            thin[i].resize((size_t)rows * widest_thin);
+            if (!words.empty()) thin_words[i].resize((size_t)(rows + BLOCK) * widest_thin);
+        }
+        added.resize(count);
+        for (std::vector<float> &one : added) one.resize(widest_thin ? (size_t)rows * SOME * BLOCK : 0);
         shown.resize(count);
         place.resize(rows), score.resize(count), best.resize((size_t)count * rows);
     }
@@ -211,16 +221,52 @@ class State {  // threads and room for one caller's steps
     // Every product of the same rounded rows: their blocks are divided among the threads.
     template <int N> void products(const Product (&all)[N], const float *from, int in, int rank) {
         const Rounded rounded = inputs(from, step->rows, in);
+        Product each[2 * N] = {};
+        bool thins = false;
+        for (int i = 0; i < N; i++) {
+            each[i] = all[i];
+            each[N + i] = {&all[i].thin->down, thin[i].data(), all[i].thin->down.out, nullptr};
+            thins = thins || all[i].thin->down.codes;
+        }
         int blocks = 0;
-        for (const Product &one : all) blocks += one.matrix->codes ? blocks_of(*one.matrix) : 0;
+        for (const Product &one : each) blocks += one.matrix->codes ? blocks_of(*one.matrix) : 0;
         const Part mine = part(blocks, rank);
         int begin = 0;
-        for (const Product &one : all) {
+        for (const Product &one : each) {
             if (!one.matrix->codes) continue;
             const int count = blocks_of(*one.matrix), first = mine.first > begin ? mine.first - begin : 0;
             const int last = mine.last - begin < count ? mine.last - begin : count;
             if (first < last) multiply(*one.matrix, rounded, first, last, d.level, room_of(rank), one.y + first * BLOCK, one.stride, !few);
             begin += count;
+        }
+        if (thins) add_thin(all, rank);
+    }
+
+    // What stands beside the products, whose thin sides are there by now.
+    template <int N> void add_thin(const Product (&all)[N], int rank) {
+        pool->meet();
+        for (int i = 0; by_tiles && i < N; i++) {
+            const int in = all[i].thin->down.out;
+            const Part mine = part(all[i].thin->down.codes ? step->rows : 0, rank);
+            for (int row = mine.first; row < mine.last; row++)
+                loops.tile(thin[i].data() + (int64_t)row * in, in, thin_words[i].data() + tile_of(row, in));
+        }
+        pool->meet();
+        for (int i = 0; i < N; i++) {
+            const Matrix &up = all[i].thin->up;
+            const Part mine = part(up.codes ? blocks_of(up) : 0, rank);
+            const Rounded given{thin[i].data(), nullptr, nullptr, nullptr, nullptr, nullptr,
+                                by_tiles ? thin_words[i].data() : nullptr, step->rows, up.in, up.in};
+            float *here = added[rank].data();
+            for (int block = mine.first; block < mine.last; block += SOME) {
+                const int end = block + SOME < mine.last ? block + SOME : mine.last;
+                multiply(up, given, block, end, d.level, room_of(rank), here, SOME * BLOCK, false);
+                const int first = block * BLOCK, last = end * BLOCK < up.out ? end * BLOCK : up.out;
+                for (int row = 0; row < step->rows; row++) {
+                    float *to = all[i].y + row * all[i].stride + first, *from = here + row * SOME * BLOCK;
+                    for (int j = 0; j < last - first; j++) to[j] += from[j];
+                }
+            }
         }
     }
 
@@ -397,8 +443,8 @@ class State {  // threads and room for one caller's steps
         const int wide = d.heads * d.size, narrow = d.shared * d.size;
         norm_and_round(l.before_attention, rank);
         pool->meet();
-        products<3>({{&l.query, query.data(), wide}, {&l.key, key.data(), narrow}, {&l.value, value.data(), narrow}},
-                    normed.data(), d.width, rank);
+        products<3>({{&l.query, query.data(), wide, &l.thin[0]}, {&l.key, key.data(), narrow, &l.thin[1]},
+                     {&l.value, value.data(), narrow, &l.thin[2]}}, normed.data(), d.width, rank);
         pool->meet();
         place_heads(l, index, rank);
         pool->meet();
@@ -412,16 +458,16 @@ class State {  // threads and room for one caller's steps
         pool->meet();
         round_all(seen.data(), wide, rank);
         pool->meet();
-        products<1>({{&l.out, made.data(), d.width}}, seen.data(), wide, rank);
+        products<1>({{&l.out, made.data(), d.width, &l.thin[3]}}, seen.data(), wide, rank);
         pool->meet();
         add_back(l.after_attention, rank);
         norm_and_round(l.before_mlp, rank);
         pool->meet();
-        products<2>({{&l.gate, gate.data(), d.inner}, {&l.up, up.data(), d.inner}}, normed.data(), d.width, rank);
+        products<2>({{&l.gate, gate.data(), d.inner, &l.thin[4]}, {&l.up, up.data(), d.inner, &l.thin[5]}}, normed.data(), d.width, rank);
         pool->meet();
         activate(l, rank);
         pool->meet();
-        products<1>({{&l.down, made.data(), d.width}}, gate.data(), d.inner, rank);
+        products<1>({{&l.down, made.data(), d.width, &l.thin[6]}}, gate.data(), d.inner, rank);
         pool->meet();
         add_back(l.after_mlp, rank);
     }
@@ -490,7 +536,10 @@ class State {  // threads and room for one caller's steps
     bool by_tiles = false, few = true, tiled_heads = false;
     std::vector<Segment> segments;
     Lines<uint16_t> keys, turned;  // and values of one layer, in tiles
-    std::vector<std::vector<float>> shown;
+    std::vector<std::vector<float>> shown, added;
+    int widest_thin = 0;  // of what stands beside products
+    std::vector<float> thin[3];
+    Lines<uint16_t> thin_words[3];
     Lines<uint16_t> words;  // inputs in bfloat16, for tiles
     std::vector<Lines<uint8_t>> room;
     std::vector<float> x, normed, query, key, value, seen, gate, up, made, scale, sum, total;

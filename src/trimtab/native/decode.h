@@ -11,12 +11,17 @@ struct Norm {
     float eps;
 };
 
+struct Thin {  // up down x, which is added to a product; ranks that `down` has too few rows for are zeros of `up`
+    Matrix down, up;
+};
+
 struct Layer {
     Norm before_attention, of_query, of_key, after_attention, before_mlp, after_mlp;
     Matrix query, key, value, out, gate, up, down;  // without codes: none
     const float *cos, *sin;                         // (positions, turned / 2)
     int32_t window, activation;                     // 0: all positions are seen
     float scaling, cap;                             // of scores; 0: no cap
+    Thin thin[7];                                   // beside the seven matrices; without codes: none
 };
 
 struct Decoder {

@@ -1,6 +1,6 @@
 // The products of product.h: what levels share, and the form in plain C++.
 
-#include "product.h"
+#include "expand.h"
 
 #include <cmath>
 #include <cstring>
@@ -44,6 +44,17 @@ INLINE float number_at(const Matrix &m, const uint8_t *lines, int row, int input
     return wide(((const uint16_t *)lines)[(input / 2) * 2 * BLOCK + 2 * row + input % 2]);
 }
 
+// Numbers of row `row` of a block whose lines are made piece by piece: used(input, number).
+template <class Use> void some_of(const Matrix &m, int block, int row, Use used) {
+    uint16_t lines[PIECE * BLOCK];
+    Expander expander(m, block, false);
+    for (int first = 0; first < m.in; first += PIECE) {
+        const int count = first + PIECE < m.in ? PIECE : m.in - first;
+        expander.next(count, lines);
+        for (int i = 0; i < count; i++) used(first + i, wide(lines[i / 2 * 2 * BLOCK + 2 * row + i % 2]));
+    }
+}
+
 INLINE float zero_at(const Matrix &m, int64_t at) { return m.levels ? 0.0f : m.zero ? m.zero[at] : 1 << (m.kind - 1); }
 
 template <int T> void plain(const Matrix &m, const Rounded &x, int block, int from, bool whole, float *sums) {
@@ -54,7 +65,8 @@ template <int T> void plain(const Matrix &m, const Rounded &x, int block, int fr
         for (int r = 0; r < BLOCK; r++) {
             const float *in = x.x + (int64_t)(from + t) * m.in;
             float total = 0.0f;
-            if (!coded)
+            if (m.kind == SOME16) some_of(m, block, r, [&](int i, float w) { total += w * in[i]; });
+            else if (!coded)
                 for (int i = 0; i < m.in; i++) total += number_at(m, lines, r, i) * in[i];
             for (int g = 0; coded && g < groups; g++) {
                 const int64_t at = ((int64_t)block * groups + g) * BLOCK + r;
@@ -133,6 +145,10 @@ void multiply(const Matrix &m, const Rounded &x, int first, int last, int level,
 void read_row(const Matrix &m, int row, float factor, float *y) {
     const int block = row / BLOCK, r = row % BLOCK;
     const uint8_t *lines = m.codes + block * block_bytes(m);
+    if (m.kind == SOME16) {
+        some_of(m, block, r, [&](int i, float w) { y[i] = factor * w; });
+        return;
+    }
     if (m.kind > CODES8) {
         for (int i = 0; i < m.in; i++) y[i] = factor * number_at(m, lines, r, i);
         return;

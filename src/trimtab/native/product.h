@@ -5,6 +5,8 @@
 //   8 bits: line k holds inputs 4k .. 4k+3; byte 4r + i is code(r, 4k + i)
 //   16 bits: line k holds inputs 2k, 2k+1 as bfloat16; word 2r + i is w(r, 2k + i)
 //   32 bits: line k holds input k as float32
+//   16 bits of which some are stored: lines as those of 16 bits, made of a mask of 32 bits for each and the values one behind
+//   the other (expand.h)
 // By AVX-512 inputs are rounded to 16 bits in chunks, each with a scale of its own (max |x| / 32512), in two bytes, and the
 // products of either with codes are summed as integers. Below it a few rows of inputs are taken as they are and codes
 // multiplied as floats; more of them are rounded to 8 bits (max |x| / 127). Levels are always looked up and multiplied in
@@ -21,7 +23,7 @@
 
 constexpr int BLOCK = 16;
 
-enum Kind { CODES4 = 4, CODES8 = 8, WORDS16 = 16, FLOATS32 = 32 };
+enum Kind { CODES4 = 4, CODES8 = 8, WORDS16 = 16, SOME16 = 17, FLOATS32 = 32 };
 
 struct Matrix {  // as runtime/plan/layout.py fills it
     const uint8_t *codes;
@@ -29,6 +31,8 @@ struct Matrix {  // as runtime/plan/layout.py fills it
     const uint8_t *zero;  // (blocks, groups, 16); null: 2^(bits - 1)
     const float *bias;    // (out); null: none
     const float *levels;  // (16): what a 4-bit code stands for before its scale; null: the code less its zero
+    const uint16_t *values;  // of SOME16, whose `codes` are masks: 32 more can be read behind the last
+    const int64_t *starts;   // (blocks): where each block's begin
     int32_t kind, out, in, group, stored, reserved;
 };
 
@@ -91,4 +95,4 @@ constexpr int MOST = 4;  // rows of inputs at once
 using Block = void (*)(const Matrix &m, const Rounded &x, int block, int from, bool whole, float *sums);
 extern const Block PLAIN[MOST], BY_AVX2[MOST], BY_AVX512[MOST];  // by how many rows, less one
 
-inline size_t block_bytes(const Matrix &m) { return (size_t)m.in * BLOCK * m.kind / 8; }
+inline size_t block_bytes(const Matrix &m) { return (size_t)m.in * BLOCK * (m.kind == SOME16 ? 1 : m.kind) / 8; }

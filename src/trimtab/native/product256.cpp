@@ -1,6 +1,6 @@
 // The products of product.h in vectors of 256 bits: the block's rows in two halves of 8.
 
-#include "product.h"
+#include "expand.h"
 
 #include <cstring>
 
@@ -107,18 +107,32 @@ template <int T, int BITS> AVX2 INLINE void by_float(const Matrix &m, const Roun
     }
 }
 
-template <int T> AVX2 INLINE void by_words(const Matrix &m, const Rounded &x, int block, int half, int from, __m256 *total) {
-    const uint8_t *at = m.codes + block * block_bytes(m) + 32 * half;
+// Lines of inputs [first, last).
+template <int T> AVX2 INLINE void by_words(const uint8_t *at, const Rounded &x, int first, int last, int from, __m256 *total) {
     const __m256i high = _mm256_set1_epi32((int)0xffff0000);
-    for (int k = 0; k < m.in; k += 2, at += 64) {
+    for (int k = first; k < last; k += 2, at += 64) {
         const __m256i line = _mm256_loadu_si256((const __m256i *)at);
         const __m256 even = _mm256_castsi256_ps(_mm256_slli_epi32(line, 16));
         const __m256 odd = _mm256_castsi256_ps(_mm256_and_si256(line, high));
         for (int t = 0; t < T; t++) {
-            const float *in = x.x + (int64_t)(from + t) * m.in + k;
+            const float *in = x.x + (int64_t)(from + t) * x.in + k;
             total[t] = _mm256_fmadd_ps(even, _mm256_set1_ps(in[0]), total[t]);
             total[t] = _mm256_fmadd_ps(odd, _mm256_set1_ps(in[1]), total[t]);
         }
+    }
+}
+
+template <int T> AVX2 INLINE void by_pieces(const Matrix &m, const Rounded &x, int block, int half, int from, __m256 *total) {
+    if (m.kind == WORDS16) {
+        by_words<T>(m.codes + block * block_bytes(m) + 32 * half, x, 0, m.in, from, total);
+        return;
+    }
+    alignas(64) uint16_t lines[PIECE * BLOCK];
+    Expander expander(m, block, false);
+    for (int first = 0; first < m.in; first += PIECE) {
+        const int last = first + PIECE < m.in ? first + PIECE : m.in;
+        expander.next(last - first, lines);
+        by_words<T>((const uint8_t *)lines + 32 * half, x, first, last, from, total);
     }
 }
 
@@ -139,7 +153,7 @@ template <int T> AVX2 void of_block(const Matrix &m, const Rounded &x, int block
         else if (m.kind == CODES4) by_float<T, 4>(m, x, block, half, from, total);
         else if (m.kind == CODES8 && whole) by_whole<T, 8>(m, x, block, half, from, total);
         else if (m.kind == CODES8) by_float<T, 8>(m, x, block, half, from, total);
-        else if (m.kind == WORDS16) by_words<T>(m, x, block, half, from, total);
+        else if (m.kind == WORDS16 || m.kind == SOME16) by_pieces<T>(m, x, block, half, from, total);
         else by_numbers<T>(m, x, block, half, from, total);
         for (int t = 0; t < T; t++) _mm256_storeu_ps(sums + t * BLOCK + HALF * half, total[t]);
     }

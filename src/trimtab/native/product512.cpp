@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "expand.h"
 #include "grid512.h"
 
 #if defined(__x86_64__) && defined(__GNUC__)
@@ -88,19 +89,33 @@ template <int T> VNNI INLINE void by_levels(const Matrix &m, const Rounded &x, i
     }
 }
 
-template <int T> VNNI INLINE void by_words(const Matrix &m, const Rounded &x, int block, int from, __m512 *total) {
-    const uint8_t *at = m.codes + block * block_bytes(m);
+// Lines of inputs [first, last); odd inputs' sums stand apart.
+template <int T> VNNI INLINE void by_words(const uint8_t *at, const Rounded &x, int first, int last, int from, __m512 *total, __m512 *others) {
     const __m512i high = _mm512_set1_epi32((int)0xffff0000);
-    __m512 others[T];
-    for (int t = 0; t < T; t++) others[t] = _mm512_setzero_ps();
-    for (int k = 0; k < m.in; k += 2, at += 64) {
+    for (int k = first; k < last; k += 2, at += 64) {
         const __m512i line = line_at(at);
         const __m512 even = _mm512_castsi512_ps(_mm512_slli_epi32(line, 16));
         const __m512 odd = _mm512_castsi512_ps(_mm512_and_si512(line, high));
         for (int t = 0; t < T; t++) {
-            const float *in = x.x + (int64_t)(from + t) * m.in + k;
+            const float *in = x.x + (int64_t)(from + t) * x.in + k;
             total[t] = _mm512_fmadd_ps(even, _mm512_set1_ps(in[0]), total[t]);
             others[t] = _mm512_fmadd_ps(odd, _mm512_set1_ps(in[1]), others[t]);
+        }
+    }
+}
+
+template <int T> VNNI INLINE void by_pieces(const Matrix &m, const Rounded &x, int block, int from, __m512 *total) {
+    __m512 others[T];
+    for (int t = 0; t < T; t++) others[t] = _mm512_setzero_ps();
+    if (m.kind == WORDS16) {
+        by_words<T>(m.codes + block * block_bytes(m), x, 0, m.in, from, total, others);
+    } else {
+        alignas(64) uint16_t lines[PIECE * BLOCK];
+        Expander expander(m, block, true);
+        for (int first = 0; first < m.in; first += PIECE) {
+            const int last = first + PIECE < m.in ? first + PIECE : m.in;
+            expander.next(last - first, lines);
+            by_words<T>((const uint8_t *)lines, x, first, last, from, total, others);
         }
     }
     for (int t = 0; t < T; t++) total[t] = _mm512_add_ps(total[t], others[t]);
@@ -121,7 +136,7 @@ template <int T> VNNI void of_block(const Matrix &m, const Rounded &x, int block
     if (m.levels) by_levels<T>(m, x, block, from, total);
     else if (m.kind == CODES4) by_whole<T, 4>(m, x, block, from, total);
     else if (m.kind == CODES8) by_whole<T, 8>(m, x, block, from, total);
-    else if (m.kind == WORDS16) by_words<T>(m, x, block, from, total);
+    else if (m.kind == WORDS16 || m.kind == SOME16) by_pieces<T>(m, x, block, from, total);
     else by_numbers<T>(m, x, block, from, total);
     for (int t = 0; t < T; t++) _mm512_storeu_ps(sums + t * BLOCK, total[t]);
 }

@@ -6,8 +6,9 @@
 
 #include <cstring>
 
-#include "pairs.h"
+#include "expand.h"
 #include "grid512.h"
+#include "pairs.h"
 
 #ifdef HAS_TILES
 namespace {
@@ -148,6 +149,7 @@ AMX void multiply_tiles(const Matrix &m, const Rounded &x, int first, int last, 
         const uint8_t *lines[2] = {room, room + each};
         for (int i = 0; i < count; i++) {
             if (m.kind == WORDS16) lines[i] = m.codes + (block + i) * block_bytes(m);
+            else if (m.kind == SOME16) Expander(m, block + i, true).next(m.in, (uint16_t *)(room + i * each));
             else spread(m, block + i, room + i * each);
         }
         two_blocks(m, x, lines, block, count, by_amx, made, y + (block - first) * BLOCK, stride);

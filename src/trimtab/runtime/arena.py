@@ -29,8 +29,8 @@ class Arena:
     def place(self, one: Laid) -> Laid:
         """The same matrix here. Raises MemoryError where there is no room."""
         codes = self._copy(one.codes)
-        scale, zero = (None if value is None else self._copy(value) for value in (one.scale, one.zero))
-        return replace(one, codes=codes, scale=scale, zero=zero)
+        scale, zero, values = (None if it is None else self._copy(it) for it in (one.scale, one.zero, one.values))
+        return replace(one, codes=codes, scale=scale, zero=zero, values=values)
 
     def _copy(self, value: Tensor) -> Tensor:
         room = -(-value.nbytes // LINE) * LINE

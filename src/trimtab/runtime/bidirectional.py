@@ -47,7 +47,10 @@ class Whole:
         assert native is not None
         alike = all(x.dtype == torch.bfloat16 and x.device.type == "cpu" and x.stride(3) == 1 for x in (q, k, v))
         taught = torch.is_grad_enabled() and any(x.requires_grad for x in (q, k, v))
-        if not alike or taught or size % WIDTHS or v.shape != k.shape or heads % k.shape[1] or not (rows * k.shape[2]):
+        fits = (
+            k.shape == v.shape and k.shape[0] == batch and k.shape[3] == size and k.shape[1] and not heads % k.shape[1]
+        )
+        if not alike or taught or not fits or size % WIDTHS or not q.numel() or not k.numel():
             return None
         y = q.new_empty(batch, rows, heads, size)
         places = [(c_int64 * 3)(*x.stride()[:3]) for x in (q, k, v, y.transpose(1, 2))]

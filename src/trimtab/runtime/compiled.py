@@ -13,7 +13,10 @@ from trimtab.core.errors import Refused
 from trimtab.core.native import KNOWN, STORED, library
 from trimtab.runtime.plan.layout import Laid, chunk_of
 
-NAMES = {4: "compiled 4 bits", 8: "compiled 8 bits", 16: "compiled bfloat16", 32: "compiled float32"}
+NAMES = {
+    4: "compiled 4 bits", 8: "compiled 8 bits", 16: "compiled bfloat16", 17: "compiled sparse bfloat16",
+    32: "compiled float32",
+}  # fmt: skip
 """Of kernels, by the kind of what they read."""
 
 

@@ -14,6 +14,7 @@ from trimtab.core.acts import Rounding
 from trimtab.core.codebook import Codebook
 from trimtab.core.joins import leaves
 from trimtab.core.linear import Embedding, Kernel, Linear
+from trimtab.core.sparse import Masked
 from trimtab.core.weight import Quantized, Weight
 from trimtab.runtime import int8
 from trimtab.runtime.arena import Arena
@@ -152,14 +153,20 @@ class _Make:
 
 
 def _laid(hosts: Iterable[Linear]) -> dict[int, Laid]:
-    """Of each grid or codebook that a linear multiplies by, alone or among others, what the compiled library reads."""
+    """What the compiled library reads of each grid, codebook or pruned matrix that a linear multiplies by, alone or
+    among others."""
     made, arena = dict[int, Laid](), Arena()
     for leaf in (leaf for host in hosts if host.acts is None for leaf in thick(host.w)):
-        if id(leaf) in made or not isinstance(leaf, Quantized | Codebook) or leaf.codes.device.type != "cpu":
-            continue
-        if isinstance(found := laid(leaf), Laid):
+        if id(leaf) not in made and _stored(leaf) and isinstance(found := laid(leaf), Laid):
             made[id(leaf)] = arena.place(found)
     return made
+
+
+def _stored(leaf: Weight) -> bool:
+    """Whether it lies here in fewer bits than a dense matrix, and stays so for the library."""
+    if isinstance(leaf, Masked):
+        return leaf.dtype == torch.bfloat16 and leaf.values.device.type == "cpu"
+    return isinstance(leaf, Quantized | Codebook) and leaf.codes.device.type == "cpu"
 
 
 def _simulated(w: Weight) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 
 import torch
@@ -10,8 +11,8 @@ from torch import nn
 from trimtab.core.build import build
 from trimtab.core.linear import Embedding, Host, Linear
 from trimtab.core.weight import Weight
-from trimtab.runtime.compiled import Compiled, Rows
-from trimtab.runtime.compose import thick
+from trimtab.runtime.compiled import NAMES, Compiled, Rows
+from trimtab.runtime.compose import Made, compose, thick
 from trimtab.runtime.level import level
 from trimtab.runtime.plan.layout import Laid
 
@@ -22,12 +23,16 @@ def let_go(model: nn.Module, laid: Mapping[int, Laid]) -> set[str]:
     that let go."""
     here = level() or 0
     gone: list[Host] = []
+
+    def pack(leaf: Weight) -> Made:
+        return NAMES[laid[id(leaf)].kind], sys.maxsize, Compiled(laid[id(leaf)], here)
+
     for host in model.modules():
         if isinstance(host, Linear) and host.acts is None:
-            if host.kernel is None and id(host.w) in laid:
-                host.kernel = Compiled(laid[id(host.w)], here)
             leaves = thick(host.w)
-            if host.kernel is not None and leaves and all(id(leaf) in laid for leaf in leaves):
+            if leaves and all(id(leaf) in laid for leaf in leaves):
+                if host.kernel is None:
+                    host.kernel = compose(host.w, pack)[2]
                 gone.append(host)
         elif isinstance(host, Embedding) and id(host.w) in laid:
             host.kernel = Rows(laid[id(host.w)], host.w.dtype)

@@ -7,21 +7,25 @@ whole by those of its layers (``verify``).
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from trimtab.anatomy.base import Anatomy
 from trimtab.anatomy.decoder import STAGES, Decoder
 from trimtab.core import gated, norm
 from trimtab.core.errors import BadInput
+from trimtab.core.factors import LowRank
+from trimtab.core.joins import Sum
 from trimtab.core.linear import Embedding, Linear
-from trimtab.core.weight import Weight
+from trimtab.core.weight import Dense, Weight
 from trimtab.runtime.arena import Arena
 from trimtab.runtime.compiled import Compiled
+from trimtab.runtime.compose import Added
 from trimtab.runtime.plan import structs
 from trimtab.runtime.plan.angles import FIRST, Angles
 from trimtab.runtime.plan.layout import Laid, chunk_of, laid
@@ -38,6 +42,10 @@ NORMS = {
 MATRICES = dict(zip(
     (name for stage in STAGES for name in stage), ("query", "key", "value", "out", "gate", "up", "down"), strict=True
 ))  # fmt: skip
+
+
+RANKS = 32
+"""What is made to divide the rank of thin factors: a tile's inputs."""
 
 
 class Unfit(Exception):
@@ -89,6 +97,15 @@ def planned(anatomy: Anatomy, level: int, span: int | None = None) -> Plan | str
         return str(why)
 
 
+def apart(w: Weight) -> tuple[Weight, list[LowRank]]:
+    """``w`` and nothing, or the one part of a sum that is no pair of thin factors, and the pairs."""
+    parts = list(w) if isinstance(w, Sum) else [w]
+    thin = [part for part in parts if isinstance(part, LowRank)]
+    if len(thin) + 1 != len(parts):
+        return w, []
+    return next(part for part in parts if not isinstance(part, LowRank)), thin
+
+
 class _Build:
     def __init__(self, anatomy: Anatomy, decoder: Decoder) -> None:
         self.anatomy, self.decoder, self.stack = anatomy, decoder, decoder.module
@@ -121,7 +138,9 @@ class _Build:
         sizes = (config.hidden_size, config.num_attention_heads * attention.head_dim,
                  config.num_key_value_heads * attention.head_dim)  # fmt: skip
         self.same(made, sizes, {table.w.shape[1], head.w.shape[1]})
-        ends = self.host(head)
+        ends, beside = self.host(head)
+        if beside.down.codes:
+            raise Unfit("head: thin factors beside its matrix")
         spec = structs.Decoder(
             layers=ctypes.addressof(made), table=self.matrix(table.w, None, counts=False), head=ends,
             last=self.norm(getattr(self.stack, self.decoder.norm), self.width), count=len(layers), width=self.width,
@@ -165,7 +184,9 @@ class _Build:
             if hasattr(attention, name):
                 setattr(made, where, self.norm(getattr(attention, name), attention.head_dim))
         for name, where in MATRICES.items():
-            setattr(made, where, self.host(layer.get_submodule(name)))
+            whole, beside = self.host(layer.get_submodule(name))
+            setattr(made, where, whole)
+            made.thin[structs.MATRICES.index(where)] = beside
         return made
 
     def norm(self, module: nn.Module, width: int) -> structs.Norm:
@@ -174,15 +195,29 @@ class _Build:
             raise Unfit(f"a norm that is no RMS norm over {width}")
         return structs.Norm(weight=self.keep(form.weight), kind=1, eps=form.eps)
 
-    def host(self, host: Any) -> structs.Matrix:
+    def host(self, host: Any) -> tuple[structs.Matrix, structs.Thin]:
+        """Its matrix with the bias, and what is added to that."""
         if not isinstance(host, Linear):
             raise Unfit(f"a {type(host).__name__} where a linear is looked for")
         if host.acts is not None:
             raise Unfit(f"{host.name}: rounds its input")
         bias = None if host.bias is None else host.bias.detach().float().contiguous()
-        if isinstance(host.kernel, Compiled):
-            self.laid.setdefault(id(host.w), host.kernel.laid)
-        return self.matrix(host.w, bias)
+        whole, beside = apart(host.w)
+        kernel: Any = host.kernel
+        if isinstance(kernel, Added) and isinstance(host.w, Sum):
+            kernel = dict(zip(map(id, host.w), kernel.parts, strict=True)).get(id(whole))
+        if isinstance(kernel, Compiled):
+            self.laid.setdefault(id(whole), kernel.laid)
+        return self.matrix(whole, bias), self.thin(beside) if beside else structs.Thin()
+
+    def thin(self, beside: Sequence[LowRank]) -> structs.Thin:
+        """The factors of all, one below the other, up to a multiple of ``RANKS`` with zeros."""
+        down = torch.cat([one.right.detach() for one in beside])
+        up = torch.cat([one.left.detach().float() * one.scale for one in beside], 1).to(down.dtype)
+        missing = -len(down) % RANKS
+        made = Dense(F.pad(down, (0, 0, 0, missing))), Dense(F.pad(up, (0, missing)))
+        self.holds += made  # so that no other weight gets their ids
+        return structs.Thin(*(self.matrix(one, None) for one in made))
 
     def matrix(self, w: Weight, bias: Tensor | None, counts: bool = True) -> structs.Matrix:
         """``counts``: all of it is read for a token."""

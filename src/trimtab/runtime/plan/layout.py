@@ -1,6 +1,7 @@
 """Weights as native/product.h reads them: blocks of 16 rows whose codes lie side by side, each line 64 bytes.
 
-Nothing is rounded: codes, scales, zeros and levels are the weight's own. 2- and 3-bit codes take the room of 4.
+Nothing is rounded: codes, scales, zeros and levels are the weight's own. 2- and 3-bit codes take the room of 4. Of a
+matrix in bfloat16 that was pruned only what was kept is there, with a bit for each entry that says where.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from torch import Tensor
 
 from trimtab.core.codebook import Codebook, table
 from trimtab.core.native import STORED
-from trimtab.core.pack import unpack
+from trimtab.core.pack import pack, unpack
+from trimtab.core.sparse import Masked
 from trimtab.core.weight import Dense, Quantized, Weight
 from trimtab.runtime.plan.structs import Matrix
 
 BLOCK = 16
 """Rows whose codes stand side by side."""
+SOME16 = 17
+"""The kind of a matrix of which some entries are stored."""
 CODED = (4, 8)
 """Kinds of matrices that are codes in groups."""
 CHUNKS = (32, 16)
@@ -37,10 +41,13 @@ class Laid:
     scale: Tensor | None = None
     zero: Tensor | None = None
     levels: Tensor | None = None
+    values: Tensor | None = None
+    starts: Tensor | None = None
 
     @property
     def nbytes(self) -> int:
-        return sum(t.nbytes for t in (self.codes, self.scale, self.zero, self.levels) if t is not None)
+        every = (self.codes, self.scale, self.zero, self.levels, self.values, self.starts)
+        return sum(t.nbytes for t in every if t is not None)
 
     @property
     def group(self) -> int:
@@ -49,7 +56,7 @@ class Laid:
     def matrix(self, bias: Float[Tensor, " out"] | None = None) -> Matrix:
         """What the library is given; ``bias`` float32, to be kept by the caller too."""
         made = Matrix(kind=self.kind, out=self.shape[0], width=self.shape[1], group=self.group)
-        for name in ("codes", "scale", "zero", "levels"):
+        for name in ("codes", "scale", "zero", "levels", "values", "starts"):
             if (value := getattr(self, name)) is not None:
                 setattr(made, name, value.data_ptr())
         if bias is not None:
@@ -67,11 +74,22 @@ def laid(w: Weight) -> Laid | str:
 
 @laid.register
 def _(w: Dense) -> Laid | str:
-    value = _blocks(w.value.detach())
     if w.dtype == torch.bfloat16:
-        return Laid(16, w.shape, value.unflatten(2, (-1, 2)).transpose(1, 2).contiguous()) if w.shape[1] % 2 == 0 else (
-            f"rows of {w.shape[1]}: an even number is wanted")  # fmt: skip
-    return Laid(32, w.shape, value.float().transpose(1, 2).contiguous())
+        return _odd(w) or Laid(16, w.shape, _pairs(w.value.detach()))
+    return Laid(32, w.shape, _blocks(w.value.detach()).float().transpose(1, 2).contiguous())
+
+
+@laid.register
+def _(w: Masked) -> Laid | str:
+    if w.dtype != torch.bfloat16:
+        return laid(Dense(w.dense()))
+    if (why := _odd(w)) is not None:
+        return why
+    kept = _pairs(w.kept()).flatten(2)
+    counts = kept.sum((1, 2))
+    values = torch.cat([_pairs(w.dense()).flatten(2)[kept], w.values.new_zeros(2 * BLOCK)])
+    masks = pack(kept.flatten(0, 1).to(torch.uint8), 1).view(*kept.shape[:2], -1)
+    return Laid(SOME16, w.shape, masks, values=values, starts=counts.cumsum(0) - counts)
 
 
 @laid.register
@@ -99,6 +117,15 @@ def chunk_of(all_of: Iterable[Laid | Matrix]) -> int:
     """How many inputs are rounded as one, or summed, for all of them."""
     groups = [one.group for one in all_of if one.kind in CODED]
     return next(size for size in CHUNKS if all(group % size == 0 for group in groups))
+
+
+def _odd(w: Weight) -> str | None:
+    return f"rows of {w.shape[1]}: an even number is wanted" if w.shape[1] % 2 else None
+
+
+def _pairs(rows: Tensor) -> Tensor:
+    """(out, in) as (blocks, in / 2, 16, 2)."""
+    return _blocks(rows).unflatten(2, (-1, 2)).transpose(1, 2).contiguous()
 
 
 def _uneven(group: int) -> str | None:

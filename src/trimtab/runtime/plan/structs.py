@@ -18,7 +18,7 @@ class Matrix(Structure):
     """Without ``codes``: none."""
 
     _fields_: ClassVar = [
-        *_pointers("codes", "scale", "zero", "bias", "levels"),
+        *_pointers("codes", "scale", "zero", "bias", "levels", "values", "starts"),
         *_whole("kind", "out", "width", "group", "stored", "reserved"),
     ]
 
@@ -31,6 +31,10 @@ NORMS = ("before_attention", "of_query", "of_key", "after_attention", "before_ml
 MATRICES = ("query", "key", "value", "out", "gate", "up", "down")
 
 
+class Thin(Structure):
+    _fields_: ClassVar = [("down", Matrix), ("up", Matrix)]
+
+
 class Layer(Structure):
     _fields_: ClassVar = [
         *((name, Norm) for name in NORMS),
@@ -39,6 +43,7 @@ class Layer(Structure):
         *_whole("window", "activation"),
         ("scaling", c_float),
         ("cap", c_float),
+        ("thin", Thin * len(MATRICES)),
     ]
 
 
