@@ -89,7 +89,7 @@ struct Held {  // a matrix with its arrays
 };
 
 struct Model {
-    static constexpr int COUNT = 3, WIDTH = 64, HEADS = 4, SHARED = 2, SIZE = 32, INNER = 96, WORDS = 103, SPAN = 128;
+    static constexpr int COUNT = 3, WIDTH = 64, HEADS = 4, SHARED = 2, SIZE = 64, INNER = 96, WORDS = 103, SPAN = 128;
     std::vector<Held> held;
     std::vector<Layer> layers;
     std::vector<float> ones = std::vector<float>(WIDTH, 1.0f), cos, sin;
@@ -112,7 +112,7 @@ struct Model {
             one.cos = cos.data(), one.sin = sin.data(), one.window = i == 1 ? 9 : 0, one.activation = 1 + i % 2;
             one.scaling = 0.2f, one.cap = i == 2 ? 20.0f : 0.0f;
             for (int at = 0; i == 1 && at < 7; at += 5) {  // queries, and the second of two products
-                const int rank = at ? 32 : 160;  // also wider than all that is not thin
+                const int rank = at ? 32 : 288;  // also wider than all that is not thin
                 held.emplace_back(random, WORDS16, rank, WIDTH, 32);
                 one.thin[at].down = held.back().m;
                 held.emplace_back(random, WORDS16, at ? INNER : HEADS * SIZE, rank, 32);

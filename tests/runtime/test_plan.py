@@ -77,7 +77,8 @@ def model_of(family: str, seed: int = 0) -> PreTrainedModel:
     if family == "llama":
         made: PreTrainedModel = LlamaForCausalLM(LlamaConfig(**SIZES, attention_bias=True, tie_word_embeddings=False))
     elif family == "qwen3":
-        made = Qwen3ForCausalLM(Qwen3Config(**WIDE, tie_word_embeddings=False))
+        shared = {"head_dim": 64, "num_attention_heads": 8}  # heads that are taken four at once
+        made = Qwen3ForCausalLM(Qwen3Config(**(WIDE | shared), tie_word_embeddings=False))
     else:
         kinds = ["sliding_attention", "full_attention"] * 2
         made = Gemma3ForCausalLM(Gemma3TextConfig(**WIDE, sliding_window=5, query_pre_attn_scalar=12, layer_types=kinds,

@@ -9,6 +9,7 @@
 
 #include "attention.h"
 #include "curves.h"
+#include "heads.h"
 #include "pool.h"
 
 namespace {
@@ -94,6 +95,7 @@ struct Loops {
     void (*norm)(const Norm &, const float *, int, float *);
     void (*turn)(float *, const float *, const float *, int);
     void (*attend)(const float *, const uint16_t *, const uint16_t *, const float *, int, int, int, float, float, float *, float *);
+    void (*heads)(int, const float *, const uint16_t *, const uint16_t *, const float *, int, int, int, float, float, float *, int64_t, float *);
     void (*gate)(float *, const float *, int, int);
     void (*narrow)(const float *, int, uint16_t *), (*tile)(const float *, int, uint16_t *);
 };
@@ -105,10 +107,18 @@ struct Loops {
                               int last, int n, float scaling, float cap, float *score, float *y) {                       \
         attend(q, key, value, bias, first, last, n, scaling, cap, score, y);                                             \
     }                                                                                                                    \
+    TARGET void heads_##NAME(int count, const float *q, const uint16_t *key, const uint16_t *value, const float *bias,   \
+                             int first, int last, int n, float scaling, float cap, float *score, int64_t room,           \
+                             float *y) {                                                                                 \
+        if (count == 8) attend_group<8>(q, key, value, bias, first, last, n, scaling, cap, score, room, y);              \
+        if (count == 4) attend_group<4>(q, key, value, bias, first, last, n, scaling, cap, score, room, y);              \
+        if (count == 3) attend_group<3>(q, key, value, bias, first, last, n, scaling, cap, score, room, y);              \
+        if (count == 2) attend_group<2>(q, key, value, bias, first, last, n, scaling, cap, score, room, y);              \
+    }                                                                                                                    \
     TARGET void gate_##NAME(float *gate, const float *up, int n, int activation) { gate_row(gate, up, n, activation); }  \
     TARGET void narrow_##NAME(const float *x, int n, uint16_t *y) { narrow_row(x, n, y); }                               \
     TARGET void tile_##NAME(const float *x, int n, uint16_t *y) { tile_row(x, n, y); }                                   \
-    constexpr Loops LOOPS_##NAME = {norm_##NAME, turn_##NAME, attend_##NAME, gate_##NAME, narrow_##NAME, tile_##NAME};
+    constexpr Loops LOOPS_##NAME = {norm_##NAME, turn_##NAME, attend_##NAME, heads_##NAME, gate_##NAME, narrow_##NAME, tile_##NAME};
 
 LOOPS(plain, )
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__)
@@ -172,8 +182,9 @@ class State {  // threads and room for one caller's steps
                 const int all = given.slots[s * d.count + layer].count + added[s];
                 longest = all > longest ? all : longest;
             }
+        room_of_scores = longest;
         for (std::vector<float> &one : score)
-            if ((int)one.size() < longest) one.resize(longest + longest / 2);
+            if (one.size() < (size_t)longest * GROUPS[0]) one.resize((size_t)(longest + longest / 2) * GROUPS[0]);
         attends_by_tiles(added);
         pool = &threads();
         pool->run(count, [](void *self, int rank) { ((State *)self)->work(rank); }, this);
@@ -325,15 +336,33 @@ class State {  // threads and room for one caller's steps
         }
     }
 
+    static constexpr int GROUPS[] = {8, 4, 3, 2, 1};
+
+    // How many heads that share keys one thread takes at once: as many as leave work for all threads. Narrower vectors have
+    // too few registers for it.
+    int group_of_heads() const {
+        const int each = d.heads / d.shared;
+        if (d.level < HALVES || d.size % SIDE_BY_SIDE) return 1;
+        for (int count : GROUPS)
+            if (each % count == 0 && (int64_t)step->rows * (d.heads / count) >= pool->members()) return count;
+        return 1;
+    }
+
     void attend_heads(const Layer &layer, int index, int rank) {
-        const Part mine = part((int64_t)step->rows * d.heads, rank);
+        const int group = group_of_heads(), each = d.heads / group;
+        const Part mine = part((int64_t)step->rows * each, rank);
         for (int at = mine.first; at < mine.last; at++) {
-            const int row = at / d.heads, head = at % d.heads, kv = head / (d.heads / d.shared);
+            const int row = at / each, head = at % each * group, kv = head / (d.heads / d.shared);
             const Slots &slots = step->slots[(int64_t)step->sequence[row] * d.count + index];
             const int first = begins(layer, slots, row), last = slots.count + place[row] + 1;
-            const int64_t from = (int64_t)kv * slots.room * d.size;
-            loops.attend(query.data() + (int64_t)at * d.size, slots.key + from, slots.value + from, slots.bias, first, last,
-                         d.size, layer.scaling, layer.cap, score[rank].data(), seen.data() + (int64_t)at * d.size);
+            const int64_t from = (int64_t)kv * slots.room * d.size, to = ((int64_t)row * d.heads + head) * d.size;
+            const uint16_t *key = slots.key + from, *value = slots.value + from;
+            if (group == 1)
+                loops.attend(query.data() + to, key, value, slots.bias, first, last, d.size, layer.scaling, layer.cap,
+                             score[rank].data(), seen.data() + to);
+            else
+                loops.heads(group, query.data() + to, key, value, slots.bias, first, last, d.size, layer.scaling, layer.cap,
+                            score[rank].data(), room_of_scores, seen.data() + to);
         }
     }
 
@@ -532,7 +561,7 @@ class State {  // threads and room for one caller's steps
     const Loops loops;
     const Step *step = nullptr;
     Pool *pool = nullptr;
-    int most, wanted = 0, chunk = 0;
+    int most, wanted = 0, chunk = 0, room_of_scores = 0;
     bool by_tiles = false, few = true, tiled_heads = false;
     std::vector<Segment> segments;
     Lines<uint16_t> keys, turned;  // and values of one layer, in tiles
