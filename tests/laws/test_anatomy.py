@@ -370,7 +370,8 @@ def test_see_is_shown_the_queries_keys_mask_and_scaling_that_make_the_library_s_
         scores = q @ k.mT * scaling
         scores = scores if cap is None else cap * (scores / cap).tanh()
         scores = scores if mask is None else scores.masked_fill(~mask, -torch.inf)
-        close(scores.softmax(-1).transpose(1, 2)[valid], probabilities.transpose(1, 2)[valid])
+        # scores are summed in another order here, and a softmax adds what their roundings differ by
+        close(scores.softmax(-1).transpose(1, 2)[valid], probabilities.transpose(1, 2)[valid], 2e-5)
 
 
 def attentions(name: str, oracle: nn.Module, batch: Batch) -> tuple[Tensor, ...]:

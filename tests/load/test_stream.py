@@ -91,6 +91,9 @@ def test_trimming_gives_the_same_reports_and_codes(name: str, method: Any, tmp_p
     held.lower()
     streamed.lower()
     assert all(getattr(host, "kernel", None) is None for host in stored(streamed)), "a copy would hold it"
+    if held.engine is not None:  # a plan, whose arithmetic is another; what is streamed has none
+        held.unlower()
+        streamed.unlower()
     assert same(outputs(held.model, batch), outputs(streamed.model, batch))
     wrote = [artifact.write(tmp_path / how, one, {}) for how, one in (("held", held), ("streamed", streamed))]
     assert wrote[0].content_hash == wrote[1].content_hash
