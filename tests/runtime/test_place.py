@@ -11,7 +11,9 @@ from transformers import LlamaConfig, LlamaForCausalLM
 from trimtab import anatomy as anatomies
 from trimtab import methods
 from trimtab.anatomy import Anatomy, tiny
+from trimtab.core.factors import LowRank
 from trimtab.core.fit import Site
+from trimtab.core.joins import Sum
 from trimtab.core.linear import Embedding, Host, Linear
 from trimtab.core.native import library
 from trimtab.core.weight import Dense
@@ -96,6 +98,27 @@ def test_released_the_kernels_hold_what_the_plan_reads_and_nothing_else_is_left(
         assert id(host.kernel.laid.codes) in held, host.name
     with torch.no_grad():  # the library's own forward runs on the same copy
         assert off(loaded.library(input_ids=IDS).logits, answers(loaded)) < 0.02
+
+
+@pytest.mark.parametrize("form", ["dense", "4 bits", "half of it"])
+def test_what_stands_beside_a_matrix_is_not_lost_when_it_is_let_go(form: str) -> None:
+    """By the plan, and by the library's own forward on what is left."""
+    loaded = model(form == "4 bits")
+    if form == "half of it":
+        walk(loaded.anatomy, (), methods.make("magnitude", {"keep": 0.5}), ["embedding", "head", "language"])
+    plain = answers(loaded)
+    for _, host in loaded.anatomy.linears():
+        if host.name != "lm_head":
+            out, width = host.w.shape
+            host.w = Sum([host.w, LowRank(0.3 * torch.randn(out, 3), 0.3 * torch.randn(3, width), 2.0)])
+    before = answers(loaded)
+    assert off(plain, before) > 0.1
+    assert loaded.lower(release=True).planless == ""
+    assert {host.w.first.shape for host in linears(loaded)} == {host.w.shape for host in linears(loaded)}
+    assert all(value.is_meta for host in linears(loaded) for value in (*host.w.parameters(), *host.w.buffers()))
+    assert off(answers(loaded), before) < 0.03
+    with torch.no_grad():
+        assert off(loaded.library(input_ids=IDS).logits, before) < 0.03
 
 
 def test_all_of_it_can_be_taken_back() -> None:

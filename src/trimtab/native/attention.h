@@ -1,5 +1,5 @@
-// Attention of a prompt's rows by tiles, in AMX or in vectors, 16 rows of one head at once; what it gives is what attend() of decode.cpp gives,
-// with queries and weights rounded to bfloat16.
+// Attention of a prompt's rows by tiles, in AMX or in vectors, 16 rows of one head at once; what it gives is what attend() of
+// decode.cpp gives, with queries and weights rounded to bfloat16.
 
 #pragma once
 

@@ -37,34 +37,19 @@ struct Call {
         made.resize((size_t)members * many() * SOME * BLOCK);
     }
 
-    void prepare(int64_t base, int64_t row) {  // row `base + row` of x
-        const int64_t from = (base + row) * m.in;
-        if (stored == FLOAT32) inputs.round((int)row, (const float *)x + from);
-        else inputs.take((int)row, (const uint16_t *)x + from);
-    }
-
-    void write(const float *from, int64_t base, int rows, int first, int last) {  // outputs [first, last)
-        for (int t = 0; t < rows; t++, from += SOME * BLOCK) {
-            const int64_t at = (base + t) * m.out + first;
-            if (stored == FLOAT32) memcpy((float *)y + at, from, sizeof(float) * (last - first));
-            else narrow_row(from, last - first, (uint16_t *)y + at);
-        }
-    }
-
     void work(int rank) {
-        const int members = pool.members(), blocks = blocks_of(m);
+        const int members = pool.members();
         float *here = made.data() + (size_t)rank * many() * SOME * BLOCK;
         for (int64_t base = 0; base < rows; base += MANY) {
             const int count = (int)(rows - base < MANY ? rows - base : MANY);
-            const Part mine = part_of(count, rank, members), outputs = part_of(blocks, rank, members);
-            for (int64_t row = mine.first; row < mine.last; row++) prepare(base, row);
+            const Part mine = part_of(count, rank, members);
+            for (int64_t row = mine.first; row < mine.last; row++) inputs.prepare((int)row, x, stored, base + row);
             pool.meet();
-            const Rounded given = inputs.rounded(stored == FLOAT32 ? (const float *)x + base * m.in : inputs.floats.data(), count);
-            for (int block = (int)outputs.first; block < outputs.last; block += SOME) {
-                const int end = block + SOME < outputs.last ? block + SOME : (int)outputs.last;
-                multiply(m, given, block, end, inputs.level, room.data() + rank * room_each(), here, SOME * BLOCK, false);
-                write(here, base, count, block * BLOCK, end * BLOCK < m.out ? end * BLOCK : m.out);
-            }
+            const float *from = stored == FLOAT32 ? (const float *)x + base * m.in : inputs.floats.data();
+            multiply_some(m, inputs.rounded(from, count), inputs.level, part_of(blocks_of(m), rank, members),
+                          room.data() + rank * room_each(), here, [&](int row, int first, int wide, const float *sums) {
+                              write_row(sums, wide, y, stored, (base + row) * m.out + first);
+                          });
             pool.meet();
         }
     }

@@ -47,14 +47,8 @@ struct Call {
     }
 
     template <class Done> void multiply_all(const Matrix &m, const Rounded &given, int level, int rank, Done done) {
-        const Part mine = part_of(blocks_of(m), rank, pool.members());
-        float *here = made.data() + (size_t)rank * many() * SOME * BLOCK;
-        for (int block = (int)mine.first; block < mine.last; block += SOME) {
-            const int end = block + SOME < mine.last ? block + SOME : (int)mine.last;
-            multiply(m, given, block, end, level, room.data() + rank * room_each(), here, SOME * BLOCK, false);
-            const int first = block * BLOCK, last = end * BLOCK < m.out ? end * BLOCK : m.out;
-            for (int t = 0; t < given.rows; t++) done(t, first, last - first, here + t * SOME * BLOCK);
-        }
+        multiply_some(m, given, level, part_of(blocks_of(m), rank, pool.members()), room.data() + rank * room_each(),
+                      made.data() + (size_t)rank * many() * SOME * BLOCK, done);
     }
 
     void work(int rank) {
@@ -62,10 +56,7 @@ struct Call {
             const int count = (int)(rows - base < MANY ? rows - base : MANY);
             const Part mine = part_of(count, rank, pool.members());
             const float *from = stored == FLOAT32 ? (const float *)x + base * up.in : inputs.floats.data();
-            for (int64_t row = mine.first; row < mine.last; row++) {
-                if (stored == FLOAT32) inputs.round((int)row, from + row * up.in);
-                else inputs.take((int)row, (const uint16_t *)x + (base + row) * up.in);
-            }
+            for (int64_t row = mine.first; row < mine.last; row++) inputs.prepare((int)row, x, stored, base + row);
             pool.meet();
             multiply_all(up, inputs.rounded(from, count), inputs.level, rank, [&](int row, int first, int wide, float *sums) {
                 curve(sums, wide);
@@ -78,9 +69,7 @@ struct Call {
             }
             multiply_all(down, hidden.rounded(hidden.floats.data(), count), hidden.level, rank,
                          [&](int row, int first, int wide, const float *sums) {
-                             const int64_t at = (base + row) * down.out + first;
-                             if (stored == FLOAT32) memcpy((float *)y + at, sums, sizeof(float) * wide);
-                             else narrow_row(sums, wide, (uint16_t *)y + at);
+                             write_row(sums, wide, y, stored, (base + row) * down.out + first);
                          });
             pool.meet();
         }

@@ -75,7 +75,8 @@ void round_inputs(const float *x, int in, int chunk, int8_t *code, int8_t *low, 
 constexpr int HALVES = 2;  // the level from which inputs are rounded to 16 bits
 
 // y (rows, stride) of blocks [first, last) of m, the first at y; `level`: 0 plain C++, 1 AVX2, 2 AVX-512 with VNNI, 3 also
-// with pairs of bfloat16, 4 also AMX. `room`: room_for(m.in, x.rows), for x in `words`. `whole`: by rounded inputs, where m is of even steps.
+// with pairs of bfloat16, 4 also AMX. `room`: room_for(m.in, x.rows), for x in `words`. `whole`: by rounded inputs, where m
+// is of even steps.
 void multiply(const Matrix &m, const Rounded &x, int first, int last, int level, uint8_t *room, float *y, int64_t stride,
               bool whole);
 void multiply_tiles(const Matrix &m, const Rounded &x, int first, int last, int level, uint8_t *room, float *y, int64_t stride);

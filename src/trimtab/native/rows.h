@@ -5,6 +5,7 @@
 #include <cstring>
 #include <vector>
 
+#include "pool.h"
 #include "product.h"
 
 constexpr int MANY = 512;           // rows at once
@@ -29,7 +30,13 @@ struct Inputs {
         if (widened) floats.resize(all);
     }
 
-    // Row `row` as it is in bfloat16, or all of it in float32 at `x`.
+    // Row `row`, which is row `at` of x in dtype `stored`.
+    void prepare(int row, const void *x, int stored, int64_t at) {
+        if (stored == FLOAT32) round(row, (const float *)x + at * in);
+        else take(row, (const uint16_t *)x + at * in);
+    }
+
+    // Row `row`, which comes in bfloat16; one in float32 is rounded where it lies (`round`).
     void take(int row, const uint16_t *x) {
         if (tiles) {
             uint16_t *tile = words.data() + tile_of(row, in);
@@ -49,7 +56,7 @@ struct Inputs {
                      scales.data() + at, sums.data() + at, totals.data() + at);
     }
 
-    // Inputs [first, first + count) of row `row`, whole blocks but for the last, which `take` did not give.
+    // Inputs [first, first + count) of row `row`, whole blocks but for the last: made here, where `take` is given them.
     void put(int row, int first, int count, const float *x) {
         if (!tiles) {
             memcpy(floats.data() + (int64_t)row * in + first, x, sizeof(float) * count);
@@ -69,4 +76,21 @@ struct Inputs {
 // Whether `rows` inputs of m are multiplied tile by tile.
 inline bool by_tiles(const Matrix &m, int64_t rows, int stored, int level) {
     return level >= TILED && stored == BFLOAT16 && rows >= BLOCK && m.in % TILE == 0 && m.kind != FLOATS32;
+}
+
+// Sums of blocks `mine` of m by all rows, SOME blocks at once while they are near: done(row, first output, how many, sums).
+template <class Done>
+void multiply_some(const Matrix &m, const Rounded &given, int level, Part mine, uint8_t *room, float *here, Done done) {
+    for (int block = (int)mine.first; block < mine.last; block += SOME) {
+        const int end = block + SOME < mine.last ? block + SOME : (int)mine.last;
+        multiply(m, given, block, end, level, room, here, SOME * BLOCK, false);
+        const int first = block * BLOCK, last = end * BLOCK < m.out ? end * BLOCK : m.out;
+        for (int t = 0; t < given.rows; t++) done(t, first, last - first, here + (size_t)t * SOME * BLOCK);
+    }
+}
+
+// `count` numbers of y from number `at` on, in dtype `stored`.
+inline void write_row(const float *from, int count, void *y, int stored, int64_t at) {
+    if (stored == FLOAT32) memcpy((float *)y + at, from, sizeof(float) * count);
+    else narrow_row(from, count, (uint16_t *)y + at);
 }

@@ -22,7 +22,7 @@ WIDTHS = 32
 
 
 class Given(Structure):
-    """As native/bidirectional.cpp has it."""
+    """``Whole`` of native/attention.h."""
 
     _fields_: ClassVar = [
         *((name, c_void_p) for name in ("query", "key", "value", "y")),
