@@ -1,0 +1,116 @@
+"""What this machine reaches, as predictions ask for it: curves over sizes and shapes, each measured by ``doctor``.
+
+No figure here comes from a model that is predicted: products, attention and operators are timed on matrices of random
+numbers and on decoders of a few small random layers (``trimtab.measure.limits``).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from math import exp, log, sqrt
+from typing import Any
+
+from trimtab.core.errors import BadInput
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Positive values over positive sizes, ascending; between them straight in logarithms, beyond them the last."""
+
+    sizes: tuple[float, ...]
+    values: tuple[float, ...]
+
+    def at(self, size: float) -> float:
+        """The value at ``size``. Raises BadInput for an empty curve."""
+        if not self.sizes:
+            raise BadInput("ceilings: a curve without a point; next: trimtab doctor")
+        place = bisect_left(self.sizes, size)
+        if place in (0, len(self.sizes)):
+            return self.values[min(place, len(self.sizes) - 1)]
+        low, high = self.sizes[place - 1], self.sizes[place]
+        share = log(size / low) / log(high / low)
+        return exp((1 - share) * log(self.values[place - 1]) + share * log(self.values[place]))
+
+
+@dataclass(frozen=True)
+class Products:
+    """``rates``: operations a second by rows of input, a curve over the matrix's size sqrt(out in) for each;
+    ``stream``: bytes a second of a matrix that is larger than the caches, by one row, over what plain reading gives at
+    that size."""
+
+    rows: tuple[float, ...]
+    rates: tuple[Curve, ...]
+    stream: float = 1.0
+
+    def at(self, rows: float, shape: tuple[int, int]) -> float:
+        """Operations a second of ``rows`` by a matrix of ``shape``."""
+        size = sqrt(shape[0] * shape[1])
+        return Curve(self.rows, tuple(one.at(size) for one in self.rates)).at(rows)
+
+
+@dataclass(frozen=True)
+class Attention:
+    """``prompt``: operations a second of pairs that are seen, by queries of a head; ``word``: bytes of keys and values
+    a second where one query reads them, by entries."""
+
+    prompt: Curve
+    word: Curve
+
+
+@dataclass(frozen=True)
+class Ceilings:
+    """``products`` by form: of the library under ``bfloat16`` and ``float32``, ours under ``compiled ...``.
+    ``attention``: ``library`` and ``compiled``. Bytes a second of ``reading`` by working set, of operators on each
+    element (``elements``) and of those with exponentials (``curves``). Seconds: ``operator``: of an operator of torch
+    in a model, its share of Python included; ``host``: of a compiled product that Python calls; ``call``: of the
+    library's forward whatever its layers; ``plan_call``, ``plan_layer``: of a plan's call and layer beside its
+    products; ``plan_row``: of a number of a plan's stream, per layer. ``disk``: bytes a second; ``resident``: bytes of
+    a process that has all of it imported. ``machine``: what it was measured on."""
+
+    reading: Curve
+    products: Mapping[str, Products]
+    attention: Mapping[str, Attention]
+    elements: Mapping[str, float]
+    curves: Mapping[str, float]
+    operator: float
+    host: float
+    call: float
+    plan_call: float = 0.0
+    plan_layer: float = 0.0
+    plan_row: float = 0.0
+    disk: float = 1e9
+    resident: float = 0.0
+    machine: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether the compiled library was there."""
+        return "compiled" in self.attention
+
+    def row(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def parse(cls, row: Mapping[str, Any]) -> Ceilings:
+        """The inverse of ``row``. Raises BadInput for data of another form."""
+        try:
+            made = {
+                "reading": _curve(row["reading"]),
+                "products": {name: _products(one) for name, one in row["products"].items()},
+                "attention": {name: Attention(_curve(one["prompt"]), _curve(one["word"]))
+                              for name, one in row["attention"].items()},
+            }  # fmt: skip
+            return cls(**{**row, **made})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise BadInput(f"ceilings: not as this version writes them ({error}); next: trimtab doctor") from error
+
+
+def _curve(row: Mapping[str, Sequence[float]]) -> Curve:
+    return Curve(tuple(row["sizes"]), tuple(row["values"]))
+
+
+def _products(row: Mapping[str, Any]) -> Products:
+    return Products(tuple(row["rows"]), tuple(map(_curve, row["rates"])), row["stream"])
