@@ -20,7 +20,8 @@ Phases = Mapping[str, list[Operation]]
 
 def phases(anatomy: Anatomy, batch: Batch, policies: Policies = (), forms: Forms = NOTHING) -> Phases:
     """``vision`` (where pictures are shown), ``prefill`` of the whole prompt up to the last token's logits, ``decode``
-    of the next token of every row. ``forms``: by host, what it would be stored as. Raises Refused where shapes depend on values that are not there."""
+    of the next token of every row. ``forms``: by host, what it would be stored as. Raises Refused where shapes depend
+    on values that are not there."""
     slots = Slots() if anatomy.decodes else None
     with tracing(anatomy, forms) as trace:
         prefill(anatomy, batch, policies, slots, logits_to_keep=1)

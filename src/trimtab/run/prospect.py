@@ -27,8 +27,8 @@ from trimtab.run.recipe import Step
 @dataclass
 class Prospect:
     """``forms``: by name of a linear or table, the matrices that it will multiply by; ``bits``: stored in each, the
-    same under both names of a tied one; ``policies`` for the loop; ``problems``: what does not fit, in words; ``at_most``: some method
-    decides by the weights' values."""
+    same under both names of a tied one; ``policies``: methods that have one; ``problems``: what does not fit, in words;
+    ``at_most``: some method decides by the weights' values."""
 
     forms: dict[str, list[Piece]]
     bits: dict[str, int]
