@@ -66,8 +66,9 @@ class Ceilings:
     element (``elements``) and of those with exponentials (``curves``). Seconds: ``operator``: of an operator of torch
     in a model, its share of Python included; ``host``: of a compiled product that Python calls; ``call``: of the
     library's forward whatever its layers; ``plan_call``, ``plan_layer``: of a plan's call and layer beside its
-    products; ``plan_row``: of a number of a plan's stream, per layer. ``disk``: bytes a second; ``resident``: bytes of
-    a process that has all of it imported. ``machine``: what it was measured on."""
+    products; ``plan_row``: of a number of a plan's stream, per layer. ``disk``: bytes a second. Of a fresh
+    process ``start`` in seconds, ``resident``: bytes with all of it imported, ``words``: bytes for one of a tokenizer's
+    file. ``machine``: what it was measured on."""
 
     reading: Curve
     products: Mapping[str, Products]
@@ -81,7 +82,9 @@ class Ceilings:
     plan_layer: float = 0.0
     plan_row: float = 0.0
     disk: float = 1e9
+    start: float = 0.0
     resident: float = 0.0
+    words: float = 0.0
     machine: Mapping[str, Any] = field(default_factory=dict)
 
     @property
