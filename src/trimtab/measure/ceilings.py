@@ -65,7 +65,7 @@ class Ceilings:
     ``attention``: ``library`` and ``compiled``. Bytes a second of ``reading`` by working set, of operators on each
     element (``elements``) and of those with exponentials (``curves``). Seconds: ``operator``: of an operator of torch
     in a model, its share of Python included; ``host``: of a compiled product that Python calls; ``call``: of the
-    library's forward whatever its layers; ``plan_call``, ``plan_layer``: of a plan's call and layer beside its
+    library's forward whatever its layers; ``generated``: of a word that ``generate`` adds, beside the forward; ``plan_call``, ``plan_layer``: of a plan's call and layer beside its
     products; ``plan_row``: of a number of a plan's stream, per layer. ``disk``: bytes a second. Of a fresh
     process ``start`` in seconds, ``resident``: bytes with all of it imported, ``words``: bytes for one of a tokenizer's
     file. ``machine``: what it was measured on."""
@@ -78,6 +78,7 @@ class Ceilings:
     operator: float
     host: float
     call: float
+    generated: float = 0.0
     plan_call: float = 0.0
     plan_layer: float = 0.0
     plan_row: float = 0.0

@@ -24,6 +24,7 @@ from trimtab.runtime.plan.model import Planned
 
 FEW, MANY = 2, 10
 """Layers of two decoders that differ in nothing else."""
+SPOKEN = 16
 SMALL = 64
 HEADS, SHARED, HEAD = 8, 2, 64
 TOKENS = (64, 256, 1024)
@@ -51,14 +52,29 @@ def seconds_of(model: Any, tokens: int) -> tuple[float, float]:
 
 
 def library_costs() -> dict[str, float]:
-    """``operator`` and ``call`` of ``Ceilings``: two decoders differ by as many operators as are traced."""
+    """``operator``, ``call`` and ``generated`` of ``Ceilings``: two decoders differ by as many operators as are traced;
+    ``generate`` does more for a word than the forward that is timed alone."""
     times, counts = [], []
     for layers in (FEW, MANY):
         model = probe(layers)
         times.append(seconds_of(model, 16)[1])
         counts.append(len(phases(anatomies.of(copy.deepcopy(model)), words(16))["decode"]))
     operator = (times[1] - times[0]) / (counts[1] - counts[0])
-    return {"operator": operator, "call": max(times[0] - counts[0] * operator, 0.0)}
+    spoken = generated(probe(FEW)) - times[0]
+    return {"operator": operator, "call": max(times[0] - counts[0] * operator, 0.0), "generated": max(spoken, 0.0)}
+
+
+@torch.no_grad()
+def generated(model: PreTrainedModel) -> float:
+    """Seconds of a word by ``generate``, from answers of two lengths."""
+    given, times = words(16), []
+    for count in (FEW, FEW + SPOKEN):
+
+        def speak(count: int = count) -> Any:
+            return model.generate(**given, do_sample=False, max_new_tokens=count, min_new_tokens=count, pad_token_id=0)
+
+        times.append(best(speak, BRIEF))
+    return (times[1] - times[0]) / SPOKEN
 
 
 def planned(model: PreTrainedModel) -> Planned | None:

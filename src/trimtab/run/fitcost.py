@@ -1,0 +1,70 @@
+"""Seconds that a layer-wise method takes for matrices of any shape, from two small random ones that it is timed on."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+
+from trimtab.core.fit import Site
+from trimtab.core.reservoir import Reservoir
+from trimtab.core.stats import TEXT, Gram
+from trimtab.core.weight import Dense
+
+SIZES = (256, 512)
+ROWS = 1024
+"""Rows that the statistics of a trial are gathered from."""
+
+
+class FitCost(NamedTuple):
+    """Seconds of a matrix (out, in): ``fixed`` + ``entries`` out in + ``columns`` out in^2."""
+
+    fixed: float
+    entries: float
+    columns: float
+
+    def of(self, shapes: Iterable[tuple[int, int]]) -> float:
+        """Of all matrices of ``shapes``."""
+        return sum(self.fixed + out * width * (self.entries + width * self.columns) for out, width in shapes)
+
+
+def fit_cost(method: Any) -> FitCost | None:
+    """Timed now, under a second or two; None for a method that needs gradients, or whose knobs do not fit so small a
+    matrix. What grows with in^2 is taken to be the whole where the two trials say that it grows faster than that."""
+    if method.CARD.needs == "gradients" or method.CARD.wants_source:
+        return None
+    found = []
+    for size in SIZES:
+        try:
+            method.check(size, size)
+        except ValueError:
+            return None
+        found.append(min(_once(method, size) for _ in range(2)))
+    return solve(SIZES, found)
+
+
+def solve(sizes: Sequence[int], seconds: Sequence[float]) -> FitCost:
+    """The two terms, neither negative, that give both times of square matrices."""
+    (n, m), (first, second) = sizes, seconds
+    columns = (second / m**2 - first / n**2) / (m - n)
+    columns = min(max(columns, 0.0), second / m**3)
+    entries = max(second / m**2 - columns * m, 0.0)
+    return FitCost(max(first - n * n * (entries + n * columns), 0.0), entries, columns)
+
+
+def _once(method: Any, size: int) -> float:
+    generator = torch.Generator().manual_seed(0)
+    w = Dense(torch.randn(size, size, generator=generator).bfloat16())
+    x = torch.randn(ROWS, size, generator=generator).bfloat16()
+    card = method.CARD
+    gram = None
+    if card.needs != "nothing":
+        gram = Gram(size, None, Reservoir(size) if card.wants_rows else None)
+        gram.add(x, torch.full((ROWS,), TEXT))
+    site = Site("trial", lambda: w.value.detach(), gram, ("trial",), peers=(w,))
+    begun = time.perf_counter()
+    with torch.no_grad():
+        method(w, site)
+    return time.perf_counter() - begun
