@@ -61,14 +61,17 @@ class Attention:
 
 @dataclass(frozen=True)
 class Ceilings:
-    """``products`` by form: of the library under ``bfloat16`` and ``float32``, ours under ``compiled ...``.
-    ``attention``: ``library`` and ``compiled``. Bytes a second of ``reading`` by working set, of operators on each
-    element (``elements``) and of those with exponentials (``curves``). Seconds: ``operator``: of an operator of torch
-    in a model, its share of Python included; ``host``: of a compiled product that Python calls; ``call``: of the
-    library's forward whatever its layers; ``generated``: of a word that ``generate`` adds, beside the forward; ``plan_call``, ``plan_layer``: of a plan's call and layer beside its
-    products; ``plan_row``: of a number of a plan's stream, per layer. ``disk``: bytes a second. Of a fresh
-    process ``start`` in seconds, ``resident``: bytes with all of it imported, ``words``: bytes for one of a tokenizer's
-    file. ``machine``: what it was measured on."""
+    """What ``doctor`` measures here.
+
+    ``products`` by form: of the library under ``bfloat16`` and ``float32``, ours under ``compiled ...``; ``attention``:
+    ``library`` and ``compiled``. Bytes a second: ``reading``, by working set; ``elements``: of operators on each
+    element, ``curves``: of those with exponentials; ``disk``. Seconds: ``operator``: of an operator of torch in a
+    model, its share of Python included; ``host``: of a compiled product that Python calls; ``call``: of the library's
+    forward whatever its layers; ``generated``: of a word that ``generate`` adds, beside the forward; ``plan_call``,
+    ``plan_layer``: of a plan's call and layer beside its products; ``plan_row``: of a byte of a plan's stream. Of a
+    fresh process ``start`` in seconds, ``resident``: bytes with all of it imported, ``words``: bytes for one of a
+    tokenizer's file. ``machine``: what it was measured on.
+    """
 
     reading: Curve
     products: Mapping[str, Products]

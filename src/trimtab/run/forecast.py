@@ -161,12 +161,10 @@ class Forecast:
             found[steps.key(index, step)] = self.step(step)
             asks = self.evaluation(recipe.task, given.after_step, True) if given.after_step else 0.0
             found[f"{steps.key(index, step)} figures"] = asks
-        found["artifact"] = (self.bytes / self.known.disk
-                             + deliver.GATE_BATCHES * deliver.GATE_ROWS * _whole(self.measured["after"][1]))  # fmt: skip
+        recorded = deliver.GATE_BATCHES * deliver.GATE_ROWS * _whole(self.measured["after"][1])
+        found["artifact"] = self.bytes / self.known.disk + recorded
         found["after"] = sum(self.evaluation(task, None, True) for task in tasks) + self.views(True)
-        found["gate"] = self.process(True) + deliver.GATE_BATCHES * deliver.GATE_ROWS * _whole(
-            self.measured["after"][1]
-        )
+        found["gate"] = self.process(True) + recorded
         found["timing"] = self.timing()
         return found
 
