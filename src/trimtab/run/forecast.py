@@ -18,12 +18,13 @@ from trimtab.anatomy import Anatomy
 from trimtab.data import text as texts
 from trimtab.data.task import Task
 from trimtab.measure.ceilings import Ceilings
+from trimtab.measure.roofline import Roof
 from trimtab.run import deliver, steps, timing
 from trimtab.run.arms import LAYERWISE
 from trimtab.run.fitcost import fit_cost
 from trimtab.run.follow import targeted
 from trimtab.run.foresee import Phase, foresee
-from trimtab.run.prompts import Asked, asked, batch_of
+from trimtab.run.prompts import Asked, Batch, asked, batch_of
 from trimtab.run.prospect import Prospect
 from trimtab.run.recipe import Recipe, Step
 from trimtab.run.walk import MAX_TOKENS
@@ -38,7 +39,7 @@ Phases = dict[str, Phase]
 @dataclass(frozen=True)
 class Forecast:
     """``processor``: the model's, None where none is there. ``bytes16`` and ``bytes`` of the weights, before and as the
-    recipe leaves them."""
+    recipe leaves them. ``roof``: of other hardware, which runs the forward passes; all else is done here."""
 
     recipe: Recipe
     anatomy: Anatomy
@@ -47,11 +48,16 @@ class Forecast:
     processor: Any
     bytes16: float
     bytes: float
+    roof: Roof | None = None
 
     def phases(self, task: Task, size: int, trimmed: bool) -> Phases:
         """Of a batch of ``size`` prompts of ``task``."""
         batch = batch_of(self.anatomy, self.processor, task, size, self.recipe.measure.prompt_tokens)
-        return foresee(self.anatomy, batch, self.known, self.after if trimmed else None)
+        return self.passes(batch, trimmed)
+
+    def passes(self, batch: Batch, trimmed: bool = False) -> Phases:
+        """Of ``batch``, here or under ``roof``."""
+        return foresee(self.anatomy, batch, self.known, self.after if trimmed else None, self.roof)
 
     @cached_property
     def measured(self) -> dict[str, dict[int, Phases]]:
@@ -67,7 +73,7 @@ class Forecast:
         if task.type == "text":
             batch = batch_of(self.anatomy, self.processor, task, 1, WINDOW)
             count = min(texts.WINDOWS, limit or task.limit or texts.WINDOWS)
-            return count * _whole(foresee(self.anatomy, batch, self.known, self.after if trimmed else None))
+            return count * _whole(self.passes(batch, trimmed))
         how = asked(self.processor, task, limit or task.limit or given.limit, given.batch_size, given.max_new_tokens)
         return self.answers(how, self.phases(task, min(how.size, how.count), trimmed))
 
@@ -94,7 +100,7 @@ class Forecast:
         length = _width(batch_of(self.anatomy, self.processor, task, 1, given.max_seq_length))
         size = max(1, min(MAX_TOKENS // length, given.num_samples))
         batch = batch_of(self.anatomy, self.processor, task, size, given.max_seq_length)
-        found = foresee(self.anatomy, batch, self.known)
+        found = self.passes(batch)
         return given.num_samples / size * sum(one.seconds for name, one in found.items() if name != "decode")
 
     def step(self, step: Step) -> float:
@@ -122,7 +128,7 @@ class Forecast:
     def training(self, method: Any) -> float:
         """Of an adapter: every sample ``epochs`` times there and back."""
         batch = batch_of(self.anatomy, self.processor, self.recipe.task, method.batch_size)
-        found = foresee(self.anatomy, batch, self.known)
+        found = self.passes(batch)
         each = PASSES * found["prefill"].seconds + (found["vision"].seconds if "vision" in found else 0.0)
         return each * method.epochs * method.num_samples / method.batch_size
 

@@ -12,7 +12,7 @@ from trimtab.anatomy.decoder import STAGES, Decoder
 from trimtab.measure.ceilings import Ceilings
 from trimtab.measure.phases import phases
 from trimtab.measure.predict import library, planned
-from trimtab.measure.roofline import Operation
+from trimtab.measure.roofline import Operation, Roof, seconds
 from trimtab.run.prospect import Prospect, policies
 from trimtab.runtime.held import HOLD
 
@@ -30,11 +30,18 @@ class Phase:
 
 
 def foresee(
-    anatomy: Anatomy, batch: Mapping[str, Tensor], known: Ceilings, after: Prospect | None = None
+    anatomy: Anatomy,
+    batch: Mapping[str, Tensor],
+    known: Ceilings,
+    after: Prospect | None = None,
+    roof: Roof | None = None,
 ) -> dict[str, Phase]:
     """``vision`` (where pictures are shown), ``prefill`` and ``decode`` of ``batch``; the source through the library,
-    or what ``after`` says of it through the runtime. Raises Refused where shapes depend on values."""
+    or what ``after`` says of it through the runtime; all of it
+    under ``roof`` where one is given. Raises Refused where shapes depend on values."""
     found = phases(anatomy, dict(batch), *((policies(after.policies), after.forms) if after is not None else ()))
+    if roof is not None:
+        return {name: Phase(seconds(ops, roof), ops, roof.name) for name, ops in found.items()}
     if after is None:
         return {name: Phase(library(ops, known), ops, "library") for name, ops in found.items()}
     by_plan = has_plan(anatomy, known, after)

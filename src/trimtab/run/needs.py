@@ -1,0 +1,69 @@
+"""Memory that a process will have had at its peak: of answering one batch, and of a run that makes the artifact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trimtab import methods
+from trimtab.load.blank import Blank
+from trimtab.measure.roofline import Operation
+from trimtab.run import deliver
+from trimtab.run.arms import LAYERWISE
+from trimtab.run.follow import targeted
+from trimtab.run.forecast import Forecast
+from trimtab.run.foresee import has_plan
+from trimtab.run.prompts import batch_of
+from trimtab.run.walk import HELD
+
+WORDS = "tokenizer.json"
+ARRAYS = 3
+"""Arrays of an operation's size that are alive at once: what goes in, what comes out, the stream beside them."""
+
+
+def process(told: Forecast, found: Blank) -> float:
+    """Bytes of a process with its libraries and the model's tokenizer."""
+    file = Path(found.folder) / WORDS
+    return told.known.resident + (told.known.words * file.stat().st_size if file.is_file() else 0.0)
+
+
+def answering(told: Forecast, found: Blank) -> dict[str, float]:
+    """``before`` and ``after``: a fresh process that loads the model and answers one batch of the gate's samples, whose
+    logits are all asked for. A plan reads its matrices in an order of its own: codes are there twice."""
+    base, made = process(told, found), {}
+    words = told.anatomy.model.config.get_text_config().vocab_size
+    batch = batch_of(
+        told.anatomy, told.processor, told.recipe.task, deliver.GATE_ROWS, told.recipe.measure.prompt_tokens
+    )
+    logits = batch["input_ids"].numel() * words
+    for when in ("before", "after"):
+        phases = told.phases(told.recipe.task, deliver.GATE_ROWS, when == "after")
+        rows = [one for name, phase in phases.items() if name != "decode" for one in phase.operations]
+        planned = when == "after" and has_plan(told.anatomy, told.known, told.after)
+        weights = told.bytes16 if when == "before" else told.bytes * (2 if planned else 1)
+        made[when] = base + weights + arrays(rows) + logits * (4 if planned else 2)
+    return made
+
+
+def working(told: Forecast, found: Blank) -> float:
+    """A run: the model as it came, what calibration holds of its samples within a block, the statistics and a fit's
+    copies of the widest matrix; or an evaluation's batch, whichever is more."""
+    recipe, widest, held = told.recipe, 0.0, 0.0
+    hosts = dict(told.anatomy.linears()) | dict(told.anatomy.embeddings())
+    for step in recipe.steps:
+        method = methods.make(step.method, step.knobs)
+        if method.CARD.family not in LAYERWISE:
+            continue
+        shapes = [hosts[name].w.shape for name in targeted(told.anatomy, step, method)]
+        widest = max([widest, *(4.0 * (2 * width**2 + 3 * out * width) for out, width in shapes)])
+        if method.CARD.needs != "nothing":
+            rows = min(HELD, recipe.calibrate.num_samples * told.tokens)
+            held = max(held, 2.0 * rows * sum(sorted({width for _, width in shapes})[-3:]))
+    size = min(recipe.evaluate.batch_size, recipe.evaluate.limit) if recipe.task.type != "text" else 1
+    asked = [one for name, phase in told.phases(recipe.task, size, False).items() if name != "decode"
+             for one in phase.operations]  # fmt: skip
+    return process(told, found) + told.bytes16 + max(widest + held, arrays(asked))
+
+
+def arrays(operations: list[Operation]) -> float:
+    """Bytes of what the widest operation works on."""
+    return ARRAYS * max((one.activations for one in operations), default=0.0)
