@@ -3,7 +3,8 @@
     python benchmarks/plan.py [--only gemma-3-270m ...] [--repeats 9]
 
 Every model is known to the planner by its config alone, this machine by ``trimtab doctor``, whose figures come from
-matrices and small decoders of random numbers: none of the models here. Prints a table and, as its last line, one JSON
+matrices and small decoders of random numbers: none of the models here. It looks anew before each model, since a machine
+that is shared changes: here memory gives 47 or 80 GB/s, by the minute. Prints a table and, as its last line, one JSON
 object.
 """
 
@@ -12,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,12 +137,12 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--repeats", type=int, default=9)
     given = parser.parse_args()
-    begun = time.monotonic()
-    known = examined()
-    print(f"doctor: {time.monotonic() - begun:.1f} s", flush=True)
     rows = []
     for case in cases(given.only):
         for bits in BITS:
+            known = examined()
+            print(f"doctor: memory {known.reading.values[-1] / 1e9:.0f} GB/s, a layer {1e6 * known.plan_layer:.1f} us",
+                  flush=True)  # fmt: skip
             guess = foreseen(case, bits, known)
             real = measured(case, bits, given.repeats)
             for prompt, phases in real.items():

@@ -52,11 +52,15 @@ class Products:
 
 @dataclass(frozen=True)
 class Attention:
-    """``prompt``: operations a second of pairs that are seen, by queries of a head; ``word``: bytes of keys and values
-    a second where one query reads them, by entries."""
+    """``prompt``: operations a second of pairs that are seen, by queries of a head; ``word``: seconds in which one
+    query of each head reads keys and values of so many bytes."""
 
     prompt: Curve
     word: Curve
+
+    def reading(self, size: float) -> float:
+        """Seconds to read ``size`` bytes: beyond the largest that was measured, as many times longer."""
+        return self.word.at(size) * max(1.0, size / self.word.sizes[-1])
 
 
 @dataclass(frozen=True)
@@ -64,13 +68,15 @@ class Ceilings:
     """What ``doctor`` measures here.
 
     ``products`` by form: of the library under ``bfloat16`` and ``float32``, ours under ``compiled ...``; ``attention``:
-    ``library`` and ``compiled``. Bytes a second: ``reading``, by working set; ``elements``: of operators on each
-    element, ``curves``: of those with exponentials; ``disk``. Seconds: ``operator``: of an operator of torch in a
-    model, its share of Python included; ``host``: of a compiled product that Python calls; ``call``: of the library's
-    forward whatever its layers; ``generated``: of a word that ``generate`` adds, beside the forward; ``plan_call``,
-    ``plan_layer``: of a plan's call and layer beside its products; ``plan_row``: of a byte of a plan's stream. Of a
-    fresh process ``start`` in seconds, ``resident``: bytes with all of it imported, ``words``: bytes for one of a
-    tokenizer's file. ``machine``: what it was measured on.
+    ``library``, ``masked`` (the library's under a mask, all pairs), ``compiled``. Bytes a second: ``reading``, by
+    working set; ``elements``: of operators on each element, ``curves``: of those with exponentials; ``disk``. Seconds:
+    ``operator``: of an operator of torch in a model, its share of Python included; ``host``: of a compiled product that
+    Python calls; ``call``: of the library's forward whatever its layers, ``seeing``: of one that is given a picture's
+    features; ``generated``: of a word that ``generate`` adds, beside the forward; ``plan_call``, ``plan_layer``: of a
+    plan's call and layer beside its products; ``plan_row``: of a byte of a plan's stream; ``cold``: of a matrix that is
+    not in the caches, before its bytes come as fast as they will. Of a fresh process ``start`` in seconds,
+    ``resident``: bytes with all of it imported, ``words``: bytes for one of a tokenizer's file. ``machine``: what
+    it was measured on.
     """
 
     reading: Curve
@@ -81,10 +87,12 @@ class Ceilings:
     operator: float
     host: float
     call: float
+    seeing: float = 0.0
     generated: float = 0.0
     plan_call: float = 0.0
     plan_layer: float = 0.0
     plan_row: float = 0.0
+    cold: float = 0.0
     disk: float = 1e9
     start: float = 0.0
     resident: float = 0.0

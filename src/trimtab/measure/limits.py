@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 import psutil
 import torch
@@ -16,8 +17,8 @@ from torch.nn import functional as F
 
 from trimtab.measure.ceilings import Attention, Ceilings, Curve, Products
 from trimtab.measure.machine import facts
-from trimtab.measure.probedecoder import compiled_attention, library_costs, plan_costs, plan_row
-from trimtab.measure.probes import best, read_bandwidth
+from trimtab.measure.probedecoder import compiled_attention, library_costs, plan_costs, plan_row, seeing_cost
+from trimtab.measure.probes import best, read_at, read_bandwidth
 from trimtab.measure.work import CODES4, CODES8, PRUNED
 from trimtab.runtime.compiled import Compiled
 from trimtab.runtime.level import level
@@ -36,21 +37,31 @@ Make = Callable[[int, int], Callable[[Tensor], Tensor]]
 
 
 def ceilings() -> Ceilings:
-    """Measured now; nothing else should run meanwhile."""
+    """Measured now; nothing else should run meanwhile. What memory gives changes from second to second on a machine
+    that is shared: it is read at the beginning, in between and at the end, and the middle one counts."""
+    here, reads = level(), [read_bandwidth()]
     with torch.inference_mode():
-        reading = _curve(read_bandwidth())
-        products = {name: products_of(_dense(getattr(torch, name)), getattr(torch, name), reading, 2.0 * (1 + single))
-                    for name, single in (("bfloat16", False), ("float32", True))}  # fmt: skip
-        attention = {"library": library_attention()}
-        elements, curves = element_rates(torch.mul), element_rates(lambda x, y: F.silu(x))
-        here = level()
-        for form, make, bytes_of in () if here is None else compiled_forms(here):
-            products[f"compiled {form}"] = products_of(make, torch.bfloat16, reading, bytes_of)
+        products = {name: products_of(_dense(getattr(torch, name)), getattr(torch, name), size)
+                    for name, size in (("bfloat16", 2.0), ("float32", 4.0))}  # fmt: skip
+        for form, make, size in () if here is None else compiled_forms(here):
+            products[f"compiled {form}"] = products_of(make, torch.bfloat16, size)
+        reads.append(read_bandwidth())
+        attention = {"library": library_attention(False), "masked": library_attention(True)}
+        elements, curves = element_rates(torch.mul), element_rates(lambda x, y: F.gelu(x, approximate="tanh"))
         host = 0.0 if here is None else best(lambda: _tiny(here), BRIEF)
+        cold = 0.0 if here is None else cold_start(here, products[f"compiled {CODES8}"].stream)
     library = library_costs()
-    made = Ceilings(reading, products, attention, elements, curves, host=host, **library,
+    reads.append(read_bandwidth())
+    made = Ceilings(middle(reads), products, attention, elements, curves, host=host, cold=cold, **library,
                     disk=disk_rate(), machine=machine())  # fmt: skip
+    made = replace(made, seeing=seeing_cost(made))
     return made if here is None else with_plan(made)
+
+
+def middle(reads: Sequence[Mapping[int, float]]) -> Curve:
+    """The median at each size that all of them have."""
+    sizes = sorted(set.intersection(*(set(one) for one in reads)))
+    return Curve(tuple(map(float, sizes)), tuple(median(one[size] for one in reads) for size in sizes))
 
 
 def with_plan(known: Ceilings) -> Ceilings:
@@ -67,11 +78,7 @@ def machine() -> dict[str, object]:
             "versions": dict(here.versions), "memory": here.memory, "compute": here.compute}  # fmt: skip
 
 
-def _curve(values: Mapping[int, float]) -> Curve:
-    return Curve(tuple(map(float, values)), tuple(values.values()))
-
-
-def products_of(make: Make, dtype: torch.dtype, reading: Curve, per_number: float) -> Products:
+def products_of(make: Make, dtype: torch.dtype, per_number: float) -> Products:
     """Of matrices that ``make(out, in)`` gives as a product; ``per_number``: bytes that one of its numbers takes."""
     start = best(_call(make(BLOCK, 128), torch.randn(1, 128).to(dtype)), BRIEF)
     rates = []
@@ -82,17 +89,20 @@ def products_of(make: Make, dtype: torch.dtype, reading: Curve, per_number: floa
             seconds = best(_call(product, torch.randn(rows, size).to(dtype)), BRIEF)
             found.append(2.0 * rows * size * size / max(seconds - start, seconds / 4))
         rates.append(Curve(tuple(map(float, SIZES)), tuple(found)))
-    return Products(tuple(map(float, ROWS)), tuple(rates), stream_share(make, dtype, reading, per_number))
+    return Products(tuple(map(float, ROWS)), tuple(rates), stream_share(make, dtype, per_number))
 
 
-def stream_share(make: Make, dtype: torch.dtype, reading: Curve, per_number: float) -> float:
-    """Bytes a second of a large matrix by one row, over what plain reading gives; at most 1."""
+def stream_share(make: Make, dtype: torch.dtype, per_number: float) -> float:
+    """Bytes a second of a large matrix by one row, over what plain reading gives just before and behind; at most 1."""
     bytes_ = min(STREAM, psutil.virtual_memory().available // 16)
     width = 1024
     out = max(BLOCK, int(bytes_ / per_number / width) // BLOCK * BLOCK)
-    seconds = best(_call(make(out, width), torch.randn(1, width).to(dtype)), 4 * BRIEF)
-    size = out * width * per_number
-    return min(1.0, size / seconds / reading.at(size))
+    product, x, plain = make(out, width), torch.randn(1, width).to(dtype), torch.ones(bytes_ // 4)
+    shares = []
+    for _ in range(3):
+        reading = read_at(plain, BRIEF)
+        shares.append(out * width * per_number / best(_call(product, x), BRIEF) / reading)
+    return min(1.0, median(shares))
 
 
 def _call(product: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], Tensor]:
@@ -148,25 +158,46 @@ def _half(out: int, width: int) -> Laid:
     return Laid(SOME16, (out, width), masks.flatten(1), values=values, starts=starts)
 
 
+def cold_start(here: int, stream: float) -> float:
+    """Of each of many matrices that no cache holds together, what is left when the call and the bytes are taken off."""
+    out = width = 640
+    size = out * width * (1 + 2 / GROUP)
+    total = min(STREAM, psutil.virtual_memory().available // 16)
+    many = [Compiled(_codes8(out, width), here) for _ in range(int(total / size))]
+    x = torch.randn(1, width).bfloat16()
+    again = best(lambda: [many[0](x) for _ in many], BRIEF)
+    once = best(lambda: [one(x) for one in many], 4 * BRIEF)
+    each, hot = once / len(many), again / len(many)
+    tiny = best(lambda: [_tiny(here) for _ in many], BRIEF) / len(many)
+    return max(each - max(hot, tiny + size / (stream * read_at(torch.ones(total // 4), BRIEF))), 0.0)
+
+
 def _tiny(here: int) -> Tensor:
     return Compiled(_pairs(BLOCK, 32), here)(torch.ones(1, 32, dtype=torch.bfloat16))
 
 
-def library_attention() -> Attention:
-    """Of torch's scaled dot-product attention in bfloat16 where the CPU computes it, else in float32."""
+def library_attention(masked: bool) -> Attention:
+    """Of torch's scaled dot-product attention in bfloat16 where the CPU computes it, else in float32; ``masked``: under
+    a mask of all pairs, as windows and padding need it."""
     dtype = torch.bfloat16 if facts().compute == "bfloat16" else torch.float32
     one = torch.randn(1, HEADS, 1, HEAD).to(dtype)
     start = best(lambda: F.scaled_dot_product_attention(one, one, one), BRIEF)
     prompt, word = [], []
     for tokens in TOKENS:
         x = torch.randn(1, HEADS, tokens, HEAD).to(dtype)
-        seconds = best(lambda: F.scaled_dot_product_attention(x, x, x, is_causal=True), BRIEF)  # noqa: B023
-        prompt.append(2.0 * HEADS * HEAD * tokens * (tokens + 1) / max(seconds - start, seconds / 4))
+        mask = torch.ones(tokens, tokens, dtype=torch.bool).tril_() if masked else None
+        how = {"attn_mask": mask, "is_causal": not masked}
+        seconds = best(lambda: F.scaled_dot_product_attention(x, x, x, **how), BRIEF)  # noqa: B023
+        pairs = tokens * tokens if masked else tokens * (tokens + 1) / 2
+        prompt.append(4.0 * HEADS * HEAD * pairs / max(seconds - start, seconds / 4))
+    sizes = []
     for entries in ENTRIES:
         x = torch.randn(1, HEADS, entries, HEAD).to(dtype)
-        seconds = best(lambda: F.scaled_dot_product_attention(one, x, x), BRIEF)  # noqa: B023
-        word.append(2.0 * x.nbytes / max(seconds - start, seconds / 4))
-    return Attention(Curve(tuple(map(float, TOKENS)), tuple(prompt)), Curve(tuple(map(float, ENTRIES)), tuple(word)))
+        mask = torch.ones(1, entries, dtype=torch.bool) if masked else None
+        seconds = best(lambda: F.scaled_dot_product_attention(one, x, x, attn_mask=mask), BRIEF)  # noqa: B023
+        sizes.append(2.0 * x.nbytes)
+        word.append(max(seconds - start, seconds / 4))
+    return Attention(Curve(tuple(map(float, TOKENS)), tuple(prompt)), Curve(tuple(sizes), tuple(word)))
 
 
 def element_rates(operator: Callable[[Tensor, Tensor], Tensor]) -> dict[str, float]:

@@ -20,14 +20,14 @@ PRODUCTS = ("aten.mm", "aten.bmm", "aten.addmm", "aten.baddbmm", "aten.convoluti
 HERE = ("bool", "int64", "int32", "uint8")
 """Dtypes of masks and positions, which a plan has none of."""
 MANY = 16
-"""Queries from which on attention multiplies more than it reads."""
+"""Rows from which on matrices are made into tiles, and attention multiplies more than it reads."""
 KEPT = "aten.cat"
 """How the loop's cache grows; a plan's does in its place."""
 
 
 def library(operations: Sequence[Operation], known: Ceilings, compiled: bool = False) -> float:
-    """Through torch, operator by operator; ``compiled``: products with what is no dense matrix by our library, which
-    also has attention that looks both ways."""
+    """Through torch, operator by operator, the forward's own share apart; ``compiled``: products with what is no dense
+    matrix by our library, which also has attention that looks both ways."""
     held = working_set(operations)
     return sum(_one(one, known, held, compiled) for one in operations)
 
@@ -39,9 +39,9 @@ def planned(operations: Sequence[Operation], known: Ceilings) -> float:
     found = known.plan_call + layers * known.plan_layer + known.plan_row * sum(map(passing, operations))
     for one in operations:
         if one.kind == "product":
-            found += product(one, known, held, True)
+            found += product(one, known, held, True) + cold(one, known, held)
         elif one.kind == "attention":
-            found += attention(one, known, "compiled", held)
+            found += attention(one, known, True, held)
     return found
 
 
@@ -66,34 +66,46 @@ def form_of(one: Operation, known: Ceilings, compiled: bool) -> str:
 
 
 def product(one: Operation, known: Ceilings, held: float, compiled: bool) -> float:
-    """Seconds of a linear's product, without its start."""
+    """Seconds of a linear's product, without its start. Few rows are multiplied as the matrix comes; for many it is
+    made into tiles first, and what that reads comes on top."""
     found: Products = known.products[form_of(one, known, compiled)]
     computing = one.flops / found.at(max(one.rows, 1), one.shape)
-    reading = one.weights / (found.stream * known.reading.at(held))
-    made = 2.0 * one.shape[0] * one.shape[1] / known.elements["bfloat16"] if one.form == OTHER else 0.0
-    return max(computing, reading) + 3 * made
-
-
-def attention(one: Operation, known: Ceilings, where: str, held: float) -> float:
-    """Seconds of attention, without its start: a word's reads the cache, a prompt's multiplies."""
-    found = known.attention[where]
+    reading = known.reading.at(held)
+    made = 6.0 * one.shape[0] * one.shape[1] / known.elements["bfloat16"] if one.form == OTHER else 0.0
     if one.rows >= MANY:
-        return one.flops * one.share / found.prompt.at(one.rows)
-    seen = one.cache * (one.share if where == "compiled" else 1.0)
-    return seen / min(found.word.at(one.entries), known.reading.at(held))
+        return made + computing + one.weights / reading
+    return made + max(computing, one.weights / (found.stream * reading))
+
+
+def attention(one: Operation, known: Ceilings, compiled: bool, held: float) -> float:
+    """Seconds of attention, without its start: a word's reads the cache, a prompt's multiplies. The library reads keys
+    and values once for each head that asks, and under a mask computes every pair."""
+    found = known.attention["compiled" if compiled else "masked" if one.masked else "library"]
+    share = one.share if compiled or not one.masked else 1.0
+    if one.rows >= MANY:
+        return one.flops * share / found.prompt.at(one.rows)
+    size = one.cache * share * (1.0 if compiled else one.shape[0] / one.shape[1])
+    return max(found.reading(size), one.cache * share / known.reading.at(held))
+
+
+def cold(one: Operation, known: Ceilings, held: float) -> float:
+    """Seconds before a matrix's bytes come as fast as they will, where the caches do not hold what a call reads."""
+    near = max(known.reading.values)
+    return known.cold if known.reading.at(held) < near / 2 else 0.0
 
 
 def _one(one: Operation, known: Ceilings, held: float, compiled: bool) -> float:
     if one.kind == "product":
         form = form_of(one, known, compiled and one.form not in known.products)
-        start = known.host if form.startswith("compiled") else known.operator
+        start = known.host + cold(one, known, held) if form.startswith("compiled") else known.operator
         return start + product(one, known, held, form.startswith("compiled"))
     if one.kind == "attention":
         ours = compiled and known.compiled and one.part in ("vision", "audio")
-        return known.operator + attention(one, known, "compiled" if ours else "library", held)
+        return known.operator + attention(one, known, ours, held)
     if one.kind in PRODUCTS and one.flops:
         size = max(one.activations / 6, 1.0) ** 0.5
         peak = known.products[one.dtype if one.dtype in known.products else "float32"]
         return known.operator + one.flops / peak.at(max(size, 1.0), (int(size) + 1, int(size) + 1))
     rates = known.curves if one.kind in CURVES else known.elements
-    return known.operator + one.activations / rates.get(one.dtype, rates["float32"])
+    rate = min(rates.get(one.dtype, rates["float32"]), known.reading.at(max(held, one.activations)))
+    return known.operator + one.activations / rate

@@ -4,26 +4,28 @@ library's, calls and layers in a plan, attention over many entries."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
 from trimtab import anatomy as anatomies
+from trimtab.anatomy import tiny
 from trimtab.measure.ceilings import Attention, Ceilings, Curve
 from trimtab.measure.phases import phases, words
-from trimtab.measure.predict import passing
+from trimtab.measure.predict import library, passing
 from trimtab.measure.predict import planned as predicted
 from trimtab.measure.probes import best
 from trimtab.measure.roofline import Operation
-from trimtab.measure.vlm import Decoding
+from trimtab.measure.vlm import Decoding, parts
 from trimtab.runtime.dtype import compute_dtype
 from trimtab.runtime.place import engine_for
 from trimtab.runtime.plan.model import Planned
 
 FEW, MANY = 2, 10
 """Layers of two decoders that differ in nothing else."""
+LAYERS = 4
 SPOKEN = 16
 SMALL = 64
 HEADS, SHARED, HEAD = 8, 2, 64
@@ -51,7 +53,7 @@ def seconds_of(model: Any, tokens: int) -> tuple[float, float]:
     return first, best(run.decode, BRIEF)
 
 
-def library_costs() -> dict[str, float]:
+def library_costs() -> dict[str, Any]:
     """``operator``, ``call`` and ``generated`` of ``Ceilings``: two decoders differ by as many operators as are traced;
     ``generate`` does more for a word than the forward that is timed alone."""
     times, counts = [], []
@@ -77,6 +79,17 @@ def generated(model: PreTrainedModel) -> float:
     return (times[1] - times[0]) / SPOKEN
 
 
+def seeing_cost(known: Ceilings) -> float:
+    """``seeing`` of ``Ceilings``: a word of a small random LLaVA beside what its operators take."""
+    model, batch = tiny.make("llava")
+    model = model.to(compute_dtype())
+    batch = {name: value.to(model.dtype) if value.is_floating_point() else value for name, value in batch.items()}
+    found = parts(model, batch)
+    found.prefill()
+    seconds = best(found.decode, BRIEF)
+    return max(seconds - library(phases(anatomies.of(copy.deepcopy(model)), batch)["decode"], known), 0.0)
+
+
 def planned(model: PreTrainedModel) -> Planned | None:
     """``model`` by a plan; None where it has none."""
     anatomy = anatomies.of(model)
@@ -84,7 +97,7 @@ def planned(model: PreTrainedModel) -> Planned | None:
     return None if engine is None else Planned(anatomy, engine)
 
 
-def plan_costs() -> dict[str, float]:
+def plan_costs() -> dict[str, Any]:
     """``plan_call`` and ``plan_layer``, from words of two decoders."""
     times = [seconds_of(_made(planned(probe(layers))), 16)[1] for layers in (FEW, MANY)]
     layer = (times[1] - times[0]) / (MANY - FEW)
@@ -98,32 +111,31 @@ def _made(model: Planned | None) -> Planned:
 
 def compiled_attention(known: Ceilings) -> Attention:
     """From prompts and words of a decoder whose layers are little else; what else they do is taken off as predicted."""
-    source = probe(4, heads=HEADS, shared=SHARED)
+    source = probe(LAYERS, heads=HEADS, shared=SHARED)
     model = _made(planned(copy.deepcopy(source)))
     view = anatomies.of(source)
-    prompt, word = [], []
+    prompt, word, sizes = [], [], []
     for tokens in TOKENS:
         first, later = seconds_of(model, tokens)
         ops = phases(view, words(tokens))
-        prompt.append(_rate(ops["prefill"], first, known, lambda one: one.flops * one.share))
-        word.append(_rate(ops["decode"], later, known, lambda one: one.cache))
-    sizes = tuple(map(float, TOKENS))
-    return Attention(Curve(sizes, tuple(prompt)), Curve(sizes, tuple(word)))
+        done = sum(one.flops * one.share for one in ops["prefill"] if one.kind == "attention")
+        prompt.append(done / _left(ops["prefill"], first, known))
+        word.append(_left(ops["decode"], later, known) / LAYERS)
+        sizes.append(next(one.cache for one in ops["decode"] if one.kind == "attention"))
+    return Attention(Curve(tuple(map(float, TOKENS)), tuple(prompt)), Curve(tuple(sizes), tuple(word)))
 
 
-def _rate(
-    operations: Sequence[Operation], seconds: float, known: Ceilings, work: Callable[[Operation], float]
-) -> float:
-    """Work of attention a second in what is left of ``seconds``, a quarter of them at least."""
+def _left(operations: Sequence[Operation], seconds: float, known: Ceilings) -> float:
+    """Of ``seconds`` what attention took, a tenth of them at least."""
     others = predicted([one for one in operations if one.kind != "attention"], known)
-    done = sum(work(one) for one in operations if one.kind == "attention")
-    return done / max(seconds - others, seconds / 4)
+    layers = sum(one.kind == "attention" for one in operations)
+    return max(seconds - others - layers * known.plan_layer, seconds / 10)
 
 
 def plan_row(known: Ceilings) -> float:
     """Seconds of a byte that operators beside products and attention would move in the library, in a plan: from a
     prompt of a decoder whose layers are wider."""
-    source = probe(4, width=512, inner=1536, heads=HEADS, shared=SHARED)
+    source = probe(LAYERS, width=512, inner=1536, heads=HEADS, shared=SHARED)
     tokens = 256
     first, _ = seconds_of(_made(planned(copy.deepcopy(source))), tokens)
     ops = phases(anatomies.of(source), words(tokens))["prefill"]

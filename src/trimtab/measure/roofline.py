@@ -25,7 +25,7 @@ class Operation:
 
     Of a product ``rows`` of its input, its ``shape`` (out, in) and the ``form`` in which its matrix is stored (see
     ``trimtab.measure.work``); of attention ``rows``: queries of a sequence, ``shape``: (heads, key heads), ``entries``
-    that there are, and the ``share`` of pairs that the mask lets see.
+    that there are, the ``share`` of pairs that are seen, and whether a mask says which (``masked``).
     """
 
     name: str
@@ -41,6 +41,7 @@ class Operation:
     form: str = ""
     entries: int = 0
     share: float = 1.0
+    masked: bool = False
 
     @property
     def moved(self) -> float:

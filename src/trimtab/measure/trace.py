@@ -154,7 +154,8 @@ class _Attention(TorchFunctionMode):
         read, out = float(k.numel() + v.numel()) * size, (batch, heads, queries, v.shape[3])
         self.trace.add(self.trace.here, "attention", q.dtype, flops=float(flops.attention(q, k, v)), cache=read,
                        activations=float(q.numel() + batch * heads * queries * v.shape[3]) * size, share=seen,
-                       rows=queries, shape=(heads, k.shape[1]), entries=keys)  # fmt: skip
+                       rows=queries, shape=(heads, k.shape[1]), entries=keys,
+                       masked=attn_mask is not None)  # fmt: skip
         return torch.empty(out, dtype=q.dtype, device="meta")
 
 

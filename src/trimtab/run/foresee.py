@@ -42,8 +42,10 @@ def foresee(
     found = phases(anatomy, dict(batch), *((policies(after.policies), after.forms) if after is not None else ()))
     if roof is not None:
         return {name: Phase(seconds(ops, roof), ops, roof.name) for name, ops in found.items()}
+    call = known.seeing if "vision" in found else known.call
     if after is None:
-        return {name: Phase(library(ops, known), ops, "library") for name, ops in found.items()}
+        return {name: Phase(library(ops, known) + (call if name != "vision" else 0.0), ops, "library")
+                for name, ops in found.items()}  # fmt: skip
     by_plan = has_plan(anatomy, known, after)
     made = {}
     for name, operations in found.items():

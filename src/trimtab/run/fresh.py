@@ -13,13 +13,14 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from trimtab.core.errors import Anomaly
 
 WORDS = 32_000
 
 
-def process_costs() -> dict[str, float]:
+def process_costs() -> dict[str, Any]:
     """``start`` in seconds, ``resident`` in bytes, ``words``: bytes in memory of a byte of a tokenizer's file. Raises
     Anomaly where the process fails."""
     begun = time.monotonic()
@@ -27,7 +28,7 @@ def process_costs() -> dict[str, float]:
                           env={**os.environ, "HF_HUB_OFFLINE": "1"})  # fmt: skip
     if done.returncode:
         raise Anomaly(f"doctor: the measuring process ended with status {done.returncode}: {done.stderr[-1000:]}")
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found | {"start": time.monotonic() - begun - found.pop("spent")}
 
 

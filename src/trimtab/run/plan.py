@@ -1,4 +1,4 @@
-"""``trimtab plan``: what a recipe will weigh, whether its shapes fit, how long and how much memory it will take, from the
+"""``trimtab plan``: what a recipe will weigh, whether its shapes fit, what time and memory it will take, from the
 config alone, on the meta device.
 
 Costs are foreseen, never accuracy. An interval is the value over and times ``REACH`` of its kind: what nine of ten

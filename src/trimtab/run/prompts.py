@@ -77,7 +77,7 @@ def drawn(anatomy: Anatomy, size: int) -> Batch:
     assert isinstance(patch, int)
     tokens = getattr(config, "image_seq_length", None) or (side // patch) ** 2
     ids = torch.cat([torch.full((size, tokens), image), torch.ones(size, WORDS, dtype=torch.long)], 1)
-    pixels = torch.zeros(size, vision.num_channels if hasattr(vision, "num_channels") else 3, side, side)
+    pixels = torch.zeros(size, getattr(vision, "num_channels", 3), side, side)
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "pixel_values": pixels}
 
 

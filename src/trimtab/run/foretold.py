@@ -1,0 +1,60 @@
+"""The plan of a run, written down before its first measurement, and what came of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from trimtab.core.files import write_atomic
+from trimtab.core.reading import Reading
+from trimtab.measure.memory import peak
+from trimtab.run.context import Context
+from trimtab.run.journal import whole_lines
+from trimtab.run.limits import known, limits
+from trimtab.run.plan import plan
+
+FILE = "plan.json"
+UNPLANNED = ("begin", "plan", "seal", "verdict", "end")
+"""Stages that no plan foresees: they take moments."""
+
+
+def write(context: Context) -> dict[str, Any]:
+    """``plan.json``, from this machine's ceilings, which are measured now where nobody has yet; its guesses."""
+    if known() is None:
+        context.progress("looking at this machine, once", 0, 1)
+    found = plan(context.recipe, limits())
+    if found.unforeseen:
+        context.log.info("plan: times are not foreseen: %s", found.unforeseen)
+    row = found.row()
+    write_atomic(context.folder.root / FILE, json.dumps(row, indent=1, allow_nan=False) + "\n")
+    return {"guesses": row["guesses"], "machine": row["machine"], "unforeseen": row["unforeseen"]}
+
+
+def scored(context: Context) -> list[dict[str, Any]]:
+    """Each guess beside what was measured, None where nothing was."""
+    rows: list[dict[str, Any]] = context.journal.ended["plan"]["result"]["guesses"]
+    figures = {(one["when"], one["name"]): one["value"] for one in whole_lines(context.folder.readings)}
+    spent = {f"seconds.{name}": seconds for name, seconds in context.journal.seconds().items()
+             if name not in UNPLANNED}  # fmt: skip
+    spent |= _resumed(context)
+    whole = {**spent, "seconds.total": sum(spent.values())}
+    return [row | {"measured": _measured(row, figures, whole)} for row in rows]
+
+
+def _measured(row: Mapping[str, Any], figures: Mapping[Any, float], spent: Mapping[str, float]) -> float | None:
+    if row["figure"].startswith("seconds."):
+        return spent.get(row["figure"])
+    return figures.get((row["when"], row["figure"]))
+
+
+def _resumed(context: Context) -> dict[str, float]:
+    """Steps time themselves: their stage in the journal only ends them."""
+    ended = context.journal.ended
+    return {f"seconds.{key}": ended[key]["result"]["seconds"] for key in ended
+            if key.startswith("step ") and "seconds" in ended[key]["result"]}  # fmt: skip
+
+
+def remembered(context: Context) -> None:
+    """The peak of this process, which made the artifact, as a figure of the run."""
+    context.read("run", [Reading("memory.peak", float(peak()), "bytes", how="timed")])
