@@ -92,18 +92,33 @@ def init(
         say({"recipe": str(path), "reasons": reasons})
 
 
-def plan(recipe: str, settings: list[str] = SET, as_json: bool = JSON) -> None:
-    """Say what RECIPE needs and whether its shapes fit, without doing it; exit status 5 where they do not."""
+def plan(
+    recipe: str,
+    settings: list[str] = SET,
+    on: str = typer.Option(None, "--on", metavar="NAME", help="Foresee forward passes on an accelerator, as in H100."),
+    rehearse: bool = typer.Option(False, "--rehearse", help="Then run it in small: two samples, saved and gated."),
+    as_json: bool = JSON,
+) -> None:
+    """Say what RECIPE needs, how long it takes and whether its shapes fit, without doing it; exit status 5 if not."""
+    from trimtab.measure.accelerators import accelerator
     from trimtab.run import start
+    from trimtab.run.limits import known, limits
     from trimtab.run.plan import plan as make
     from trimtab.run.plan import show
 
     _, resolved = start.resolve(recipe, settings)
-    found = make(resolved)
+    roof = None if on is None else accelerator(on).roof()
+    if known() is None:
+        note("looking at this machine, which takes some seconds, once")
+    found = make(resolved, limits(), roof)
+    rehearsed = start.rehearse(resolved) if rehearse and not found.problems else None
     if as_json:
-        say(found.row())
+        say(found.row() | ({"rehearsal": rehearsed} if rehearsed else {}))
     else:
         typer.echo(show(found))
+        if rehearsed:
+            seconds = rehearsed["seconds"]
+            note(f"rehearsal: {rehearsed['layers']} layers fitted, saved, reloaded and the same, in {seconds:.0f} s")
     if found.problems:
         raise typer.Exit(Infeasible.exit_status)
 

@@ -38,11 +38,12 @@ class Curve:
 class Products:
     """``rates``: operations a second by rows of input, a curve over the matrix's size sqrt(out in) for each;
     ``stream``: bytes a second of a matrix that is larger than the caches, by one row, over what plain reading gives at
-    that size."""
+    that size; ``cold``: seconds before the bytes of a matrix that is not in the caches come as fast as they will."""
 
     rows: tuple[float, ...]
     rates: tuple[Curve, ...]
     stream: float = 1.0
+    cold: float = 0.0
 
     def at(self, rows: float, shape: tuple[int, int]) -> float:
         """Operations a second of ``rows`` by a matrix of ``shape``."""
@@ -73,10 +74,9 @@ class Ceilings:
     ``operator``: of an operator of torch in a model, its share of Python included; ``host``: of a compiled product that
     Python calls; ``call``: of the library's forward whatever its layers, ``seeing``: of one that is given a picture's
     features; ``generated``: of a word that ``generate`` adds, beside the forward; ``plan_call``, ``plan_layer``: of a
-    plan's call and layer beside its products; ``plan_row``: of a byte of a plan's stream; ``cold``: of a matrix that is
-    not in the caches, before its bytes come as fast as they will. Of a fresh process ``start`` in seconds,
-    ``resident``: bytes with all of it imported, ``words``: bytes for one of a tokenizer's file. ``machine``: what
-    it was measured on.
+    plan's call and layer beside its products; ``plan_row``: of a byte of a plan's stream. Of a fresh process ``start``
+    in seconds, ``resident``: bytes with all of it imported, ``words``: bytes for one of a tokenizer's file.
+    ``machine``: what it was measured on.
     """
 
     reading: Curve
@@ -92,7 +92,6 @@ class Ceilings:
     plan_call: float = 0.0
     plan_layer: float = 0.0
     plan_row: float = 0.0
-    cold: float = 0.0
     disk: float = 1e9
     start: float = 0.0
     resident: float = 0.0
@@ -128,4 +127,4 @@ def _curve(row: Mapping[str, Sequence[float]]) -> Curve:
 
 
 def _products(row: Mapping[str, Any]) -> Products:
-    return Products(tuple(row["rows"]), tuple(map(_curve, row["rates"])), row["stream"])
+    return Products(tuple(row["rows"]), tuple(map(_curve, row["rates"])), row["stream"], row["cold"])

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from trimtab.measure.ceilings import Attention, Ceilings, Curve, Products
 from trimtab.measure.machine import facts
 from trimtab.measure.probedecoder import compiled_attention, library_costs, plan_costs, plan_row, seeing_cost
-from trimtab.measure.probes import best, read_at, read_bandwidth
+from trimtab.measure.probes import read_at, read_bandwidth, typical
 from trimtab.measure.work import CODES4, CODES8, PRUNED
 from trimtab.runtime.compiled import Compiled
 from trimtab.runtime.level import level
@@ -29,7 +29,8 @@ SIZES = (128, 512, 1536)
 STREAM = 96 << 20
 """Bytes of a matrix that no cache holds."""
 BRIEF = 0.015
-"""Seconds for the best of a product's repeats."""
+"""Seconds for a product's repeats. What is compared with these figures are medians, so they are medians."""
+NARROW = 640
 GROUP = 64
 TOKENS, ENTRIES = (64, 256, 1024), (64, 512, 2048)
 HEADS, HEAD = 4, 64
@@ -39,20 +40,19 @@ Make = Callable[[int, int], Callable[[Tensor], Tensor]]
 def ceilings() -> Ceilings:
     """Measured now; nothing else should run meanwhile. What memory gives changes from second to second on a machine
     that is shared: it is read at the beginning, in between and at the end, and the middle one counts."""
-    here, reads = level(), [read_bandwidth()]
+    here, reads = level(), [read_bandwidth(typical)]
     with torch.inference_mode():
         products = {name: products_of(_dense(getattr(torch, name)), getattr(torch, name), size)
                     for name, size in (("bfloat16", 2.0), ("float32", 4.0))}  # fmt: skip
         for form, make, size in () if here is None else compiled_forms(here):
             products[f"compiled {form}"] = products_of(make, torch.bfloat16, size)
-        reads.append(read_bandwidth())
+        reads.append(read_bandwidth(typical))
         attention = {"library": library_attention(False), "masked": library_attention(True)}
         elements, curves = element_rates(torch.mul), element_rates(lambda x, y: F.gelu(x, approximate="tanh"))
-        host = 0.0 if here is None else best(lambda: _tiny(here), BRIEF)
-        cold = 0.0 if here is None else cold_start(here, products[f"compiled {CODES8}"].stream)
+        host = 0.0 if here is None else typical(lambda: _tiny(here), BRIEF)
     library = library_costs()
-    reads.append(read_bandwidth())
-    made = Ceilings(middle(reads), products, attention, elements, curves, host=host, cold=cold, **library,
+    reads.append(read_bandwidth(typical))
+    made = Ceilings(middle(reads), products, attention, elements, curves, host=host, **library,
                     disk=disk_rate(), machine=machine())  # fmt: skip
     made = replace(made, seeing=seeing_cost(made))
     return made if here is None else with_plan(made)
@@ -80,16 +80,18 @@ def machine() -> dict[str, object]:
 
 def products_of(make: Make, dtype: torch.dtype, per_number: float) -> Products:
     """Of matrices that ``make(out, in)`` gives as a product; ``per_number``: bytes that one of its numbers takes."""
-    start = best(_call(make(BLOCK, 128), torch.randn(1, 128).to(dtype)), BRIEF)
+    start = typical(_call(make(BLOCK, 128), torch.randn(1, 128).to(dtype)), BRIEF)
     rates = []
     matrices = {size: make(size, size) for size in SIZES}
     for rows in ROWS:
         found = []
         for size, product in matrices.items():
-            seconds = best(_call(product, torch.randn(rows, size).to(dtype)), BRIEF)
+            seconds = typical(_call(product, torch.randn(rows, size).to(dtype)), BRIEF)
             found.append(2.0 * rows * size * size / max(seconds - start, seconds / 4))
         rates.append(Curve(tuple(map(float, SIZES)), tuple(found)))
-    return Products(tuple(map(float, ROWS)), tuple(rates), stream_share(make, dtype, per_number))
+    stream = stream_share(make, dtype, per_number)
+    cold = cold_start(make, dtype, per_number, start, stream)
+    return Products(tuple(map(float, ROWS)), tuple(rates), stream, cold)
 
 
 def stream_share(make: Make, dtype: torch.dtype, per_number: float) -> float:
@@ -100,8 +102,8 @@ def stream_share(make: Make, dtype: torch.dtype, per_number: float) -> float:
     product, x, plain = make(out, width), torch.randn(1, width).to(dtype), torch.ones(bytes_ // 4)
     shares = []
     for _ in range(3):
-        reading = read_at(plain, BRIEF)
-        shares.append(out * width * per_number / best(_call(product, x), BRIEF) / reading)
+        reading = read_at(plain, BRIEF, typical)
+        shares.append(out * width * per_number / typical(_call(product, x), BRIEF) / reading)
     return min(1.0, median(shares))
 
 
@@ -158,18 +160,15 @@ def _half(out: int, width: int) -> Laid:
     return Laid(SOME16, (out, width), masks.flatten(1), values=values, starts=starts)
 
 
-def cold_start(here: int, stream: float) -> float:
-    """Of each of many matrices that no cache holds together, what is left when the call and the bytes are taken off."""
-    out = width = 640
-    size = out * width * (1 + 2 / GROUP)
-    total = min(STREAM, psutil.virtual_memory().available // 16)
-    many = [Compiled(_codes8(out, width), here) for _ in range(int(total / size))]
-    x = torch.randn(1, width).bfloat16()
-    again = best(lambda: [many[0](x) for _ in many], BRIEF)
-    once = best(lambda: [one(x) for one in many], 4 * BRIEF)
-    each, hot = once / len(many), again / len(many)
-    tiny = best(lambda: [_tiny(here) for _ in many], BRIEF) / len(many)
-    return max(each - max(hot, tiny + size / (stream * read_at(torch.ones(total // 4), BRIEF))), 0.0)
+def cold_start(make: Make, dtype: torch.dtype, per_number: float, start: float, stream: float) -> float:
+    """Seconds of each of many matrices that no cache holds together, when its call and its bytes are taken off."""
+    total, size = min(STREAM, psutil.virtual_memory().available // 16), NARROW * NARROW * per_number
+    many = [make(NARROW, NARROW) for _ in range(int(total / size))]
+    x = torch.randn(1, NARROW).to(dtype)
+    hot = typical(lambda: [many[0](x) for _ in many], BRIEF) / len(many)
+    each = typical(lambda: [one(x) for one in many], 4 * BRIEF) / len(many)
+    reading = stream * read_at(torch.ones(total // 4), BRIEF, typical)
+    return max(each - max(hot, start + size / reading), 0.0)
 
 
 def _tiny(here: int) -> Tensor:
@@ -181,20 +180,20 @@ def library_attention(masked: bool) -> Attention:
     a mask of all pairs, as windows and padding need it."""
     dtype = torch.bfloat16 if facts().compute == "bfloat16" else torch.float32
     one = torch.randn(1, HEADS, 1, HEAD).to(dtype)
-    start = best(lambda: F.scaled_dot_product_attention(one, one, one), BRIEF)
+    start = typical(lambda: F.scaled_dot_product_attention(one, one, one), BRIEF)
     prompt, word = [], []
     for tokens in TOKENS:
         x = torch.randn(1, HEADS, tokens, HEAD).to(dtype)
         mask = torch.ones(tokens, tokens, dtype=torch.bool).tril_() if masked else None
         how = {"attn_mask": mask, "is_causal": not masked}
-        seconds = best(lambda: F.scaled_dot_product_attention(x, x, x, **how), BRIEF)  # noqa: B023
+        seconds = typical(lambda: F.scaled_dot_product_attention(x, x, x, **how), BRIEF)  # noqa: B023
         pairs = tokens * tokens if masked else tokens * (tokens + 1) / 2
         prompt.append(4.0 * HEADS * HEAD * pairs / max(seconds - start, seconds / 4))
     sizes = []
     for entries in ENTRIES:
         x = torch.randn(1, HEADS, entries, HEAD).to(dtype)
         mask = torch.ones(1, entries, dtype=torch.bool) if masked else None
-        seconds = best(lambda: F.scaled_dot_product_attention(one, x, x, attn_mask=mask), BRIEF)  # noqa: B023
+        seconds = typical(lambda: F.scaled_dot_product_attention(one, x, x, attn_mask=mask), BRIEF)  # noqa: B023
         sizes.append(2.0 * x.nbytes)
         word.append(max(seconds - start, seconds / 4))
     return Attention(Curve(tuple(map(float, TOKENS)), tuple(prompt)), Curve(tuple(sizes), tuple(word)))
@@ -205,7 +204,7 @@ def element_rates(operator: Callable[[Tensor, Tensor], Tensor]) -> dict[str, flo
     found = {}
     for dtype in (torch.bfloat16, torch.float32):
         x = torch.rand(256, 2048).to(dtype)
-        found[str(dtype).removeprefix("torch.")] = 3.0 * x.nbytes / best(lambda: operator(x, x), BRIEF)  # noqa: B023
+        found[str(dtype).removeprefix("torch.")] = 3.0 * x.nbytes / typical(lambda: operator(x, x), BRIEF)  # noqa: B023
     return found
 
 

@@ -39,7 +39,7 @@ def planned(operations: Sequence[Operation], known: Ceilings) -> float:
     found = known.plan_call + layers * known.plan_layer + known.plan_row * sum(map(passing, operations))
     for one in operations:
         if one.kind == "product":
-            found += product(one, known, held, True) + cold(one, known, held)
+            found += product(one, known, held, True)
         elif one.kind == "attention":
             found += attention(one, known, True, held)
     return found
@@ -74,7 +74,8 @@ def product(one: Operation, known: Ceilings, held: float, compiled: bool) -> flo
     made = 6.0 * one.shape[0] * one.shape[1] / known.elements["bfloat16"] if one.form == OTHER else 0.0
     if one.rows >= MANY:
         return made + computing + one.weights / reading
-    return made + max(computing, one.weights / (found.stream * reading))
+    cold = found.cold if reading < max(known.reading.values) / 2 else 0.0  # the caches do not hold what the call reads
+    return made + cold + max(computing, one.weights / (found.stream * reading))
 
 
 def attention(one: Operation, known: Ceilings, compiled: bool, held: float) -> float:
@@ -88,16 +89,10 @@ def attention(one: Operation, known: Ceilings, compiled: bool, held: float) -> f
     return max(found.reading(size), one.cache * share / known.reading.at(held))
 
 
-def cold(one: Operation, known: Ceilings, held: float) -> float:
-    """Seconds before a matrix's bytes come as fast as they will, where the caches do not hold what a call reads."""
-    near = max(known.reading.values)
-    return known.cold if known.reading.at(held) < near / 2 else 0.0
-
-
 def _one(one: Operation, known: Ceilings, held: float, compiled: bool) -> float:
     if one.kind == "product":
         form = form_of(one, known, compiled and one.form not in known.products)
-        start = known.host + cold(one, known, held) if form.startswith("compiled") else known.operator
+        start = known.host if form.startswith("compiled") else known.operator
         return start + product(one, known, held, form.startswith("compiled"))
     if one.kind == "attention":
         ours = compiled and known.compiled and one.part in ("vision", "audio")

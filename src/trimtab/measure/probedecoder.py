@@ -16,7 +16,7 @@ from trimtab.measure.ceilings import Attention, Ceilings, Curve
 from trimtab.measure.phases import phases, words
 from trimtab.measure.predict import library, passing
 from trimtab.measure.predict import planned as predicted
-from trimtab.measure.probes import best
+from trimtab.measure.probes import typical
 from trimtab.measure.roofline import Operation
 from trimtab.measure.vlm import Decoding, parts
 from trimtab.runtime.dtype import compute_dtype
@@ -46,11 +46,11 @@ def probe(layers: int, width: int = SMALL, inner: int = SMALL, heads: int = 1, s
 
 
 def seconds_of(model: Any, tokens: int) -> tuple[float, float]:
-    """Of a prompt of so many tokens, and of a word behind it: the shortest of some."""
+    """Of a prompt of so many tokens, and of a word behind it: the median of some."""
     run = Decoding(model, words(tokens), {})
-    first = best(run.prefill, BRIEF)
+    first = typical(run.prefill, BRIEF)
     run.prefill()
-    return first, best(run.decode, BRIEF)
+    return first, typical(run.decode, BRIEF)
 
 
 def library_costs() -> dict[str, Any]:
@@ -75,7 +75,7 @@ def generated(model: PreTrainedModel) -> float:
         def speak(count: int = count) -> Any:
             return model.generate(**given, do_sample=False, max_new_tokens=count, min_new_tokens=count, pad_token_id=0)
 
-        times.append(best(speak, BRIEF))
+        times.append(typical(speak, BRIEF))
     return (times[1] - times[0]) / SPOKEN
 
 
@@ -86,7 +86,7 @@ def seeing_cost(known: Ceilings) -> float:
     batch = {name: value.to(model.dtype) if value.is_floating_point() else value for name, value in batch.items()}
     found = parts(model, batch)
     found.prefill()
-    seconds = best(found.decode, BRIEF)
+    seconds = typical(found.decode, BRIEF)
     return max(seconds - library(phases(anatomies.of(copy.deepcopy(model)), batch)["decode"], known), 0.0)
 
 

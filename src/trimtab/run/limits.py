@@ -27,7 +27,11 @@ def place() -> Path:
 
 
 def known() -> Ceilings | None:
-    """What ``examined`` found here; None where it was not asked, or something has changed since."""
+    """Of the file that ``TRIMTAB_CEILINGS`` names, else what ``examined`` found here; None where it was not asked, or
+    something has changed since. Raises BadInput for a file that holds none."""
+    named = os.environ.get(VARIABLE)
+    if named:
+        return read(Path(named))
     file = place() / FILE
     if not file.is_file():
         return None
@@ -46,10 +50,8 @@ def examined() -> Ceilings:
 
 
 def limits() -> Ceilings:
-    """Of the file that ``TRIMTAB_CEILINGS`` names, else remembered, else ``examined``: some seconds, once on a machine.
-    Raises BadInput for a file that holds none."""
-    named = os.environ.get(VARIABLE)
-    return read(Path(named)) if named else known() or examined()
+    """``known``, else ``examined``: some seconds, once on a machine."""
+    return known() or examined()
 
 
 def read(file: Path) -> Ceilings:

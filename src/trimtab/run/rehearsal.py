@@ -7,7 +7,7 @@ that are none, an artifact that there is no room for or that does not reload. No
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -28,6 +28,12 @@ from trimtab.run.recipe import Recipe, Step
 LONG = 300.0
 """Seconds that a plan must foresee for a rehearsal to be held before the run."""
 SAMPLES = 2
+
+
+def wanted(foreseen: Mapping[str, Any]) -> bool:
+    """Whether the plan puts the run above ``LONG``."""
+    total = next((one["predicted"] for one in foreseen["guesses"] if one["figure"] == "seconds.total"), 0.0)
+    return bool(total > LONG)
 
 
 def rehearse(context: Context) -> dict[str, Any]:
@@ -92,5 +98,5 @@ def _few(anatomy: Anatomy, step: Step) -> Step:
     return step.model_copy(update={"targets": _literal(first.values()), "ignore": ()})
 
 
-def _literal(names: Sequence[str] | Any) -> tuple[str, ...]:
+def _literal(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(name.replace(".", r"\.") for name in names)
