@@ -74,7 +74,7 @@ def test_a_plan_costs_its_call_its_layers_and_what_passes() -> None:
 
 def test_few_rows_take_the_longer_of_both_and_many_take_both() -> None:
     known = replace(NOTHING, reading=Curve((1.0,), (1000.0,)), products={"bfloat16": Products((1.0,), (Curve((1.0,), (
-        1000.0,)),), stream=0.5), "float32": FREE})  # fmt: skip
+        1000.0,)),), stream=500.0), "float32": FREE})  # fmt: skip
     few, many = linear(1), linear(32)
     assert product(few, known, 1.0, False) == pytest.approx(max(few.flops / 1000, few.weights / 500))
     assert product(many, known, 1.0, False) == pytest.approx(many.flops / 1000 + many.weights / 1000)

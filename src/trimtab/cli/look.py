@@ -111,7 +111,7 @@ def _ceilings(reached: Any) -> list[tuple[str, str]]:
     for form, one in reached.products.items():
         few, many = one.at(1, (1536, 1536)) / 1e9, one.at(1024, (1536, 1536)) / 1e9
         rows.append((f"products, {form}", f"{few:.0f} GFLOP/s by one row, {many:.0f} by 1,024; large matrices at "
-                                          f"{one.stream:.0%} of plain reading"))  # fmt: skip
+                                          f"{one.stream / 1e9:.0f} GB/s"))  # fmt: skip
     for name, one in reached.attention.items():
         longest = one.prompt.sizes[-1]
         rows.append((f"attention, {name}", f"{one.prompt.values[-1] / 1e9:.0f} GFLOP/s at {longest:.0f} tokens"))

@@ -14,6 +14,9 @@ from typing import Any
 
 from trimtab.core.errors import BadInput
 
+STREAM = 96 << 20
+"""Bytes of a matrix that no cache holds."""
+
 
 @dataclass(frozen=True)
 class Curve:
@@ -37,12 +40,11 @@ class Curve:
 @dataclass(frozen=True)
 class Products:
     """``rates``: operations a second by rows of input, a curve over the matrix's size sqrt(out in) for each;
-    ``stream``: bytes a second of a matrix that is larger than the caches, by one row, over what plain reading gives at
-    that size; ``cold``: seconds before the bytes of a matrix that is not in the caches come as fast as they will."""
+    ``stream``: bytes a second of a matrix of ``STREAM`` bytes, larger than the caches, by one row; ``cold``: seconds before the bytes of a matrix that is not in the caches come as fast as they will."""
 
     rows: tuple[float, ...]
     rates: tuple[Curve, ...]
-    stream: float = 1.0
+    stream: float = 1e18
     cold: float = 0.0
 
     def at(self, rows: float, shape: tuple[int, int]) -> float:

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from trimtab.measure.ceilings import Attention, Ceilings, Curve, Products
+from trimtab.measure.ceilings import STREAM, Attention, Ceilings, Curve, Products
 from trimtab.measure.machine import facts
 from trimtab.measure.probedecoder import compiled_attention, library_costs, plan_costs, plan_row, seeing_cost
-from trimtab.measure.probes import read_at, read_bandwidth, typical
+from trimtab.measure.probes import read_bandwidth, typical
 from trimtab.measure.work import CODES4, CODES8, PRUNED
 from trimtab.runtime.compiled import Compiled
 from trimtab.runtime.level import level
@@ -26,11 +26,10 @@ from trimtab.runtime.plan.layout import BLOCK, SOME16, Laid
 
 ROWS = (1, 4, 16, 64, 256, 1024)
 SIZES = (128, 512, 1536)
-STREAM = 96 << 20
-"""Bytes of a matrix that no cache holds."""
 BRIEF = 0.015
 """Seconds for a product's repeats. What is compared with these figures are medians, so they are medians."""
 NARROW = 640
+STEADY, TRIES = 1.25, 3
 GROUP = 64
 TOKENS, ENTRIES = (64, 256, 1024), (64, 512, 2048)
 HEADS, HEAD = 4, 64
@@ -38,9 +37,20 @@ Make = Callable[[int, int], Callable[[Tensor], Tensor]]
 
 
 def ceilings() -> Ceilings:
-    """Measured now; nothing else should run meanwhile. What memory gives changes from second to second on a machine
-    that is shared: it is read at the beginning, in between and at the end, and the middle one counts."""
-    here, reads = level(), [read_bandwidth(typical)]
+    """Measured now; nothing else should run meanwhile. On a machine that is shared what memory gives may change from
+    one minute to the next: it is read at the beginning, in between and at the end, and where these differ by more than
+    ``STEADY`` all is measured again, ``TRIES`` times at most; the last counts."""
+    for _ in range(TRIES):
+        reads = [read_bandwidth(typical)]
+        found = _measured(reads)
+        if steady(reads):
+            break
+    return found
+
+
+def _measured(reads: list[dict[int, float]]) -> Ceilings:
+    """All of it; what memory gives is read twice more into ``reads``."""
+    here = level()
     with torch.inference_mode():
         products = {name: products_of(_dense(getattr(torch, name)), getattr(torch, name), size)
                     for name, size in (("bfloat16", 2.0), ("float32", 4.0))}  # fmt: skip
@@ -56,6 +66,13 @@ def ceilings() -> Ceilings:
                     disk=disk_rate(), machine=machine())  # fmt: skip
     made = replace(made, seeing=seeing_cost(made))
     return made if here is None else with_plan(made)
+
+
+def steady(reads: Sequence[Mapping[int, float]]) -> bool:
+    """Whether the largest arrays were read alike each time."""
+    last = min(max(one) for one in reads)
+    rates = [one[last] for one in reads]
+    return max(rates) <= STEADY * min(rates)
 
 
 def middle(reads: Sequence[Mapping[int, float]]) -> Curve:
@@ -89,22 +106,22 @@ def products_of(make: Make, dtype: torch.dtype, per_number: float) -> Products:
             seconds = typical(_call(product, torch.randn(rows, size).to(dtype)), BRIEF)
             found.append(2.0 * rows * size * size / max(seconds - start, seconds / 4))
         rates.append(Curve(tuple(map(float, SIZES)), tuple(found)))
-    stream = stream_share(make, dtype, per_number)
+    stream = stream_rate(make, dtype, per_number)
     cold = cold_start(make, dtype, per_number, start, stream)
     return Products(tuple(map(float, ROWS)), tuple(rates), stream, cold)
 
 
-def stream_share(make: Make, dtype: torch.dtype, per_number: float) -> float:
-    """Bytes a second of a large matrix by one row, over what plain reading gives just before and behind; at most 1."""
-    bytes_ = min(STREAM, psutil.virtual_memory().available // 16)
+def stream_rate(make: Make, dtype: torch.dtype, per_number: float) -> float:
+    """Bytes a second of a large matrix by one row."""
     width = 1024
-    out = max(BLOCK, int(bytes_ / per_number / width) // BLOCK * BLOCK)
-    product, x, plain = make(out, width), torch.randn(1, width).to(dtype), torch.ones(bytes_ // 4)
-    shares = []
-    for _ in range(3):
-        reading = read_at(plain, BRIEF, typical)
-        shares.append(out * width * per_number / typical(_call(product, x), BRIEF) / reading)
-    return min(1.0, median(shares))
+    out = max(BLOCK, int(_stream() / per_number / width) // BLOCK * BLOCK)
+    seconds = typical(_call(make(out, width), torch.randn(1, width).to(dtype)), 4 * BRIEF)
+    return out * width * per_number / seconds
+
+
+def _stream() -> int:
+    """Bytes that no cache holds, or what is there of memory."""
+    return int(min(STREAM, psutil.virtual_memory().available // 16))
 
 
 def _call(product: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], Tensor]:
@@ -162,13 +179,12 @@ def _half(out: int, width: int) -> Laid:
 
 def cold_start(make: Make, dtype: torch.dtype, per_number: float, start: float, stream: float) -> float:
     """Seconds of each of many matrices that no cache holds together, when its call and its bytes are taken off."""
-    total, size = min(STREAM, psutil.virtual_memory().available // 16), NARROW * NARROW * per_number
-    many = [make(NARROW, NARROW) for _ in range(int(total / size))]
+    size = NARROW * NARROW * per_number
+    many = [make(NARROW, NARROW) for _ in range(int(_stream() / size))]
     x = torch.randn(1, NARROW).to(dtype)
     hot = typical(lambda: [many[0](x) for _ in many], BRIEF) / len(many)
     each = typical(lambda: [one(x) for one in many], 4 * BRIEF) / len(many)
-    reading = stream * read_at(torch.ones(total // 4), BRIEF, typical)
-    return max(each - max(hot, start + size / reading), 0.0)
+    return max(each - max(hot, start + size / stream), 0.0)
 
 
 def _tiny(here: int) -> Tensor:

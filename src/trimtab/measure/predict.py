@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from trimtab.measure.ceilings import Ceilings, Products
+from trimtab.measure.ceilings import STREAM, Ceilings, Products
 from trimtab.measure.roofline import Operation
 from trimtab.measure.work import CODES8, OTHER, ROUNDED
 
@@ -75,7 +75,8 @@ def product(one: Operation, known: Ceilings, held: float, compiled: bool) -> flo
     if one.rows >= MANY:
         return made + computing + one.weights / reading
     cold = found.cold if reading < max(known.reading.values) / 2 else 0.0  # the caches do not hold what the call reads
-    return made + cold + max(computing, one.weights / (found.stream * reading))
+    stream = found.stream * reading / known.reading.at(STREAM)
+    return made + cold + max(computing, one.weights / stream)
 
 
 def attention(one: Operation, known: Ceilings, compiled: bool, held: float) -> float:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+
+from torch import Tensor
 
 from trimtab import methods
 from trimtab.load.blank import Blank
+from trimtab.measure.ceilings import Ceilings
 from trimtab.measure.roofline import Operation
 from trimtab.run import deliver
 from trimtab.run.arms import LAYERWISE
 from trimtab.run.follow import targeted
 from trimtab.run.forecast import Forecast
-from trimtab.run.foresee import has_plan
+from trimtab.run.foresee import foresee, has_plan
 from trimtab.run.prompts import batch_of
+from trimtab.run.prospect import Prospect
 from trimtab.run.walk import HELD
 
 WORDS = "tokenizer.json"
@@ -20,28 +25,31 @@ ARRAYS = 3
 """Arrays of an operation's size that are alive at once: what goes in, what comes out, the stream beside them."""
 
 
-def process(told: Forecast, found: Blank) -> float:
+def process(found: Blank, known: Ceilings) -> float:
     """Bytes of a process with its libraries and the model's tokenizer."""
     file = Path(found.folder) / WORDS
-    return told.known.resident + (told.known.words * file.stat().st_size if file.is_file() else 0.0)
+    return known.resident + (known.words * file.stat().st_size if file.is_file() else 0.0)
 
 
-def answering(told: Forecast, found: Blank) -> dict[str, float]:
-    """``before`` and ``after``: a fresh process that loads the model and answers one batch of the gate's samples, whose
-    logits are all asked for. A plan reads its matrices in an order of its own: codes are there twice."""
-    base, made = process(told, found), {}
-    words = told.anatomy.model.config.get_text_config().vocab_size
-    batch = batch_of(
-        told.anatomy, told.processor, told.recipe.task, deliver.GATE_ROWS, told.recipe.measure.prompt_tokens
-    )
-    logits = batch["input_ids"].numel() * words
-    for when in ("before", "after"):
-        phases = told.phases(told.recipe.task, deliver.GATE_ROWS, when == "after")
-        rows = [one for name, phase in phases.items() if name != "decode" for one in phase.operations]
-        planned = when == "after" and has_plan(told.anatomy, told.known, told.after)
-        weights = told.bytes16 if when == "before" else told.bytes * (2 if planned else 1)
-        made[when] = base + weights + arrays(rows) + logits * (4 if planned else 2)
-    return made
+def answering(
+    found: Blank, known: Ceilings, batch: Mapping[str, Tensor], after: Prospect | None, weights: float
+) -> float:
+    """Bytes of a fresh process that loads a model of so many bytes of ``weights`` and answers ``batch``, the logits of
+    all words of it. A plan reads matrices in an order of its own: they are there twice."""
+    phases = foresee(found.anatomy, batch, known, after)
+    rows = [one for name, phase in phases.items() if name != "decode" for one in phase.operations]
+    planned = after is not None and has_plan(found.anatomy, known, after)
+    words = found.anatomy.model.config.get_text_config().vocab_size
+    logits = batch["input_ids"].numel() * words * (4 if planned else found.anatomy.model.dtype.itemsize)
+    return process(found, known) + weights * (2 if planned else 1) + arrays(rows) + logits
+
+
+def both(told: Forecast, found: Blank) -> dict[str, float]:
+    """``before`` and ``after``, on a batch of the gate's samples."""
+    length = told.recipe.measure.prompt_tokens
+    batch = batch_of(told.anatomy, told.processor, told.recipe.task, deliver.GATE_ROWS, length)
+    return {"before": answering(found, told.known, batch, None, told.bytes16),
+            "after": answering(found, told.known, batch, told.after, told.bytes)}  # fmt: skip
 
 
 def working(told: Forecast, found: Blank) -> float:
@@ -61,9 +69,9 @@ def working(told: Forecast, found: Blank) -> float:
     size = min(recipe.evaluate.batch_size, recipe.evaluate.limit) if recipe.task.type != "text" else 1
     asked = [one for name, phase in told.phases(recipe.task, size, False).items() if name != "decode"
              for one in phase.operations]  # fmt: skip
-    return process(told, found) + told.bytes16 + max(widest + held, arrays(asked))
+    return process(found, told.known) + told.bytes16 + max(widest + held, arrays(asked))
 
 
-def arrays(operations: list[Operation]) -> float:
+def arrays(operations: Iterable[Operation]) -> float:
     """Bytes of what the widest operation works on."""
     return ARRAYS * max((one.activations for one in operations), default=0.0)

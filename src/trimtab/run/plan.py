@@ -73,7 +73,7 @@ def plan(recipe: Recipe, known: Ceilings | None = None, roof: Roof | None = None
     anatomy = found.anatomy
     after = prospect(anatomy, recipe.steps)
     problems = [*_unpaid(anatomy, recipe), *after.problems, *clashes(anatomy, recipe.steps)]
-    whole, trimmed = _bits(anatomy, after)
+    whole, trimmed = bits_of(anatomy, after)
     guesses: tuple[Guess, ...] = ()
     why, machine = "", ""
     if known is not None and not problems:
@@ -96,7 +96,7 @@ def _unpaid(anatomy: Anatomy, recipe: Recipe) -> Iterator[str]:
             yield from unpaid(f"steps.{index}", method, [hosts[name].w for name in targeted(anatomy, step, method)])
 
 
-def _bits(anatomy: Anatomy, after: Prospect) -> tuple[int, int]:
+def bits_of(anatomy: Anatomy, after: Prospect) -> tuple[int, int]:
     """Of the model in 16 bits, and as it will be left; tied matrices once."""
     hosts = dict(anatomy.embeddings()) | dict(anatomy.linears())
     tied = {second for _, second in anatomy.aliases()}
@@ -114,7 +114,7 @@ def guessed(told: Forecast, found: Blank) -> Iterator[Guess]:
                 if size == 1 and name != "decode":
                     yield _guess(when, f"flops.{name}", sum(one.flops for one in phase.operations), "flop")
     yield _guess("after", "bytes.weights", told.bytes, "bytes")
-    for when, value in needs.answering(told, found).items():
+    for when, value in needs.both(told, found).items():
         yield _guess(when, "memory.peak", value, "bytes")
     yield _guess("run", "memory.peak", needs.working(told, found), "bytes")
     stages = told.stages()
