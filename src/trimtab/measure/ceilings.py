@@ -40,7 +40,8 @@ class Curve:
 @dataclass(frozen=True)
 class Products:
     """``rates``: operations a second by rows of input, a curve over the matrix's size sqrt(out in) for each;
-    ``stream``: bytes a second of a matrix of ``STREAM`` bytes, larger than the caches, by one row; ``cold``: seconds before the bytes of a matrix that is not in the caches come as fast as they will."""
+    ``stream``: bytes a second of a matrix of ``STREAM`` bytes, larger than the caches, by one row; ``cold``: seconds
+    before the bytes of a matrix that is not in the caches come as fast as they will."""
 
     rows: tuple[float, ...]
     rates: tuple[Curve, ...]

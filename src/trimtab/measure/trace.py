@@ -31,6 +31,8 @@ from trimtab.measure.work import Piece, pieces
 
 Forms = Mapping[str, Sequence[Piece]]
 NOTHING: Forms = MappingProxyType({})
+MADE = ("aten.arange", "aten.ones", "aten.zeros", "aten.full")
+"""Operators that make a tensor from nothing: it is real."""
 UNSEEN = ("aten.empty", "aten.new_empty", "aten.empty_like", "aten.empty_strided", "aten.detach")
 """Operators that move nothing."""
 
@@ -173,7 +175,7 @@ class _Operators(TorchDispatchMode):
         if any(isinstance(one, Tensor) and one.is_meta for one in tree_flatten(given)[0]):
             given = tree_map(_to_meta, given)
         packet = str(func._overloadpacket)
-        if packet == "aten.arange":  # places, wherever they are asked for, are real
+        if packet in MADE and given[1].get("device") is not None:  # places and counts, wherever they are asked for
             given[1]["device"] = torch.device("cpu")
         if packet == "aten._local_scalar_dense" and given[0][0].is_meta:
             raise Refused(f"trace: {self.trace.here or 'the model'} asks for a value where only shapes are known")

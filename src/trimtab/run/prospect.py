@@ -70,7 +70,7 @@ def formed(method: Any, shape: tuple[int, int], before: list[Piece], more: int) 
     adds to what was stored."""
     made, (out, width) = method.CARD.establishes, shape
     if "on_grid" in made:
-        bits, size = getattr(method, "bits", None), getattr(method, "group_size", None)
+        bits, size = getattr(method, "bits", 4), getattr(method, "group_size", None)
         stored = method.stored(out, width, 16 * out * width) / 8
         if not isinstance(bits, int) or not isinstance(size, int):
             one = Piece(CODES4, shape, stored)
