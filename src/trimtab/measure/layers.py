@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -48,37 +49,37 @@ class _Tally:
     operators: Counter[str] = field(default_factory=Counter)
 
 
+class _Calls:
+    """The calls that are open, innermost last: path, what was counted before, and what its children did."""
+
+    def __init__(self, mode: Flops) -> None:
+        self.mode = mode
+        self.open: list[tuple[str, Counter[str], int]] = []
+        self.tallies: dict[str, _Tally] = {}
+
+    def enter(self, path: str, *_: Any) -> None:
+        self.open.append((path, Counter(self.mode.by_operator), 0))
+
+    def leave(self, path: str, *_: Any) -> None:
+        _path, before, inside = self.open.pop()
+        done = self.mode.by_operator - before
+        tally, all_of_it = self.tallies.setdefault(path, _Tally()), sum(done.values())
+        tally.calls += 1
+        tally.flops += all_of_it
+        tally.own += all_of_it - inside
+        tally.operators.update(done)
+        if self.open:
+            outer, start, sofar = self.open[-1]
+            self.open[-1] = (outer, start, sofar + all_of_it)
+
+
 def layers(model: nn.Module, fn: Callable[[], object]) -> list[Layer]:
     """Every module that one call of ``fn`` calls, in the model's order."""
-    mode, tallies = Flops(), {path: _Tally() for path, _ in model.named_modules()}
-    open_calls: list[tuple[str, Counter[str], int]] = []  # path, what was counted before, what its children did
-
-    def enter(path: str) -> Callable[..., None]:
-        def hook(*_: Any) -> None:
-            open_calls.append((path, Counter(mode.by_operator), 0))
-
-        return hook
-
-    def leave(path: str) -> Callable[..., None]:
-        def hook(*_given: Any) -> None:
-            _, before, inside = open_calls.pop()
-            done = mode.by_operator - before
-            tally, all_of_it = tallies[path], sum(done.values())
-            tally.calls += 1
-            tally.flops += all_of_it
-            tally.own += all_of_it - inside
-            tally.operators.update(done)
-            if open_calls:
-                parent, start, sofar = open_calls[-1]
-                open_calls[-1] = (parent, start, sofar + all_of_it)
-
-        return hook
-
-    handles = [
-        handle
-        for path, module in model.named_modules()
-        for handle in (module.register_forward_pre_hook(enter(path)), module.register_forward_hook(leave(path)))
-    ]
+    mode = Flops()
+    calls, handles = _Calls(mode), []
+    for path, module in model.named_modules():
+        handles.append(module.register_forward_pre_hook(partial(calls.enter, path)))
+        handles.append(module.register_forward_hook(partial(calls.leave, path)))
     try:
         with mode:
             fn()
@@ -88,7 +89,7 @@ def layers(model: nn.Module, fn: Callable[[], object]) -> list[Layer]:
     return [
         Layer(path, type(module).__name__, found.calls, found.flops, found.own, dict(found.operators))
         for path, module in model.named_modules()
-        if (found := tallies[path]).calls
+        if (found := calls.tallies.get(path)) is not None
     ]
 
 
