@@ -88,8 +88,9 @@ def test_a_decoder_is_the_same_on_the_meta_device(attention: str) -> None:
             net = LlamaForCausalLM(config).eval()
             ids = torch.zeros(2, 24, dtype=torch.long)
         with torch.inference_mode():
-            peaks[device] = activations(lambda: net(input_ids=ids, use_cache=False, logits_to_keep=1).logits)  # noqa: B023
-    assert peaks["meta"][1] == peaks["cpu"][1] == 4 * 2 * 40
+            peaks[device] = activations(lambda: net(input_ids=ids, use_cache=True, logits_to_keep=1))  # noqa: B023
+    cache = 3 * 2 * 4 * 2 * 4 * 24 * 8
+    assert peaks["meta"][1] == peaks["cpu"][1] == cache + 4 * 2 * 40
     assert peaks["meta"][0] == pytest.approx(peaks["cpu"][0], rel=0.1)
     assert peaks["cpu"][0] > 4 * 2 * 24 * (2 * 96 + 32)
 

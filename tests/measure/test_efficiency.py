@@ -68,11 +68,11 @@ def row(memory: float, compute: float, latency: float, rate: float, energy: floa
 
 def test_a_pair_is_pareto_where_nothing_is_as_good_in_all_and_better_in_one() -> None:
     rows = {
-        "base": row(0.5, 0.3, 1.0, 100, 50, 1.0),
-        "int4": row(0.2, 0.3, 0.8, 120, 30, 3.7),  # better in all but one, where it is equal
-        "moe": row(0.9, 0.2, 0.4, 250, 60, 1.0),  # the quickest
-        "worse": row(0.2, 0.3, 0.9, 120, 30, 3.7),
-        "same": row(0.2, 0.3, 0.8, 120, 30, 3.7),
+        "base": row(0.5, 0.3, 1.0, 100.0, 50.0, 1.0),
+        "int4": row(0.2, 0.3, 0.8, 120.0, 30.0, 3.7),  # better in all but one, where it is equal
+        "moe": row(0.9, 0.2, 0.4, 250.0, 60.0, 1.0),  # the quickest
+        "worse": row(0.2, 0.3, 0.9, 120.0, 30.0, 3.7),
+        "same": row(0.2, 0.3, 0.8, 120.0, 30.0, 3.7),
     }
     found = {one["name"]: one for one in table(rows)}
     assert {name: one["pareto"] for name, one in found.items()} == {
@@ -87,7 +87,7 @@ def test_a_pair_is_pareto_where_nothing_is_as_good_in_all_and_better_in_one() ->
 
 def test_of_many_no_dominated_pair_is_pareto_and_every_other_one_is() -> None:
     rng = random.Random(0)
-    rows = {f"m{i}": row(*(rng.randint(1, 4) for _ in range(6))) for i in range(60)}
+    rows = {f"m{i}": row(*(float(rng.randint(1, 4)) for _ in range(6))) for i in range(60)}
     better = {"efficiency.memory": -1, "efficiency.latency": -1, "efficiency.energy": -1}
     found = {one["name"]: one for one in table(rows)}
     for name, one in found.items():
@@ -99,7 +99,7 @@ def test_of_many_no_dominated_pair_is_pareto_and_every_other_one_is() -> None:
 
 
 def test_what_was_not_measured_is_not_called_good() -> None:
-    rows = {"whole": row(0.5, 0.3, 1.0, 100, 50, 1.0), "part": row(0.1, 0.9, 0.1, 900, 1, 9.0)[:5]}
+    rows = {"whole": row(0.5, 0.3, 1.0, 100.0, 50.0, 1.0), "part": row(0.1, 0.9, 0.1, 900.0, 1.0, 9.0)[:5]}
     found = {one["name"]: one for one in table(rows)}
     assert found["part"]["pareto"] is None
     assert found["whole"]["pareto"] is True
@@ -144,5 +144,5 @@ def test_rslora_is_seen_in_the_norm_of_the_update() -> None:
             low = LoRA(r=rank, use_rslora=rs).start((24, 32), torch.Generator().manual_seed(0))
             torch.nn.init.ones_(low.left)
             base = Dense(nn.Parameter(torch.zeros(24, 32)))
-            norms.append(float(attached(base, low).dense().norm()))
+            norms.append(float(attached(base, low).dense().detach().norm()))
         assert norms[1] / norms[0] == pytest.approx(rank**0.5)

@@ -82,13 +82,14 @@ def test_with_a_standard_deviation_of_five_percent_the_typical_error_is_as_small
     assert held < 0.05
 
 
-@pytest.mark.parametrize("share", [0.0, 0.2, 0.35])
-def test_contention_leaves_the_denoised_runtime_within_five_percent(share: float) -> None:
-    """Sixty queries of a service, a share of which others slowed by a half, twofold, sevenfold."""
+@pytest.mark.parametrize(("share", "allowed"), [(0.0, 0), (0.2, 0), (0.35, 3)])
+def test_contention_leaves_the_denoised_runtime_within_five_percent(share: float, allowed: int) -> None:
+    """Sixty queries of a service, a share of which others slowed, to twice the time on average; beyond a third it may
+    happen that all of a kind were."""
     missed, plain = 0, []
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        grid = [(int(rng.choice([16, 256, 1024, 1536])), int(rng.choice([1, 2, 8, 16, 64]))) for _ in range(60)]
+        grid = [(p, o) for p in (16, 256, 1024, 1536) for o in (1, 2, 8, 16, 64) for _ in range(3)]
         given = timings(grid, lambda n: rng.normal(0, 0.02, n))  # noqa: B023
         hit = rng.random(60) < share
         slow = [1 + float(rng.exponential(1.0)) if one else 1.0 for one in hit]
@@ -97,8 +98,8 @@ def test_contention_leaves_the_denoised_runtime_within_five_percent(share: float
         found = denoised(given, (16, 1536))
         missed += max(abs(found(p, o) / true(p, o) - 1) for p, o in asked) > 0.05
         plain.append(max(abs(fit(given, (16, 1536))(p, o) / true(p, o) - 1) for p, o in asked))
-        assert found.n + found.left_out == len(least(given))
-    assert missed == 0
+        assert found.n + found.left_out == 60
+    assert missed <= allowed
     assert share == 0 or np.median(plain) > 0.1  # what the plain fit makes of them
 
 
@@ -110,7 +111,8 @@ def test_contention_without_noise_is_left_out_exactly() -> None:
     assert (found.n, found.left_out) == (9, 3)
     assert found.per_token == pytest.approx(PER_TOKEN)
     assert found.first == pytest.approx([first(16), first(1024)])
-    again = denoised([*spoilt, *clean])  # each query once more, undisturbed
+    hopeless = [Timing(t.prompt, t.output, t.seconds * 3) for t in clean]
+    again = denoised(least([*hopeless, *spoilt, *clean]))  # of three times each, two disturbed: the least
     assert again.left_out == 0
     assert again.per_token == pytest.approx(PER_TOKEN)
 

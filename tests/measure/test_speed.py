@@ -51,11 +51,11 @@ def test_a_tail_is_numpys_percentile_and_its_interval_covers_as_it_says() -> Non
     assert tail("x", values, 0.99).name == "x.p99"
     assert tail("x", values[:5]).spread is None
     rng, inside, truth = random.Random(1), 0, -math.log(0.05)
-    for _ in range(200):
-        spread = tail("x", [rng.expovariate(1) for _ in range(200)]).spread
+    for _ in range(80):
+        spread = tail("x", [rng.expovariate(1) for _ in range(120)]).spread
         assert spread is not None
         inside += spread[0] <= truth <= spread[1]
-    assert 0.85 <= inside / 200 <= 0.99  # the percentile bootstrap of a tail is a little narrow
+    assert 0.8 <= inside / 80 <= 1.0  # the percentile bootstrap of a tail is a little narrow
 
 
 @pytest.mark.parametrize("drift", [0.0, 2.0])

@@ -55,11 +55,14 @@ def _made(row: dict[str, str]) -> Accelerator:
 
 
 def accelerator(name: str) -> Accelerator:
-    """The one of that name, or the only one whose name (or other name) holds it, in whatever case. Raises BadInput."""
+    """The one of that name, or the only one whose name (or other name) has it as words, or else at all; in whatever
+    case. Raises BadInput."""
     every = accelerators()
     wanted = name.lower()
-    found = [one for one in every if wanted in (one.name.lower(), one.also.lower())]
-    found = found or [one for one in every if wanted in one.name.lower() or wanted in one.also.lower()]
+    named = [(one, (one.name.lower(), one.also.lower())) for one in every]
+    found = [one for one, names in named if wanted in names]
+    found = found or [one for one, names in named if any(f" {wanted} " in f" {each} " for each in names)]
+    found = found or [one for one, names in named if any(wanted in each for each in names)]
     if len(found) != 1:
         names = [one.name for one in found or every]
         tails = [" ".join(one.split()[at:]) for one in names for at in range(len(one.split()))]

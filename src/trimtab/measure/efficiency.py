@@ -78,7 +78,10 @@ def six(trial: Trial) -> list[Reading]:
         trial.bytes_before / trial.bytes_after * (trial.score_after / trial.score_before),
     )
     units = ("share", "share", "s", "tokens/s", "tokens/s/parameter", "J", "x")
-    return [Reading(*each, how="estimated") for each in zip(MORE, values, units, strict=True)]
+    return [
+        Reading(name, float(value), unit, how="estimated")
+        for name, value, unit in zip(MORE, values, units, strict=True)
+    ]
 
 
 def table(rows: Mapping[str, Sequence[Reading]], axes: Sequence[str] = AXES) -> list[dict[str, Any]]:

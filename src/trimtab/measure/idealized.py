@@ -8,9 +8,9 @@ are the least squares of (T - F(p) - g (o - 1)) / T, since clocks err by a share
 
 Timings of a model on one machine give its idealized runtime (``uniform.profiled`` takes them): models timed on the
 same machine can be compared whoever serves them. Those of a service, which others use too, give its denoised runtime:
-of each (p, o) the shortest is taken, the fit begins with least absolute deviations, and what lies more than ``FAR``
-deviations above it is left out, again and again until nothing changes. Nothing is left out below: contention only ever
-adds time.
+the fit begins with least absolute deviations, and what lies more than ``FAR`` deviations above it is left out, again
+and again until nothing changes. Nothing is left out below: contention only ever adds time. It may have slowed about two
+in five; where it slows more, ask each query several times and take the ``least``.
 
 Source: Narayanan et al., "Cheaply Estimating Inference Efficiency Metrics for Autoregressive Transformer Models",
 NeurIPS 2023, arXiv 2305.02440; the authors' code (stanford-crfm/helm-efficiency) was read. Departures: they take F(p)
@@ -75,7 +75,6 @@ def fit(timings: Sequence[Timing], prompts: Sequence[float] | None = None) -> Ru
 
 def denoised(timings: Sequence[Timing], prompts: Sequence[float] | None = None) -> Runtime:
     """The runtime that a service would have if nobody else used it; raises as ``fit`` does."""
-    timings = least(timings)
     a, knots = _design(timings, prompts)
     t = np.array([one.seconds for one in timings])
     found, keep = _least_absolute(a, t), np.ones(len(t), bool)
@@ -132,7 +131,8 @@ def _hats(prompts: Sequence[float], knots: Sequence[float]) -> Numbers:
 
 def _weighted(a: Numbers, t: Numbers) -> Numbers:
     """The least squares of relative errors, weighted by what was fitted before rather than by the noisy times."""
-    weight, found = t, np.zeros(a.shape[1])
+    weight: Numbers = t
+    found: Numbers = np.zeros(a.shape[1])
     for _ in range(3):
         found = np.linalg.lstsq(a / weight[:, None], t / weight, rcond=None)[0]
         weight = np.maximum(a @ found, 0.1 * t)
