@@ -134,6 +134,7 @@ STREAMED = "tests/run/test_streamed.py"
 EMBEDDING = "tests/evaluate/test_embedding.py"
 BOOTSTRAP = "tests/evaluate/test_bootstrap.py"
 SENTENCES = "tests/data/test_sentences.py"
+FIGURES = "tests/measure"
 IR = "tests/export/test_openvino.py::test_weights_stay_compressed_and_a_changed_code_does_not_pass"
 
 
@@ -1100,6 +1101,44 @@ MUTANTS = (
     Mutant("data/sentences.py", "code is prose", ">= SHARE * len(one)", ">= 0", (SENTENCES,)),
     Mutant("data/sentences.py", "a sentence said twice counts twice", "list(dict.fromkeys(found))", "found",
            (SENTENCES,)),
+    # of figures
+    Mutant("measure/rapl.py", "forget that a counter begins anew", "(now - last) % domain.range", "(now - last)",
+           (f"{FIGURES}/test_rapl.py",)),
+    Mutant("measure/rapl.py", "count the platform too", 'if not name.startswith("package"):', "if not name:",
+           (f"{FIGURES}/test_rapl.py",)),
+    Mutant("measure/rapl.py", "count every die's view of one counter", "abs(now - read) < SAME", "False",
+           (f"{FIGURES}/test_rapl.py",)),
+    Mutant("measure/energy.py", "take no baseline off", "by.joules - base * passed", "by.joules",
+           (f"{FIGURES}/test_rapl.py",)),
+    Mutant("measure/power.py", "rectangles in place of trapezoids", "(watts[i] + watts[i + 1]) / 2", "watts[i]",
+           (f"{FIGURES}/test_efficiency.py",)),
+    Mutant("measure/power.py", "every core is charged the whole", "tdp / cores", "tdp",
+           (f"{FIGURES}/test_energy.py",)),
+    Mutant("measure/carbon.py", "let a configuration choose the endpoint", "emissions_endpoint=False,", "",
+           (f"{FIGURES}/test_carbon.py",)),
+    Mutant("measure/idealized.py", "every token is a further one", "[one.output - 1 for one", "[one.output for one",
+           (f"{FIGURES}/test_idealized.py",)),
+    Mutant("measure/idealized.py", "keep what contention made slow", "above <= FAR * max(spread, 1e-6)", "above < 1e9",
+           (f"{FIGURES}/test_idealized.py",)),
+    Mutant("measure/uniform.py", "one accelerator is paid for", "held * serving.price", "seconds * serving.price",
+           (f"{FIGURES}/test_uniform.py",)),
+    Mutant("measure/efficiency.py", "an equal dominates", "min(gains) >= 0 and max(gains) > 0", "min(gains) >= 0",
+           (f"{FIGURES}/test_efficiency.py",)),
+    Mutant("measure/efficiency.py", "less throughput is better", '"efficiency.throughput": True',
+           '"efficiency.throughput": False', (f"{FIGURES}/test_efficiency.py",)),
+    Mutant("measure/layers.py", "count what children did twice", "all_of_it - inside", "all_of_it",
+           (f"{FIGURES}/test_layers.py",)),
+    Mutant("measure/activations.py", "never let go", "self.now -= size", "self.now -= 0",
+           (f"{FIGURES}/test_activations.py",)),
+    Mutant("measure/activations.py", "count what was there before", " and _key(one) not in known", "",
+           (f"{FIGURES}/test_activations.py",)),
+    Mutant("measure/speed.py", "a is always first", "if i % 2 == 0 else", "if True else",
+           (f"{FIGURES}/test_speed.py",)),
+    Mutant("measure/speed.py", "a beside b", "sorted(after / before", "sorted(before / after",
+           (f"{FIGURES}/test_speed.py",)),
+    Mutant("measure/inventory.py", "a shared tensor is stored twice", "if identity(tensor) in seen:", "if False:",
+           (f"{FIGURES}/test_inventory.py",)),
+    Mutant("measure/parts.py", "rows do not matter", "values, rows)", "values, 1)", (f"{FIGURES}/test_parts.py",)),
 )  # fmt: skip
 COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/levels.py",
            "core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",
