@@ -39,7 +39,8 @@ Phases = dict[str, Phase]
 @dataclass(frozen=True)
 class Forecast:
     """``processor``: the model's, None where none is there. ``bytes16`` and ``bytes`` of the weights, before and as the
-    recipe leaves them. ``roof``: of other hardware, which runs the forward passes; all else is done here."""
+    recipe leaves them. ``roof``: of other hardware, which runs the forward passes; all else is done here.
+    ``before``: of an artifact that is trimmed again, what it is."""
 
     recipe: Recipe
     anatomy: Anatomy
@@ -49,6 +50,7 @@ class Forecast:
     bytes16: float
     bytes: float
     roof: Roof | None = None
+    before: Prospect | None = None
 
     def phases(self, task: Task, size: int, trimmed: bool) -> Phases:
         """Of a batch of ``size`` prompts of ``task``."""
@@ -57,7 +59,7 @@ class Forecast:
 
     def passes(self, batch: Batch, trimmed: bool = False) -> Phases:
         """Of ``batch``, here or under ``roof``."""
-        return foresee(self.anatomy, batch, self.known, self.after if trimmed else None, self.roof)
+        return foresee(self.anatomy, batch, self.known, self.after if trimmed else self.before, self.roof)
 
     @cached_property
     def measured(self) -> dict[str, dict[int, Phases]]:

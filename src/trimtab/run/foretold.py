@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from trimtab.core.errors import BadInput, Refused
 from trimtab.core.files import write_atomic
 from trimtab.core.reading import Reading
 from trimtab.measure.memory import peak
@@ -23,12 +24,14 @@ def write(context: Context) -> dict[str, Any]:
     """``plan.json``, from this machine's ceilings, which are measured now where nobody has yet; its guesses."""
     if known() is None:
         context.progress("looking at this machine, once", 0, 1)
-    found = plan(context.recipe, limits())
-    if found.unforeseen:
-        context.log.info("plan: times are not foreseen: %s", found.unforeseen)
-    row = found.row()
+    try:
+        row = plan(context.recipe, limits(), convert=True).row()
+    except (BadInput, Refused) as error:  # what loading will say again, or what a plan alone does not take
+        row = {"guesses": [], "machine": "", "unforeseen": str(error)}
+    if row["unforeseen"]:
+        context.log.info("plan: times are not foreseen: %s", row["unforeseen"])
     write_atomic(context.folder.root / FILE, json.dumps(row, indent=1, allow_nan=False) + "\n")
-    return {"guesses": row["guesses"], "machine": row["machine"], "unforeseen": row["unforeseen"]}
+    return {name: row[name] for name in ("guesses", "machine", "unforeseen")}
 
 
 def scored(context: Context) -> list[dict[str, Any]]:

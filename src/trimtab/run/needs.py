@@ -48,7 +48,7 @@ def both(told: Forecast, found: Blank) -> dict[str, float]:
     """``before`` and ``after``, on a batch of the gate's samples."""
     length = told.recipe.measure.prompt_tokens
     batch = batch_of(told.anatomy, told.processor, told.recipe.task, deliver.GATE_ROWS, length)
-    return {"before": answering(found, told.known, batch, None, told.bytes16),
+    return {"before": answering(found, told.known, batch, told.before, told.bytes16),
             "after": answering(found, told.known, batch, told.after, told.bytes)}  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from trimtab.anatomy import Anatomy
 from trimtab.core.errors import BadInput, Refused
 from trimtab.load.blank import Blank, opened
 from trimtab.measure.ceilings import Ceilings
+from trimtab.measure.params import parameters
 from trimtab.measure.roofline import Roof
 from trimtab.run import needs
 from trimtab.run.allocate import unpaid
@@ -66,19 +67,21 @@ class Plan:
         return next((one.predicted for one in self.guesses if one.figure == "seconds.total"), None)
 
 
-def plan(recipe: Recipe, known: Ceilings | None = None, roof: Roof | None = None) -> Plan:
+def plan(recipe: Recipe, known: Ceilings | None = None, roof: Roof | None = None, convert: bool = False) -> Plan:
     """The plan of a recipe; ``known``: this machine, for times; ``roof``: another one that shall run the model's
-    forward passes. Raises BadInput where the model's config cannot be had."""
-    found = opened(recipe.model, recipe.revision)
+    forward passes; ``convert``: a GGUF file too. Raises BadInput where the model's config cannot be had."""
+    found = opened(recipe.model, recipe.revision, convert)
     anatomy = found.anatomy
-    after = prospect(anatomy, recipe.steps)
+    standing = found.policies or ()
+    after = prospect(anatomy, recipe.steps, standing)
+    before = None if found.policies is None else prospect(anatomy, (), standing)
     problems = [*_unpaid(anatomy, recipe), *after.problems, *clashes(anatomy, recipe.steps)]
     whole, trimmed = bits_of(anatomy, after)
     guesses: tuple[Guess, ...] = ()
     why, machine = "", ""
     if known is not None and not problems:
         machine = roof.name if roof is not None else str(known.machine.get("processor", ""))
-        told = Forecast(recipe, anatomy, known, after, found.processor, whole / 8, trimmed / 8, roof)
+        told = Forecast(recipe, anatomy, known, after, found.processor, whole / 8, trimmed / 8, roof, before)
         try:
             guesses = tuple(guessed(told, found))
         except (BadInput, Refused) as error:
@@ -101,7 +104,7 @@ def bits_of(anatomy: Anatomy, after: Prospect) -> tuple[int, int]:
     hosts = dict(anatomy.embeddings()) | dict(anatomy.linears())
     tied = {second for _, second in anatomy.aliases()}
     inside = sum(16 * h.w.shape[0] * h.w.shape[1] for name, h in hosts.items() if name not in tied)
-    whole = 16 * sum(p.numel() for p in anatomy.model.parameters())
+    whole = 16 * parameters(anatomy.model)
     return whole, whole - inside + sum(size for name, size in after.bits.items() if name not in tied)
 
 

@@ -19,6 +19,7 @@ from trimtab.anatomy import Anatomy
 from trimtab.anatomy.loop import Policies
 from trimtab.core.keep import Keep, Merge, Sight, alike, topk
 from trimtab.core.stats import IMAGE
+from trimtab.core.weight import Dense, bits
 from trimtab.measure.work import CODES4, ROUNDED, Piece, coded, pieces, pruned, thin
 from trimtab.run.follow import targeted
 from trimtab.run.recipe import Step
@@ -37,11 +38,11 @@ class Prospect:
     at_most: bool = False
 
 
-def prospect(anatomy: Anatomy, steps: Sequence[Step]) -> Prospect:
-    """What ``steps`` make of a model without weights. Raises BadInput for targets that match nothing."""
+def prospect(anatomy: Anatomy, steps: Sequence[Step], standing: Sequence[Any] = ()) -> Prospect:
+    """What ``steps`` make of a model without weights; ``standing``: methods of policies that it has by now. Raises
+    BadInput for targets that match nothing."""
     hosts = dict(anatomy.embeddings()) | dict(anatomy.linears())
-    found = Prospect({name: pieces(host) for name, host in hosts.items()},
-                     {name: 16 * host.w.shape[0] * host.w.shape[1] for name, host in hosts.items()})  # fmt: skip
+    found = Prospect({name: pieces(host) for name, host in hosts.items()}, _bits(anatomy), list(standing))
     masked: set[str] = set()
     for index, step in enumerate(steps):
         method = methods.make(step.method, step.knobs)
@@ -70,12 +71,12 @@ def formed(method: Any, shape: tuple[int, int], before: list[Piece], more: int) 
     adds to what was stored."""
     made, (out, width) = method.CARD.establishes, shape
     if "on_grid" in made:
-        bits, size = getattr(method, "bits", 4), getattr(method, "group_size", None)
+        count, size = getattr(method, "bits", 4), getattr(method, "group_size", None)
         stored = method.stored(out, width, 16 * out * width) / 8
-        if not isinstance(bits, int) or not isinstance(size, int):
+        if not isinstance(count, int) or not isinstance(size, int):
             one = Piece(CODES4, shape, stored)
         else:
-            one = coded(shape, bits, width if size == -1 else size, getattr(method, "symmetric", True))
+            one = coded(shape, count, width if size == -1 else size, getattr(method, "symmetric", True))
         return [replace(one, form=ROUNDED) if "acts_8bit" in made else one]
     if "masked" in made:
         kept = (method.stored(out, width, 16 * out * width) / (out * width) - 1) / 16
@@ -106,10 +107,16 @@ def _into_the_first(sight: Sight, count: Integer[Tensor, " b"]) -> Integer[Tenso
     return torch.where(goes, image.int().argmax(1, keepdim=True), here)
 
 
+def _bits(anatomy: Anatomy) -> dict[str, int]:
+    """Stored in each host: 16 for a number of a dense matrix, whatever it is computed in."""
+    hosts = (*anatomy.embeddings(), *anatomy.linears())
+    return {name: 16 * host.w.shape[0] * host.w.shape[1] if isinstance(host.w, Dense) else bits(host.w)
+            for name, host in hosts}  # fmt: skip
+
+
 def _tie(anatomy: Anatomy, found: Prospect) -> None:
     """What shares a weight with something that was changed is stored as that is."""
-    untouched = {name: 16 * host.w.shape[0] * host.w.shape[1]
-                 for name, host in (*anatomy.embeddings(), *anatomy.linears())}  # fmt: skip
+    untouched = _bits(anatomy)
     for pair in anatomy.aliases():
         changed = [name for name in pair if found.bits[name] != untouched[name]]
         for name in pair if changed else ():
