@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -10,6 +11,8 @@ from trimtab.cli.app import full, note, say
 from trimtab.cli.progress import shown
 from trimtab.core.errors import BadInput, Infeasible
 
+LAUNCH = 5e-6
+"""Seconds that an accelerator takes to be given an operation; what data sheets do not say."""
 OUT = typer.Option(None, "--out", help="The run's folder (default: runs/<recipe>-<time>).")
 SET = typer.Option([], "--set", help="Override a recipe key: --set calibrate.num_samples=64 (repeatable).")
 JSON = typer.Option(False, "--json", help="Make the last line of standard output one JSON document.")
@@ -107,7 +110,7 @@ def plan(
     from trimtab.run.plan import show
 
     _, resolved = start.resolve(recipe, settings)
-    roof = None if on is None else accelerator(on).roof()
+    roof = None if on is None else replace(accelerator(on).roof(), start=LAUNCH)
     if known() is None:
         note("looking at this machine, which takes some seconds, once")
     found = make(resolved, limits(), roof)

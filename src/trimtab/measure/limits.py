@@ -7,6 +7,7 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -201,8 +202,8 @@ def library_attention(masked: bool) -> Attention:
     for tokens in TOKENS:
         x = torch.randn(1, HEADS, tokens, HEAD).to(dtype)
         mask = torch.ones(tokens, tokens, dtype=torch.bool).tril_() if masked else None
-        how = {"attn_mask": mask, "is_causal": not masked}
-        seconds = typical(lambda: F.scaled_dot_product_attention(x, x, x, **how), BRIEF)  # noqa: B023
+        over = partial(F.scaled_dot_product_attention, x, x, x, attn_mask=mask, is_causal=not masked)
+        seconds = typical(over, BRIEF)
         pairs = tokens * tokens if masked else tokens * (tokens + 1) / 2
         prompt.append(4.0 * HEADS * HEAD * pairs / max(seconds - start, seconds / 4))
     sizes = []

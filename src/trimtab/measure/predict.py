@@ -29,7 +29,7 @@ def library(operations: Sequence[Operation], known: Ceilings, compiled: bool = F
     """Through torch, operator by operator, the forward's own share apart; ``compiled``: products with what is no dense
     matrix by our library, which also has attention that looks both ways."""
     held = working_set(operations)
-    return sum(_one(one, known, held, compiled) for one in operations)
+    return sum(seconds_of(one, known, held, compiled) for one in operations)
 
 
 def planned(operations: Sequence[Operation], known: Ceilings) -> float:
@@ -90,7 +90,8 @@ def attention(one: Operation, known: Ceilings, compiled: bool, held: float) -> f
     return max(found.reading(size), one.cache * share / known.reading.at(held))
 
 
-def _one(one: Operation, known: Ceilings, held: float, compiled: bool) -> float:
+def seconds_of(one: Operation, known: Ceilings, held: float, compiled: bool) -> float:
+    """Of an operation that Python starts."""
     if one.kind == "product":
         form = form_of(one, known, compiled and one.form not in known.products)
         start = known.host if form.startswith("compiled") else known.operator

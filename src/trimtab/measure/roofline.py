@@ -83,7 +83,7 @@ class Placed:
 
 def place(operation: Operation, roof: Roof) -> Placed:
     """Where ``operation`` is under ``roof``. Raises BadInput as ``peak`` does."""
-    computing = operation.flops / roof.peak(operation.dtype)
+    computing = operation.flops / roof.peak(operation.dtype) if operation.flops else 0.0
     moving = operation.moved / roof.bandwidth(operation.moved)
     return Placed(operation, max(computing, moving) + roof.start, "memory" if moving > computing else "compute")
 

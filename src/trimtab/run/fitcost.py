@@ -32,7 +32,7 @@ class FitCost(NamedTuple):
 
 def fit_cost(method: Any) -> FitCost | None:
     """Timed now, under a second or two; None for a method that needs gradients, or whose knobs do not fit so small a
-    matrix. What grows with in^2 is taken to be the whole where the two trials say that it grows faster than that."""
+    matrix."""
     if method.CARD.needs == "gradients" or method.CARD.wants_source:
         return None
     found = []
@@ -46,12 +46,14 @@ def fit_cost(method: Any) -> FitCost | None:
 
 
 def solve(sizes: Sequence[int], seconds: Sequence[float]) -> FitCost:
-    """The two terms, neither negative, that give both times of square matrices."""
+    """The two of the three terms, neither negative, that give both times of square matrices: ``fixed`` and ``entries``
+    where they grow no faster than a matrix's entries, else ``entries`` and ``columns``."""
     (n, m), (first, second) = sizes, seconds
-    columns = (second / m**2 - first / n**2) / (m - n)
-    columns = min(max(columns, 0.0), second / m**3)
-    entries = max(second / m**2 - columns * m, 0.0)
-    return FitCost(max(first - n * n * (entries + n * columns), 0.0), entries, columns)
+    if second / m**2 <= first / n**2:
+        entries = max(second - first, 0.0) / (m**2 - n**2)
+        return FitCost(second - entries * m**2, entries, 0.0)
+    columns = min((second / m**2 - first / n**2) / (m - n), second / m**3)
+    return FitCost(0.0, max(second / m**2 - columns * m, 0.0), columns)
 
 
 def _once(method: Any, size: int) -> float:

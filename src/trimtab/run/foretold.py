@@ -45,6 +45,16 @@ def scored(context: Context) -> list[dict[str, Any]]:
     return [row | {"measured": _measured(row, figures, whole)} for row in rows]
 
 
+def placed(context: Context) -> dict[str, Any] | None:
+    """The roofline of ``plan.json`` with what was measured of each phase; None where times were not foreseen."""
+    file = context.folder.root / FILE
+    drawn: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")).get("roofline") or {}
+    for side in drawn.get("sides", ()):
+        found = context.figure(side["when"], f"latency.{side['phase']}.b{side['batch']}")
+        side["measured"] = None if found is None else found["value"]
+    return drawn or None
+
+
 def _measured(row: Mapping[str, Any], figures: Mapping[Any, float], spent: Mapping[str, float]) -> float | None:
     if row["figure"].startswith("seconds."):
         return spent.get(row["figure"])

@@ -220,6 +220,7 @@ def result(context: Context, name: str) -> dict[str, Any]:
         "artifact": ended("seal") | ({} if ended("gate")["passed"] else {"path": REFUSED}) | {"gate": ended("gate")},
         "arms": ended("arms")["arms"] if "arms" in context.journal.ended else [], "weighing": _weighing(context),
         "plan": foretold.scored(context), "unforeseen": ended("plan")["unforeseen"],
+        "roofline": foretold.placed(context),
         "rehearsal": ended("rehearsal") if "rehearsal" in context.journal.ended else None,
         "seconds": context.journal.seconds(), "check": ended("check"),
     }  # fmt: skip

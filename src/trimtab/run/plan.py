@@ -8,7 +8,7 @@ predictions of other models kept to (``make bench-plan``); figures that are coun
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from trimtab import methods
@@ -22,6 +22,7 @@ from trimtab.run import needs
 from trimtab.run.allocate import unpaid
 from trimtab.run.follow import clashes, targeted
 from trimtab.run.forecast import Forecast
+from trimtab.run.placed import roofline
 from trimtab.run.prospect import Prospect, prospect
 from trimtab.run.recipe import Recipe
 
@@ -46,7 +47,8 @@ class Guess:
 class Plan:
     """``bytes16`` of the model in 16 bits, ``bytes`` as the recipe leaves it (``at_most``: where a method decides by
     the weights' values, the most that it may be), ``problems`` that would stop the run. ``guesses``: times and memory,
-    where ceilings were given; ``machine`` whose they are; ``unforeseen``: why there are none."""
+    where ceilings were given; ``machine`` whose they are; ``roofline``: where operations lie under these;
+    ``unforeseen``: why there are none."""
 
     model: str
     parameters: int
@@ -57,6 +59,7 @@ class Plan:
     guesses: tuple[Guess, ...] = ()
     machine: str = ""
     unforeseen: str = ""
+    roofline: Mapping[str, Any] = field(default_factory=dict)
 
     def row(self) -> dict[str, Any]:
         return asdict(self) | {"ratio": self.bytes / self.bytes16, "feasible": not self.problems}
@@ -79,16 +82,16 @@ def plan(recipe: Recipe, known: Ceilings | None = None, roof: Roof | None = None
     whole, trimmed = bits_of(anatomy, after)
     guesses: tuple[Guess, ...] = ()
     why, machine = "", ""
+    drawn: Mapping[str, Any] = {}
     if known is not None and not problems:
         machine = roof.name if roof is not None else str(known.machine.get("processor", ""))
         told = Forecast(recipe, anatomy, known, after, found.processor, whole / 8, trimmed / 8, roof, before)
         try:
-            guesses = tuple(guessed(told, found))
+            guesses, drawn = tuple(guessed(told, found)), roofline(told)
         except (BadInput, Refused) as error:
             why = str(error)
-    return Plan(
-        recipe.model, whole // 16, whole // 8, trimmed // 8, tuple(problems), after.at_most, guesses, machine, why
-    )
+    sizes = whole // 16, whole // 8, trimmed // 8
+    return Plan(recipe.model, *sizes, tuple(problems), after.at_most, guesses, machine, why, drawn)
 
 
 def _unpaid(anatomy: Anatomy, recipe: Recipe) -> Iterator[str]:
