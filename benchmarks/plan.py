@@ -199,7 +199,8 @@ def seven() -> dict[str, float]:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(LLAVA_7B), encoding="utf-8")
     recipe = {"model": str(folder), "task": {"type": "vqa", "dataset": "easyvqa"},
-              "steps": [{"gptq": {"bits": 4, "group_size": 128}}, {"divprune": {"keep": 0.5}}]}  # fmt: skip
+              "steps": [{"gptq": {"bits": 4, "group_size": 128, "targets": ["language", "projector"]}},
+                        {"divprune": {"keep": 0.5}}]}  # fmt: skip
     file = RUNS / "llava-7b.yaml"
     file.write_text(yaml.safe_dump(recipe), encoding="utf-8")
     done = subprocess.run([sys.executable, "-c", TIMED, "plan", str(file)], capture_output=True, text=True, check=True)

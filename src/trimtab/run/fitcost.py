@@ -13,7 +13,9 @@ from trimtab.core.reservoir import Reservoir
 from trimtab.core.stats import TEXT, Gram
 from trimtab.core.weight import Dense
 
-SIZES = (256, 512)
+SMALL, LARGER, LARGE = 256, 512, 1024
+QUICK = 0.06
+"""Seconds of a small trial below which the other one is of a large matrix."""
 ROWS = 1024
 """Rows that the statistics of a trial are gathered from."""
 
@@ -35,14 +37,13 @@ def fit_cost(method: Any) -> FitCost | None:
     matrix."""
     if method.CARD.needs == "gradients" or method.CARD.wants_source:
         return None
-    found = []
-    for size in SIZES:
-        try:
-            method.check(size, size)
-        except ValueError:
-            return None
-        found.append(min(_once(method, size) for _ in range(2)))
-    return solve(SIZES, found)
+    try:
+        method.check(SMALL, SMALL)
+    except ValueError:
+        return None
+    first = min(_once(method, SMALL) for _ in range(3))
+    size = LARGE if first < QUICK else LARGER
+    return solve((SMALL, size), (first, min(_once(method, size) for _ in range(2))))
 
 
 def solve(sizes: Sequence[int], seconds: Sequence[float]) -> FitCost:

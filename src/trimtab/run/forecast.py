@@ -7,7 +7,7 @@ further token of the longest answer), and what it takes to prepare n prompts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -51,11 +51,14 @@ class Forecast:
     bytes: float
     roof: Roof | None = None
     before: Prospect | None = None
+    traced: dict[Any, Phases] = field(default_factory=dict, repr=False)
 
-    def phases(self, task: Task, size: int, trimmed: bool) -> Phases:
-        """Of a batch of ``size`` prompts of ``task``."""
-        batch = batch_of(self.anatomy, self.processor, task, size, self.recipe.measure.prompt_tokens)
-        return self.passes(batch, trimmed)
+    def phases(self, task: Task, size: int, trimmed: bool, length: int | None = None) -> Phases:
+        """Of a batch of ``size`` prompts of ``task``, of ``length`` words where it is a text; traced once."""
+        key = task.name, size, trimmed, length or self.recipe.measure.prompt_tokens
+        if key not in self.traced:
+            self.traced[key] = self.passes(batch_of(self.anatomy, self.processor, task, size, key[-1]), trimmed)
+        return self.traced[key]
 
     def passes(self, batch: Batch, trimmed: bool = False) -> Phases:
         """Of ``batch``, here or under ``roof``."""
@@ -73,9 +76,8 @@ class Forecast:
         """Of ``limit`` questions, by default as many as the recipe says."""
         given = self.recipe.evaluate
         if task.type == "text":
-            batch = batch_of(self.anatomy, self.processor, task, 1, WINDOW)
             count = min(texts.WINDOWS, limit or task.limit or texts.WINDOWS)
-            return count * _whole(self.passes(batch, trimmed))
+            return count * _whole(self.phases(task, 1, trimmed, WINDOW))
         how = asked(self.processor, task, limit or task.limit or given.limit, given.batch_size, given.max_new_tokens)
         return self.answers(how, self.phases(task, min(how.size, how.count), trimmed))
 
@@ -101,8 +103,7 @@ class Forecast:
             task = Task.parse({"dataset": given.dataset})
         length = _width(batch_of(self.anatomy, self.processor, task, 1, given.max_seq_length))
         size = max(1, min(MAX_TOKENS // length, given.num_samples))
-        batch = batch_of(self.anatomy, self.processor, task, size, given.max_seq_length)
-        found = self.passes(batch)
+        found = self.phases(task, size, False, given.max_seq_length)
         return given.num_samples / size * sum(one.seconds for name, one in found.items() if name != "decode")
 
     def step(self, step: Step) -> float:
@@ -129,8 +130,7 @@ class Forecast:
 
     def training(self, method: Any) -> float:
         """Of an adapter: every sample ``epochs`` times there and back."""
-        batch = batch_of(self.anatomy, self.processor, self.recipe.task, method.batch_size)
-        found = self.passes(batch)
+        found = self.phases(self.recipe.task, method.batch_size, False)
         each = PASSES * found["prefill"].seconds + (found["vision"].seconds if "vision" in found else 0.0)
         return each * method.epochs * method.num_samples / method.batch_size
 

@@ -15,8 +15,7 @@ from trimtab.run import deliver
 from trimtab.run.arms import LAYERWISE
 from trimtab.run.follow import targeted
 from trimtab.run.forecast import Forecast
-from trimtab.run.foresee import foresee, has_plan
-from trimtab.run.prompts import batch_of
+from trimtab.run.foresee import Phase, foresee, has_plan
 from trimtab.run.prospect import Prospect
 from trimtab.run.walk import HELD
 
@@ -35,21 +34,30 @@ def answering(
     found: Blank, known: Ceilings, batch: Mapping[str, Tensor], after: Prospect | None, weights: float
 ) -> float:
     """Bytes of a fresh process that loads a model of so many bytes of ``weights`` and answers ``batch``, the logits of
-    all words of it. A plan reads matrices in an order of its own: they are there twice."""
-    phases = foresee(found.anatomy, batch, known, after)
+    all words of it."""
+    words = batch["input_ids"].numel()
+    return _answering(found, known, foresee(found.anatomy, batch, known, after), words, after, weights)
+
+
+def _answering(
+    found: Blank, known: Ceilings, phases: Mapping[str, Phase], words: int, after: Prospect | None, weights: float
+) -> float:
+    """A plan reads matrices in an order of its own: they are there twice."""
     rows = [one for name, phase in phases.items() if name != "decode" for one in phase.operations]
     planned = after is not None and has_plan(found.anatomy, known, after)
-    words = found.anatomy.model.config.get_text_config().vocab_size
-    logits = batch["input_ids"].numel() * words * (4 if planned else found.anatomy.model.dtype.itemsize)
+    table = found.anatomy.model.config.get_text_config().vocab_size
+    logits = words * table * (4 if planned else found.anatomy.model.dtype.itemsize)
     return process(found, known) + weights * (2 if planned else 1) + arrays(rows) + logits
 
 
 def both(told: Forecast, found: Blank) -> dict[str, float]:
     """``before`` and ``after``, on a batch of the gate's samples."""
-    length = told.recipe.measure.prompt_tokens
-    batch = batch_of(told.anatomy, told.processor, told.recipe.task, deliver.GATE_ROWS, length)
-    return {"before": answering(found, told.known, batch, told.before, told.bytes16),
-            "after": answering(found, told.known, batch, told.after, told.bytes)}  # fmt: skip
+    made = {}
+    for when, side, weights in (("before", told.before, told.bytes16), ("after", told.after, told.bytes)):
+        phases = told.phases(told.recipe.task, deliver.GATE_ROWS, when == "after")
+        words = deliver.GATE_ROWS * told.tokens
+        made[when] = _answering(found, told.known, phases, words, side, weights)
+    return made
 
 
 def working(told: Forecast, found: Blank) -> float:
