@@ -26,7 +26,9 @@ from trimtab.run.placed import roofline
 from trimtab.run.prospect import Prospect, prospect
 from trimtab.run.recipe import Recipe
 
-REACH: Mapping[str, float] = {"latency": 1.3, "seconds": 1.6, "seconds.step": 2.5, "memory": 1.25, "flops": 1.0, "bytes": 1.0}
+REACH: Mapping[str, float] = {
+    "latency": 1.3, "seconds": 1.6, "seconds.step": 2.5, "memory": 1.25, "flops": 1.0, "bytes": 1.0,
+}  # fmt: skip
 """By how a figure's name begins; a step's fits are foreseen from matrices that are far smaller."""
 
 
