@@ -28,10 +28,15 @@ pue = 100
 output_file = emissions.csv
 """
 SCRIPT = """
-import socket, sys, tempfile
+import socket, sys
+
+import urllib3  # which binds a port of its own at import, and closes it, to see whether there is IPv6
+
+opened = []  # codecarbon keeps what is raised to itself
 
 def refuse(*args, **more):
-    raise AssertionError("a socket was opened")
+    opened.append(args)
+    raise OSError("no network here")
 
 class Refused(socket.socket):
     def __init__(self, *args, **more):
@@ -48,7 +53,7 @@ from trimtab.measure.power import cpu_seconds
 by = Carbon(tdp=float(sys.argv[1]))
 before = cpu_seconds()
 found = energy(lambda: sum(range(20_000)), by, seconds=0.3)
-print(by.joules, cpu_seconds() - before, found.how, found.source, sep="|")
+print(by.joules, cpu_seconds() - before, found.how, found.source, len(opened), sep="|")
 """
 
 
@@ -65,7 +70,8 @@ def test_it_opens_no_socket_writes_no_file_and_says_nothing(tmp_path: Path) -> N
                           check=False)  # fmt: skip
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stderr == ""
-    joules, busy, how, source = done.stdout.strip().split("|")
+    joules, busy, how, source, opened = done.stdout.strip().split("|")
+    assert opened == "0"
     assert how == "estimated"
     assert source.startswith("modelled: codecarbon 3.3")
     assert "offline" in source

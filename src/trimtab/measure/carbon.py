@@ -6,7 +6,8 @@ NVIDIA's GPUs say by NVML that they use. All of it is called estimated here.
 
 It is kept from the network and from the disk: no output method, no endpoint, no token, no lock, whatever a
 ``.codecarbon.config`` or the environment ask for, since what is said to its constructor goes before them; and what it
-logs is not shown. Its country only chooses the grid for the emissions, which are not taken.
+logs is not shown. (Importing it imports urllib3, which binds and closes a port of this machine to see whether there is
+IPv6; nothing is sent.) Its country only chooses the grid for the emissions, which are not taken.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Carbon:
             raise BadInput('energy: codecarbon is not installed; pip install "trimtab[energy]"')
         self.joules = 0.0
         self._folder = tempfile.TemporaryDirectory()  # where it would write if anything did
-        with _silent():
+        with _Silent():
             self._tracker = _tracker(self.country, self.tdp, self._folder.name)
             self._tracker.start()
         return self
@@ -62,7 +63,7 @@ class Carbon:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Raises Anomaly where codecarbon, which keeps its errors to itself, has no figure."""
-        with _silent():
+        with _Silent():
             self._tracker.stop()
         if self._folder is not None:
             self._folder.cleanup()
@@ -84,7 +85,7 @@ def _tracker(country: str, tdp: float | None, folder: str) -> Any:
     )  # fmt: skip
 
 
-class _silent:
+class _Silent:
     """codecarbon's own logger says nothing meanwhile."""
 
     def __enter__(self) -> None:
