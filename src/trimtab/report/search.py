@@ -126,7 +126,7 @@ def _trial(row: dict[str, Any], names: Sequence[str], where: str) -> Trial:
         if name not in names or not isinstance(given, dict) or given.get("value") is None:
             raise BadInput(f"{where}: values.{name}: got {given!r}; accepted: a value for {', '.join(names)}")
         low, high = given.get("low"), given.get("high")
-        ends = (float(low), float(high)) if low is not None and high is not None else None
+        ends = (float(low), float(high)) if low is not None and high is not None and low != high else None
         values[name] = Value(float(given["value"]), ends)
     return Trial(int(row["number"]), str(row.get("state") or ""), bool(row.get("pareto")), str(row.get("why") or ""),
                  dict(row.get("knobs") or {}), values, str(row.get("recipe") or ""), float(row.get("seconds") or 0),
