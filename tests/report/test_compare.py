@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from report.fixture import make
-from trimtab.cli import app as cli
 from trimtab.core.errors import BadInput, Refused
 from trimtab.evaluate.paired import drop
 from trimtab.evaluate.prediction import Prediction
@@ -154,9 +154,18 @@ def test_no_answer_or_id_is_in_a_comparison(tmp_path: Path) -> None:
 def test_the_command_writes_where_it_is_told(tmp_path: Path) -> None:
     runs = two(tmp_path)
     out = tmp_path / "here.html"
-    done = CliRunner().invoke(cli.app, ["compare", *map(str, runs), "--out", str(out), "--json"])
-    assert done.exit_code == 0, done.output
+    command = [sys.executable, "-m", "trimtab.cli", "compare", *map(str, runs)]
+    done = subprocess.run([*command, "--out", str(out), "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
     last = json.loads(done.stdout.splitlines()[-1])
     assert last["page"] == str(out)
     assert [run["folder"] for run in last["runs"]] == [str(run) for run in runs]
     assert out.is_file()
+    (runs[1] / "result.json").write_text(json.dumps(last["runs"][1] | {"data": {"accuracy.easyvqa": "other"}}))
+    refused = subprocess.run(
+        [*command, "--out", str(tmp_path / "no.html")], capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    assert "first" in refused.stderr
+    assert "second" in refused.stderr
+    assert not (tmp_path / "no.html").exists()
