@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from report.fixture import OBJECTIVES, beats, make_search, search
@@ -19,6 +19,7 @@ from trimtab.report.search import Objective, Trial, Value, front, read
 GOALS = st.sampled_from(["min", "max"])
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the first draw imports much
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12), GOALS, GOALS)
 def test_the_front_is_what_no_trial_beats(places: list[tuple[int, int]], across: str, up: str) -> None:
     x, y = Objective("x", "", across), Objective("y", "", up)

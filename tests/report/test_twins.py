@@ -17,8 +17,8 @@ from trimtab.report.plain import plain
 KEYS = {
     "format", "kind", "figures", "name", "model", "verdict", "stamped", "notes", "before_after", "flips", "cost",
     "time", "robust_words", "robust", "audit_words", "audit", "weighing", "arms", "layers", "worst", "check", "steps",
-    "controls", "predicted", "scored", "roofline", "spent", "recipe", "python", "shell", "artifact", "place", "machine",
-    "stages", "samples",
+    "controls", "predicted", "scored", "roofline", "spent", "bounds", "recipe", "python", "shell", "artifact",
+    "place", "machine", "stages", "samples",
 }  # fmt: skip
 
 

@@ -191,7 +191,7 @@ def fit(axis: Axis, values: Iterable[float]) -> Scale:
     if axis.log:
         room = max((high / low) ** 0.06, 1.12)
         low, high = low / room, high * room
-        return Scale(low, high, factor, unit, True, tuple((t, _label(t)) for t in _powers(low, high)))
+        return Scale(low, high, factor, unit, True, _labelled(_powers(low, high)))
     low = min(low, 0.0) if axis.zero else low
     least = 4.0 if axis.unit == "share" else 0.02 * abs(high) + 1e-9
     room = max(0.08 * (high - low), (least - (high - low)) / 2)
@@ -199,7 +199,7 @@ def fit(axis: Axis, values: Iterable[float]) -> Scale:
     if axis.unit == "share":  # 0 and 100 % are ends; a mark on one keeps its outline in view
         low, high = max(low, -1.0 if not axis.zero else 0.0), min(high, 101.5)
     marks = [t for t in ticks(low, high) if axis.unit != "share" or 0 <= t <= 100]
-    return Scale(low, high, factor, unit, False, tuple((t, _label(t)) for t in marks))
+    return Scale(low, high, factor, unit, False, _labelled(marks))
 
 
 def _multiple(unit: str, top: float) -> tuple[float, str]:
@@ -212,9 +212,14 @@ def _multiple(unit: str, top: float) -> tuple[float, str]:
     return next(((scale, name) for scale, name in steps if rounded(top) >= scale), steps[-1])
 
 
-def _label(value: float) -> str:
-    text = plain(value)
-    return text.rstrip("0").rstrip(".") if "." in text and "e" not in text else text
+def _labelled(marks: list[float]) -> tuple[tuple[float, str], ...]:
+    """Ticks with what stands at them, in as few digits as tell them apart."""
+    for digits in range(3, 16):
+        words = [plain(value, digits) for value in marks]
+        if len(set(words)) == len(words):
+            break
+    short = [one.rstrip("0").rstrip(".") if "." in one and "e" not in one else one for one in words]
+    return tuple(zip(marks, short, strict=True))
 
 
 def label(axis: Axis, scale: Scale) -> str:

@@ -17,7 +17,7 @@ from trimtab.report.plots.layers import layers, worst
 from trimtab.report.plots.predicted import predicted, scored
 from trimtab.report.plots.robust import robust
 from trimtab.report.plots.roofline import roofline
-from trimtab.report.plots.spent import spent
+from trimtab.report.plots.spent import bounds, spent
 from trimtab.report.plots.time import time
 from trimtab.report.say import say
 from trimtab.report.table import Cell, Table, columns
@@ -64,6 +64,7 @@ class View:
     scored: str
     roofline: Plot
     spent: Plot
+    bounds: Plot
     recipe: str
     python: str
     shell: str
@@ -88,7 +89,7 @@ def build(run: Run) -> View:
         worst=tuple(worst(run)),
         check=words.checked(result.get("check") or {}), steps=tuple(_step(step) for step in result.get("steps") or ()),
         controls=tables.controls(run), predicted=predicted(run), scored=scored(run), roofline=roofline(run),
-        spent=spent(run), recipe=run.recipe, python=python, shell=shell,
+        spent=spent(run), bounds=bounds(run), recipe=run.recipe, python=python, shell=shell,
         artifact=_artifact(result.get("artifact") or {}), place=words.machine(result.get("machine") or {}),
         machine=tables.facts("Machine", result.get("machine") or {}),
         stages=tables.stages(run), samples=tables.changed_answers(run),

@@ -25,7 +25,12 @@ def several(runs: Sequence[Run]) -> Plot:
     charts = tuple(_chart(runs, index, quality, one) for index, one in enumerate(costs)) if quality else ()
     shown = [quality, *costs] if charts else []
     rows = tuple((Cell(run.folder), *(reading(run, "after", name) for name in shown)) for run in runs if shown)
-    return Plot("cost", about, charts, Table("Quality and cost of each run", columns("Run", *(f"#{label(name)}" for name in shown)), rows))
+    return Plot(
+        "cost",
+        about,
+        charts,
+        Table("Quality and cost of each run", columns("Run", *(f"#{label(name)}" for name in shown)), rows),
+    )
 
 
 def _commonest(runs: Sequence[Run], names: Sequence[str]) -> str:
