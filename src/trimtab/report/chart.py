@@ -115,9 +115,10 @@ class Chart:
     def lane(self, at: Series) -> tuple[float, float]:
         """(middle, width) of a bar of ``at`` beside those of the other series, in rows or columns."""
         bars = [one for one in self.series if one.form == "bars"]
+        whole = min(0.8, 0.2 + 0.15 * len(self.x.names)) if self.x.names else 0.8  # few columns are no blocks
         if self.stacked or len(bars) < 2:
-            return 0.0, 0.8
-        width = 0.8 / len(bars)
+            return 0.0, whole
+        width = whole / len(bars)
         return (bars.index(at) - (len(bars) - 1) / 2) * width, width
 
 
@@ -191,13 +192,16 @@ def fit(axis: Axis, values: Iterable[float]) -> Scale:
     if axis.log:
         room = max((high / low) ** 0.06, 1.12)
         low, high = low / room, high * room
+        if len(_fine(low, high)) < 2:  # a narrow range is widened to the round numbers around it
+            low, high = max(_fine(low / 10, low)) / 1.02, min(_fine(high, high * 10)) * 1.02
         return Scale(low, high, factor, unit, True, _labelled(_powers(low, high)))
     low = min(low, 0.0) if axis.zero else low
     least = 4.0 if axis.unit == "share" else 0.02 * abs(high) + 1e-9
     room = max(0.08 * (high - low), (least - (high - low)) / 2)
     low, high = low if axis.zero and low == 0 else low - room, high + room
     if axis.unit == "share":  # 0 and 100 % are ends; a mark on one keeps its outline in view
-        low, high = max(low, -1.0 if not axis.zero else 0.0), min(high, 101.5)
+        span = min(high, 100.0) - max(low, 0.0)
+        low, high = max(low, 0.0 if axis.zero else -0.05 * span), min(high, 100.0 + 0.05 * span)
     marks = [t for t in ticks(low, high) if axis.unit != "share" or 0 <= t <= 100]
     return Scale(low, high, factor, unit, False, _labelled(marks))
 
@@ -227,6 +231,29 @@ def label(axis: Axis, scale: Scale) -> str:
     return f"{axis.label} ({scale.unit})" if scale.unit and axis.label else axis.label
 
 
+def fits(axis: Axis) -> bool:
+    """Whether the names of columns fit under a drawing on a phone; else its tips and its table have them."""
+    return len(axis.names) <= 12 and sum(min(len(name), 18) for name in axis.names) <= 44
+
+
+def noted(chart: Chart, both: tuple[Scale, Scale]) -> dict[Point, str]:
+    """The words that stand above marks, without those that would touch an earlier one on a phone."""
+    found: dict[Point, str] = {}
+    taken: list[tuple[float, float, float]] = []
+    for point in (p for one in chart.series if one.form == "marks" for p in one.points if p.note):
+        x, y, wide = 300 * both[0].at(point.x), 0.8 * chart.height * both[1].at(point.y), 7.0 * min(len(point.note), 18)
+        left = x - {"start": 0.0, "middle": wide / 2, "end": wide}[side(both[0].at(point.x))]
+        if all(left > right or left + wide < other or abs(y - height) > 15 for other, right, height in taken):
+            taken.append((left, left + wide, y))
+            found[point] = point.note
+    return found
+
+
+def side(share: float) -> Literal["start", "middle", "end"]:
+    """Where a word above a mark begins, so that it stays in the drawing: at the mark, around it, or before it."""
+    return "start" if share < 0.25 else "end" if share > 0.75 else "middle"
+
+
 def ticks(low: float, high: float, count: int = 4) -> list[float]:
     """About ``count`` round numbers within [low, high]; steps are 1, 2, 2.5 or 5 times a power of ten."""
     if not high > low:
@@ -243,7 +270,10 @@ def _powers(low: float, high: float) -> list[float]:
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     every = max(1, round((last - first) / 5))
     found = [10.0**p for p in range(first, last + 1) if low <= 10.0**p <= high and p % every == 0]
-    if len(found) >= 3:
-        return found
-    fine = [m * 10.0**p for p in range(first, last + 1) for m in (1, 2, 5) if low <= m * 10.0**p <= high]
-    return fine if len(fine) > 1 else [low, high]
+    return found if len(found) >= 3 else _fine(low, high)
+
+
+def _fine(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times powers of ten within [low, high]."""
+    first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
+    return [m * 10.0**p for p in range(first, last + 1) for m in (1, 2, 5) if low <= m * 10.0**p <= high]

@@ -13,12 +13,13 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from trimtab.report.chart import Axis, Chart, Point, Scale, Series, look, scales
-from trimtab.report.svg import short
+from trimtab.report.chart import Axis, Chart, Point, Scale, Series, fits, look, noted, scales, side
+from trimtab.report.svg import short, wrapped
 
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "triangle-down")
-MARK, RING, ROW = 9.0, 13.0, 34
+MARK, RING, ROW = 9.0, 13.0, 36
 """Diameters of marks and outlines, and the height of a row with a name, in pixels."""
+SIDES = {"start": "right", "middle": "center", "end": "left"}
 SIZES = {"t": 12, "b": 34, "r": 14}
 
 
@@ -53,19 +54,21 @@ def _axis(axis: Axis, scale: Scale) -> dict[str, Any]:
         return found
     span = ends[1] - ends[0]
     if span > 2:
-        return found | {"type": "log", "exponentformat": "power", "dtick": max(1, round(span / 5))}
+        return found | {"type": "log", "dtick": max(1, round(span / 5))}  # raised exponents would need inline styles
     values, words = zip(*scale.ticks, strict=True)
     return found | {"type": "log", "tickvals": list(values), "ticktext": list(words)}
 
 
 def _named(axis: Axis, rows: bool) -> dict[str, Any]:
     """An axis of names: rows run down the page and all are named; columns only where their names fit on a phone."""
-    names = [short(name, 18) for name in axis.names]
-    found: dict[str, Any] = {"tickvals": list(range(len(names))), "ticktext": [clean(name) for name in names],
-                             "fixedrange": True}  # fmt: skip
+    places = list(range(len(axis.names)))
     if rows:
-        return found | {"range": [len(names) - 0.5, -0.5], "tickfont": {"color": "@ink", "size": 12}}
-    return found | {"showticklabels": len(names) <= 12 and sum(map(len, names)) <= 44}
+        lines = ["<br>".join(map(clean, wrapped(name))) for name in axis.names]
+        return {"tickvals": places, "ticktext": lines, "fixedrange": True, "range": [len(lines) - 0.5, -0.5],
+                "tickfont": {"color": "@ink", "size": 12}}  # fmt: skip
+    names = [short(name, 18) for name in axis.names]
+    return {"tickvals": places, "ticktext": [clean(name) for name in names], "fixedrange": True,
+            "showticklabels": fits(axis), "ticks": "outside" if fits(axis) else ""}  # fmt: skip
 
 
 def _traces(chart: Chart, one: Series, both: tuple[Scale, Scale]) -> Iterator[dict[str, Any]]:
@@ -88,17 +91,19 @@ def _traces(chart: Chart, one: Series, both: tuple[Scale, Scale]) -> Iterator[di
     outline = {"color": f"@{of.colour}", "width": 2} if of.hollow else {"color": "@paper", "width": 0.5}
     marker = {"symbol": SYMBOLS[of.shape] + ("-open" if of.hollow else ""), "color": f"@{of.colour}", "line": outline,
               "size": [round(size * p.size, 1) for p in points], "opacity": 1}  # fmt: skip
-    noted = any(p.note for p in points)
-    words = {"text": [clean(p.note) for p in points], "textposition": "top center", "cliponaxis": False}
-    mode = "markers+text" if noted else "markers"
-    yield trace | bars | (words if noted else {}) | {"type": "scatter", "mode": mode, "marker": marker}
+    words = noted(chart, both)
+    text = {"text": [clean(short(words.get(p, ""), 18)) for p in points], "cliponaxis": False,
+            "textposition": [f"top {SIDES[side(x.at(p.x))]}" for p in points]}  # fmt: skip
+    more = text | {"mode": "markers+text"} if any(p in words for p in points) else {"mode": "markers"}
+    yield trace | bars | more | {"type": "scatter", "marker": marker}
 
 
 def _bars(chart: Chart, one: Series, trace: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Bars on numbered rows or columns, and what stands at their ends as a trace of its own."""
     of, upright = look(one.look), bool(chart.x.names)
     middle, width = chart.lane(one)
-    pattern = {"pattern": {"shape": of.hatch, "fgcolor": "@paper", "fgopacity": 0.55, "size": 6}} if of.hatch else {}
+    hatched = {"shape": of.hatch, "fgcolor": "@paper", "bgcolor": f"@{of.colour}", "fgopacity": 0.6, "size": 6}
+    pattern = {"pattern": hatched} if of.hatch else {}
     place = "x" if upright else "y"
     marker = {"color": f"@{of.colour}", "line": {"color": "@paper", "width": 0.5}, **pattern}
     yield trace | {"type": "bar", "orientation": "v" if upright else "h", "width": width * 0.94, "marker": marker,

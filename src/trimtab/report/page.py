@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from importlib import resources
 from typing import Any
@@ -24,6 +25,9 @@ from trimtab.report.still import still
 
 EMPTY = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
 """The hash of nothing: plotly adds a style element that is empty, and fills it by script, which a policy allows."""
+GUARD = re.compile(r'getElementById\("([0-9a-f]{64})"\)')
+"""How plotly's script asks whether the styles of its maps are there already. No map is drawn, and the policy forbids
+them: an empty element of that name keeps them away."""
 
 
 def page(template: str, plots: Iterable[Plot], **given: Any) -> str:
@@ -40,6 +44,7 @@ def page(template: str, plots: Iterable[Plot], **given: Any) -> str:
     )
     return env.get_template(template).render(
         style=Markup(style), script=Markup(script), plotly=Markup(plotly), policy=policy,
+        away=sorted(set(GUARD.findall(plotly))),
         data=Markup(block(plots)), **given,
     )  # fmt: skip
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from trimtab.report import svg
-from trimtab.report.chart import Chart, Point, Scale, Series, look, scales
+from trimtab.report.chart import Chart, Point, Scale, Series, fits, look, noted, scales, side
 
-WIDTH, RIGHT, TOP, FOOT = 360.0, 348.0, 12.0, 22.0
+WIDTH, RIGHT, TOP, FOOT, ROW = 360.0, 348.0, 12.0, 22.0, 29.0
 LETTER = 6.3
 """About the width of a letter of the ticks."""
 
@@ -40,10 +40,10 @@ class _Sheet:
 def still(chart: Chart) -> Markup:
     """An SVG image, named by the chart's title and described by what its marks say."""
     x, y = scales(chart)
-    names = [svg.short(name, 16) for _, name in y.ticks]
-    left = min(118.0, 12 + LETTER * max((len(name) for name in names), default=0))
+    names = [line for _, name in y.ticks for line in svg.wrapped(name)]
+    left = 12 + LETTER * max((len(name) for name in names), default=0)
     notes = max((len(p.note) for one in chart.series if one.form == "bars" for p in one.points), default=0)
-    bottom = TOP + (26.0 * len(names) if chart.y.names else chart.height - TOP - FOOT)
+    bottom = TOP + (ROW * len(chart.y.names) if chart.y.names else chart.height - TOP - FOOT)
     sheet = _Sheet(chart, x, y, left, RIGHT - LETTER * notes if chart.y.names else RIGHT, bottom)
     body = [*_rows(sheet), *_columns(sheet), *_bars(sheet), *_lines(sheet), *_marks(sheet)]
     frame = Markup(
@@ -59,21 +59,23 @@ def _rows(sheet: _Sheet) -> Iterable[Markup]:
     for value, words in sheet.y.ticks:
         y = sheet.up(value * sheet.y.factor)
         if named:
-            yield svg.text(0, y + 4, svg.short(words, 16), "name")
+            lines = svg.wrapped(words)
+            for at, line in enumerate(lines):
+                yield svg.text(0, y + 4 + 12 * (at - (len(lines) - 1) / 2), line, "tick name")
         else:
             yield svg.line(sheet.left, y, RIGHT, y, "grid")
             yield svg.text(sheet.left - 6, y + 4, words, "tick", "end")
 
 
 def _columns(sheet: _Sheet) -> Iterable[Markup]:
-    named, room = bool(sheet.chart.x.names), -1e9
     yield svg.line(sheet.left, sheet.bottom, RIGHT, sheet.bottom, "axis")
-    for value, words in sheet.x.ticks:
-        x, words = sheet.across(value * sheet.x.factor), svg.short(words, 12)
+    room = -1e9
+    for value, words in sheet.x.ticks if fits(sheet.chart.x) else ():
+        x, words = sheet.across(value * sheet.x.factor), svg.short(words, 18)
         half = LETTER * len(words) / 2
-        if not named and sheet.chart.y.names:
+        if sheet.chart.y.names:
             yield svg.line(x, TOP, x, sheet.bottom, "grid")
-        if x - half > room:  # names that would touch are left out; the table has all
+        if x - half > room:
             yield svg.line(x, sheet.bottom, x, sheet.bottom + 4, "axis")
             yield svg.text(min(x, WIDTH - half), sheet.bottom + 16, words, "tick", "middle")
             room = x + half + 8
@@ -101,12 +103,14 @@ def _bars(sheet: _Sheet) -> Iterable[Markup]:
 def _bar(
     sheet: _Sheet, one: Series, point: Point, lane: tuple[float, float], ends: tuple[float, float], upright: bool
 ) -> Markup:
-    (place, width), style = lane, f"c-{look(one.look).colour} bar"
+    (place, width), of = lane, look(one.look)
     if upright:
-        x, top, bottom = sheet.across(place - width / 2), sheet.up(ends[1]), sheet.up(ends[0])
-        return svg.rect(x, top, sheet.across(place + width / 2) - x, bottom - top, style, point.tip)
-    y, left, right = sheet.up(place - width / 2), sheet.across(ends[0]), sheet.across(ends[1])
-    return svg.rect(left, y + 1, right - left, sheet.up(place + width / 2) - y - 2, style, point.tip)
+        x, y = sheet.across(place - width / 2), sheet.up(ends[1])
+        wide, high = sheet.across(place + width / 2) - x, sheet.up(ends[0]) - y
+    else:
+        x, y = sheet.across(ends[0]), sheet.up(place - width / 2) + 1
+        wide, high = sheet.across(ends[1]) - x, sheet.up(place + width / 2) - y - 1
+    return svg.rect(x, y, wide, high, f"c-{of.colour} bar", point.tip) + svg.hatching(x, y, wide, high, of.hatch)
 
 
 def _whisker(sheet: _Sheet, point: Point, y: float) -> Iterable[Markup]:
@@ -128,6 +132,7 @@ def _lines(sheet: _Sheet) -> Iterable[Markup]:
 
 def _marks(sheet: _Sheet) -> Iterable[Markup]:
     marked = [(one, point) for one in sheet.chart.series if one.form == "marks" for point in one.points]
+    words = noted(sheet.chart, (sheet.x, sheet.y))
     for _, point in marked:
         yield from _whisker(sheet, point, point.y)
     hollow_last: Callable[[tuple[Series, Point]], bool] = lambda pair: look(pair[0].look).hollow  # noqa: E731
@@ -135,5 +140,5 @@ def _marks(sheet: _Sheet) -> Iterable[Markup]:
         of = look(one.look)
         x, y = sheet.across(point.x), sheet.up(point.y)
         yield svg.mark(of, x, y, point.tip, (6.5 if of.hollow else 4.5) * point.size)
-        if point.note:
-            yield svg.text(x, y - 9, svg.short(point.note, 14), "value", "middle")
+        if point in words:
+            yield svg.text(x, y - 9, svg.short(words[point], 18), "value", side(sheet.x.at(point.x)))

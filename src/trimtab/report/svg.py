@@ -6,6 +6,7 @@ follows the page in light, dark and print.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from markupsafe import Markup
@@ -57,8 +58,38 @@ def key(one: Series) -> Markup:
     if one.form == "line":
         drawn = line(0, 7, 14, 7, f"c-{of.colour} stroke {of.dash}")
     elif one.form == "bars":
-        drawn = rect(1, 1, 12, 12, f"c-{of.colour} bar")
+        drawn = rect(0, 0, 14, 14, f"c-{of.colour} bar") + hatching(0, 0, 14, 14, of.hatch, 5)
     return Markup('<svg class="key" viewBox="0 0 14 14" aria-hidden="true">{}</svg>').format(drawn)
+
+
+def hatching(x: float, y: float, width: float, height: float, kind: str, step: float = 6.0) -> Markup:
+    """Lines or dots over a rectangle, by plotly's names for them: / \\ x - and a dot."""
+    found: list[str] = []
+    if kind == "." and width > 3 and height > 3:
+        found = [
+            f"M{x + a:.1f} {y + b:.1f}h1" for a in _every(step / 2, width, step) for b in _every(step / 2, height, step)
+        ]
+    if kind == "-":
+        found = [f"M{x:.1f} {y + b:.1f}h{width:.1f}" for b in _every(step / 2, height, step)]
+    for sign in "/\\" if kind == "x" else kind if kind in "/\\" else "":
+        for c in _every(step / 2, width + height, step):  # the line across + down = c, cut at the edges
+            a, b = max(0.0, c - height), min(width, c)
+            left, right = (a, b) if sign == "/" else (width - a, width - b)
+            found.append(f"M{x + left:.1f} {y + c - a:.1f}L{x + right:.1f} {y + c - b:.1f}")
+    return Markup('<path d="{}" class="hatch"/>').format("".join(found)) if found else NOTHING
+
+
+def _every(start: float, end: float, step: float) -> list[float]:
+    return [start + step * index for index in range(math.ceil(max(0.0, end - start) / step))]
+
+
+def wrapped(words: str, length: int = 19) -> list[str]:
+    """A name in one line or two, of about ``length`` letters at most."""
+    if len(words) <= length:
+        return [words]
+    cut = words.rfind(", ", 0, length) + 1 or words.rfind(" ", 0, length + 1)
+    head, tail = (words[:cut], words[cut:].lstrip()) if cut > 0 else (words[:length], words[length:])
+    return [head, short(tail, length)]
 
 
 def short(words: str, length: int = 22) -> str:

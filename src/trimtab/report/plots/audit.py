@@ -52,6 +52,6 @@ def _chart(index: int, part: str, layers: list[dict[str, Any]], seen: list[str])
         ), "bars")
         for kind in seen
     )  # fmt: skip
-    names = tuple(str(layer.get("name", "")) for layer in layers)
+    names = tuple(str(layer.get("name", "")).rpartition(".")[2] for layer in layers)
     return Chart(f"audit-{index}", part or "model", Axis(f"{count}: {said or 'no token'}", names=names),
                  Axis("Tokens", "share", zero=True), series, stacked=True, height=140)  # fmt: skip

@@ -61,6 +61,7 @@ def _chart(index: int, part: str, rows: list[dict[str, Any]], steps: list[str]) 
     )  # fmt: skip
     middle = sorted(row["error"] for row in rows)[len(rows) // 2]
     words = "1 layer" if len(order) == 1 else f"{len(order)} layers in running order"
-    across = Axis(f"{words}; median {say(middle, 'share')}", names=tuple(order))
+    names = tuple(name.rpartition(".")[2] for name in order)
+    across = Axis(f"{words}; median {say(middle, 'share')}", names=names)
     return Chart(f"layers-{index}", part or "model", across, Axis("Relative error", "share", log=True),
                  tuple(one for one in series if one.points), height=170)  # fmt: skip

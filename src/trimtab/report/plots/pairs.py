@@ -18,8 +18,13 @@ def pairs(search: Search) -> Plot:
     """Where there is one, the objective to be made large stands upright."""
     found = [(a, b) if b.goal == "max" or a.goal == "min" else (b, a) for a, b in combinations(search.objectives, 2)]
     charts = tuple(chart for at, (x, y) in enumerate(found) if (chart := _chart(at, search, x, y)))
-    about = "A mark is a trial; bars are its 95 % intervals. The steps lead along those that no other beats in these "
-    about += "two objectives; filled marks are on the front of all of them, fixed recipes bear their names."
+    about = (
+        "A mark is a trial. The steps lead along those that no other beats in these two objectives; filled marks are "
+    )
+    about += (
+        "on the front of all of them, fixed recipes bear their names. These and what was measured on the test split "
+    )
+    about += "have their 95 % intervals as bars; those of the others are in the table."
     return Plot("pairs", about, charts, trials("Trials", search.points, search))
 
 
@@ -62,6 +67,8 @@ def _point(one: Trial, x: Objective, y: Objective, search: Search, where: str = 
     head = ", ".join(part for part in (f"trial {one.number}", one.reference, where or _state(one)) if part)
     said = [f"{o.label}: {value(one, o)}" for o in search.objectives if o.name in one.values]
     tip = "\n".join((head, *said, *([knobs(one)] if one.knobs else [])))
+    if not (where or one.reference or one.pareto):
+        return Point(a.value, b.value, tip)
     return Point(a.value, b.value, tip, a.spread, b.spread, note=one.reference)
 
 

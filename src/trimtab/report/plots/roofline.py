@@ -98,7 +98,7 @@ def _chart(index: int, name: str, found: list[dict[str, Any]], machine: dict[str
     xs = [work.flops / work.bytes for work in every]
     x = Axis("Operations per byte", log=True)
     return Chart(f"roofline-{index}", name, x, Axis("Operations/s", "op/s", log=True),
-                 (*_ceilings(machine, min(xs) / 3, max(xs) * 3), *marks), name, wide=True, height=250)  # fmt: skip
+                 (*_ceilings(machine, min(xs) / 2, max(xs) * 2), *marks), name, wide=True, height=250)  # fmt: skip
 
 
 def _point(when: str, work: Work, slowest: float) -> Point:
@@ -117,7 +117,8 @@ def _ceilings(machine: dict[str, Any], low: float, high: float) -> list[Series]:
     top, fastest = max(peaks.values(), default=0.0), max(speeds.values(), default=0.0)
     if not top or not fastest:
         return []
-    high = max(high, 4 * top / fastest)
+    low = min(low, top / fastest / 2)  # the corner of the roof is always in view
+    high = max(high, 2 * top / min(speeds.values()))
     found = []
     for at, (dtype, peak) in enumerate(sorted(peaks.items(), key=lambda item: -item[1])):
         name, start = f"peak {dtype}: {say(peak, 'op/s')}", max(low, peak / fastest)

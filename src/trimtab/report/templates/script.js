@@ -31,6 +31,7 @@
     layout.font.family = getComputedStyle(document.body).fontFamily;
     layout.dragmode = coarse ? false : "zoom";
     layout.uirevision = "kept";  // a zoom outlives a change of theme
+    live.style.height = `${layout.height}px`;  // else it has none while it is drawn anew
     live.closest(".panel").classList.add("drawn");
     Plotly.react(live, data, layout, { displayModeBar: false, responsive: true, doubleClick: "reset", showTips: false });
   };
