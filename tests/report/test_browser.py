@@ -201,7 +201,7 @@ def test_every_choice_fits_too(browser: Browser, pages: dict[str, Path], name: s
     page = seen.page
     for at in range(page.locator(".choose select").count()):
         select = page.locator(".choose select").nth(at)
-        plot = page.locator(".plot", has=select)
+        plot = select.locator("xpath=ancestor::figure")
         for choice in select.locator("option").all_text_contents():
             select.select_option(choice)
             shown = plot.locator(".panel:visible")
