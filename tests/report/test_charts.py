@@ -135,6 +135,18 @@ def test_values_stand_where_they_are() -> None:
     assert xs[1] == pytest.approx((xs[0] + xs[2]) / 2, abs=0.15)
 
 
+@pytest.mark.parametrize("ends", [None, (1.0, 4.0)])
+def test_what_is_said_of_a_bar_stands_behind_its_end(ends: tuple[float, float] | None) -> None:
+    bar = Series("s", "after", (Point(2.0, 0, "tip", ends, note="2 s"),), "bars")
+    chart = Chart("k", "t", Axis("x", "s", zero=True), Axis("", names=("row",)), (bar,))
+    words = live(chart)["data"][1]
+    assert words["mode"] == "text"
+    assert words["x"] == [4.0 if ends else 2.0]
+    (stands,) = re.findall(r'<text x="([\d.]+)"[^>]*class="value"', still(chart))
+    edge = sum(map(float, re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', still(chart))[0]))
+    assert (float(stands) > edge + 50) == (ends is not None)
+
+
 def test_stacked_bars_stand_on_one_another() -> None:
     parts = (Series("p", "#0", (Point(2.0, 0, "p"),), "bars"), Series("q", "#1", (Point(3.0, 0, "q"),), "bars"))
     chart = Chart("k", "t", Axis("x", zero=True), Axis("", names=("row",)), parts, stacked=True)

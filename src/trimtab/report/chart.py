@@ -68,6 +68,11 @@ class Point:
     size: float = 1.0
     note: str = ""
 
+    @property
+    def end(self) -> float:
+        """How far a bar that lies reaches, with its interval."""
+        return max((self.x, *(self.x_ends or ())))
+
 
 @dataclass(frozen=True)
 class Series:

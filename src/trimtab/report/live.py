@@ -85,7 +85,7 @@ def _traces(chart: Chart, one: Series, both: tuple[Scale, Scale]) -> Iterator[di
         return
     bars = _whiskers("x", points, x.factor) | _whiskers("y", points, y.factor)
     if one.form == "bars":
-        yield from _bars(chart, one, trace | bars)
+        yield from _bars(chart, one, trace | bars, x.factor)
         return
     size = RING if of.hollow else MARK
     outline = {"color": f"@{of.colour}", "width": 2} if of.hollow else {"color": "@paper", "width": 0.5}
@@ -98,8 +98,8 @@ def _traces(chart: Chart, one: Series, both: tuple[Scale, Scale]) -> Iterator[di
     yield trace | bars | more | {"type": "scatter", "marker": marker}
 
 
-def _bars(chart: Chart, one: Series, trace: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Bars on numbered rows or columns, and what stands at their ends as a trace of its own."""
+def _bars(chart: Chart, one: Series, trace: dict[str, Any], factor: float) -> Iterator[dict[str, Any]]:
+    """Bars on numbered rows or columns; what stands at the ends of those that lie is a trace of its own."""
     of, upright = look(one.look), bool(chart.x.names)
     middle, width = chart.lane(one)
     hatched = {"shape": of.hatch, "fgcolor": "@paper", "bgcolor": f"@{of.colour}", "fgopacity": 0.6, "size": 6}
@@ -109,8 +109,8 @@ def _bars(chart: Chart, one: Series, trace: dict[str, Any]) -> Iterator[dict[str
     yield trace | {"type": "bar", "orientation": "v" if upright else "h", "width": width * 0.94, "marker": marker,
                    place: [value + middle for value in trace[place]]}  # fmt: skip
     if any(p.note for p in one.points) and not upright:
-        ends = [trace["x"][i] * max(p.x, *(p.x_ends or ())) / p.x if p.x else 0.0 for i, p in enumerate(one.points)]
-        yield {"type": "scatter", "mode": "text", "meta": trace["meta"], "hoverinfo": "skip", "x": ends,
+        yield {"type": "scatter", "mode": "text", "meta": trace["meta"], "hoverinfo": "skip",
+               "x": [p.end / factor for p in one.points],
                "y": [value + middle for value in trace["y"]], "text": [f" {clean(p.note)}" for p in one.points],
                "textposition": "middle right", "cliponaxis": False}  # fmt: skip
 

@@ -96,8 +96,7 @@ def _bars(sheet: _Sheet) -> Iterable[Markup]:
             if point.x_ends and not upright:
                 yield from _whisker(sheet, point, place + offset)
             if point.note and not upright:
-                end = max(point.x, *(point.x_ends or ()))
-                yield svg.text(sheet.across(end) + 6, sheet.up(place + offset) + 4, point.note, "value")
+                yield svg.text(sheet.across(point.end) + 6, sheet.up(place + offset) + 4, point.note, "value")
 
 
 def _bar(
