@@ -153,6 +153,13 @@ def resize(page: Page, width: int) -> None:
     until(page, fits)
 
 
+def themed(page: Page, theme: Any) -> None:
+    """The system's other theme, until every drawing follows it."""
+    page.emulate_media(color_scheme=theme)
+    ink = "getComputedStyle(document.documentElement).getPropertyValue('--ink').trim()"
+    until(page, f"[...document.querySelectorAll('.live')].every((l) => !l.data || l.layout.font.color === {ink})")
+
+
 def until(page: Page, expression: str) -> None:
     """Wait until an expression holds."""
     for _ in range(200):
@@ -181,7 +188,7 @@ def test_fits_asks_for_nothing_and_can_be_read(browser: Browser, pages: dict[str
         (1600, "dark"),
     ):
         resize(page, width)
-        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
+        themed(page, theme)
         for opened in (False, True):
             page.evaluate("(open) => document.querySelectorAll('details').forEach((d) => { d.open = open; })", opened)
             assert page.evaluate("document.scrollingElement.scrollWidth") <= width, (width, opened)
@@ -377,8 +384,8 @@ def test_plots_follow_the_theme_as_it_changes(browser: Browser, pages: dict[str,
     page = visit(browser, pages["accepted"], "light").page
     mark = "() => document.querySelector('#cost .live').data.at(-1).marker.color"
     for theme in ("light", "dark"):
-        page.emulate_media(color_scheme=theme)  # type: ignore[arg-type]
-        until(page, f"({mark})() === ({LIGHT})('--after')")
+        themed(page, theme)
+        assert page.evaluate(mark) == page.evaluate(LIGHT, "--after") == {"light": "#0072b2", "dark": "#56b4e9"}[theme]
     page.locator("#theme").click()
     assert page.evaluate(mark) == page.evaluate(LIGHT, "--after") == "#0072b2"
     page.context.close()
