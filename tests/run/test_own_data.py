@@ -84,7 +84,7 @@ def fewer(result: dict, report: str) -> None:
 
 def private(run: Path, data: Path, *more: str) -> None:
     """No file name, question or answer of the user's in anything that may be handed on, nor ``more``."""
-    names = ("report.html", "report.md", "result.json", "readings.jsonl", "journal.jsonl", "run.log")
+    names = ("report.html", "report.md", "report.json", "result.json", "readings.jsonl", "journal.jsonl", "run.log")
     public = [run / name for name in names] + [path for path in (run / "artifact").rglob("*") if path.is_file()]
     for path in public:
         content = path.read_bytes()

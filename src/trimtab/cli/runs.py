@@ -127,7 +127,7 @@ def plan(
 
 
 def report(folder: Path, with_samples: bool = SAMPLES, as_json: bool = JSON) -> None:
-    """Write a run's report again."""
+    """Write a run's report again: report.html, .md and .json, and the figures in its artifact's model card."""
     from trimtab.report import render
     from trimtab.run.result import Result
 
@@ -138,16 +138,22 @@ def report(folder: Path, with_samples: bool = SAMPLES, as_json: bool = JSON) -> 
         say({"report": str(result.report)})
 
 
-def compare(folders: list[Path], as_json: bool = JSON) -> None:
-    """Put several runs' figures side by side. It does not yet test their differences pairwise."""
-    from trimtab.report.compare import compare as table
-    from trimtab.report.compare import show
+def compare(
+    folders: list[Path],
+    out: Path = typer.Option(Path("compare.html"), "--out", help="The page; its twins .md and .json go beside it."),
+    as_json: bool = JSON,
+) -> None:
+    """Put several runs side by side: figures, plots, and differences of accuracy answer by answer."""
+    from trimtab.report.compare import show, write
 
-    show(table(folders))
+    found = write(folders, out)
+    show(*(table for table in (found.table, found.paired) if table))
+    note(f"Page: {out}")
     if as_json:
         from trimtab.run.result import Result
 
-        say({"runs": [{"folder": str(one), **Result.open(one).data} for one in folders]})
+        runs = [{"folder": str(one), **Result.open(one).data} for one in folders]
+        say({"page": str(out), "runs": runs})
 
 
 def register(app: typer.Typer) -> None:

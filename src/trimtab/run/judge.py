@@ -217,6 +217,7 @@ def result(context: Context, name: str) -> dict[str, Any]:
         "steps": _steps(context), "audit": ended("audit"), "layers": _layers(context), "flips": ended("after")["flips"],
         "robust": ended("after")["robust"],
         "machine": ended("begin")["conditions"] | ended("timing")["machine"], "model": ended("before")["model"],
+        "data": ended("before").get("data", {}),
         "artifact": ended("seal") | ({} if ended("gate")["passed"] else {"path": REFUSED}) | {"gate": ended("gate")},
         "arms": ended("arms")["arms"] if "arms" in context.journal.ended else [], "weighing": _weighing(context),
         "plan": foretold.scored(context), "unforeseen": ended("plan")["unforeseen"],
