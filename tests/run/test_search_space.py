@@ -151,7 +151,7 @@ def test_a_file_narrows_the_space(space: Space, bench: Bench, tmp_path: Path) ->
     path.write_text("bits.language: [4, 3]\nadapter.r: [0]\ntokens.keep: [0.4, 1.0]\n", encoding="utf-8")
     found = narrowed(space, read(path), bench.refuses)
     assert found.row()["bits.language"] == [4, 3]
-    assert found.rest()["bits.language"] == 3
+    assert found.rest()["bits.language"] == 4, "nearest to where it does nothing"
     assert found.row()["tokens.keep"] == [0.4, 1.0]
     assert found.row()["bits.vision"] == space.row()["bits.vision"]
 
@@ -162,6 +162,7 @@ def test_a_file_narrows_the_space(space: Space, bench: Bench, tmp_path: Path) ->
         ({"bit.language": [4]}, "knob: got 'bit.language' (nearest: 'bits.language')"),
         ({"bits.language": 4}, "bits.language: got 4; accepted: a list"),
         ({"bits.language": []}, "bits.language: got []"),
+        ({"bits.language": ["four"]}, "bits.language: got 'four'; accepted: numbers"),
         ({"bits.language": [5, 9]}, "bits.language: got 9; gptq.bits"),
         ({"group_size": [48]}, "group_size: got 48"),
         ({"tokens.keep": [0.5, 2.0]}, "tokens.keep: got 2.0"),

@@ -38,10 +38,12 @@ from trimtab.run.search.write import Found, write
 from trimtab.run.start import logged
 
 
-def search(wanted: Wanted | None, out: str | Path, minutes: float, progress: Progress = silent) -> Found:
+def search(
+    wanted: Wanted | None, out: str | Path, minutes: float, progress: Progress = silent, last: bool = True
+) -> Found:
     """Search, or go on with what is in ``out`` (``wanted`` None: whatever that is), until ``minutes`` were spent in
-    all, the reading of the test split included. Raises BadInput for what cannot be searched, TrimtabError as runs do;
-    a budget that nothing meets is no error but ``Found.binds``."""
+    all, the reading of the test split included; without ``last`` it is not read. Raises BadInput for what cannot be
+    searched, TrimtabError as runs do; a budget that nothing meets is no error but ``Found.binds``."""
     root = Path(out)
     given = wanted or place.stored(root)
     if given is None:
@@ -53,7 +55,7 @@ def search(wanted: Wanted | None, out: str | Path, minutes: float, progress: Pro
         _same(journal, given.recipe)
         context = Context(given.recipe, given.name, Folder(state / "bench"), journal, progress)
         with logged(root / "run.log"):
-            return Search(root, given, context, 60 * minutes).go()
+            return Search(root, given, context, 60 * minutes, last).go()
 
 
 def _same(journal: Journal, recipe: Recipe) -> None:
@@ -72,6 +74,7 @@ class Search:
     wanted: Wanted
     context: Context
     seconds: float
+    last: bool = True
 
     def go(self) -> Found:
         """To the end, or what there is where it has ended."""
@@ -82,7 +85,7 @@ class Search:
         tries.begin([*starts.references(self.wanted.recipe, self.wanted.name, ground.space),
                      *starts.likely(ground.space)])  # fmt: skip
         exhausted = self._loop(ground, clock, tries)
-        tested = self._tested(ground, tries.points())
+        tested = self._tested(ground, tries.points()) if self.last else []
         clock.tick()
         found = Found(
             self.wanted.name, self.wanted.recipe.model, self.wanted.recipe, ground.goals, ground.objectives,
@@ -99,7 +102,7 @@ class Search:
                     max(REPEATS, recipe.measure.repeats))  # fmt: skip
 
         def fits(one: Try, points: Sequence[Point]) -> bool:
-            ahead = expected(one.steps, points) + reserve(points, pace, REPEATS)
+            ahead = expected(one.steps, points) + (reserve(points, pace, REPEATS) if self.last else 0.0)
             return one.reference is not None or clock.spent() + ahead <= self.seconds
 
         def trying(one: Try, points: Sequence[Point]) -> Outcome:

@@ -128,8 +128,7 @@ def narrowed(space: Space, given: Mapping[str, Any], refuses: Refuses, where: st
             raise BadInput(f"{where}: {name}: got {choices!r}; accepted: a list of choices, as in "
                            f"[{', '.join(map(str, known[name].choices))}]")  # fmt: skip
         old = known[name]
-        rest = old.rest if old.rest in choices else choices[-1] if name.startswith("bits") else choices[0]
-        known[name] = Knob(name, tuple(dict.fromkeys(choices)), rest, old.ordered)
+        known[name] = Knob(name, tuple(dict.fromkeys(choices)), _rest(old, choices, where), old.ordered)
     made = Space(tuple(known.values()), space.shape)
     for name in given:
         for one in known[name].choices:
@@ -140,6 +139,17 @@ def narrowed(space: Space, given: Mapping[str, Any], refuses: Refuses, where: st
             if why is not None:
                 raise BadInput(f"{where}: {name}: got {one!r}; {why}")
     return made
+
+
+def _rest(old: Knob, choices: Sequence[Choice], where: str) -> Choice:
+    """The choice that does least: the old rest, or of numbers the nearest to it."""
+    if old.rest in choices or not isinstance(old.rest, int | float):
+        return old.rest if old.rest in choices else choices[0]
+    wrong = [one for one in choices if isinstance(one, str)]
+    if wrong:
+        raise BadInput(f"{where}: {old.name}: got {wrong[0]!r}; accepted: numbers, as in {list(old.choices)}")
+    rest = float(old.rest)
+    return min(choices, key=lambda one: abs(float(one) - rest))
 
 
 def read(path: Path) -> dict[str, Any]:
