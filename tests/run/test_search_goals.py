@@ -102,23 +102,11 @@ def test_asking_ends_where_the_rival_is_surely_right_more_often() -> None:
     assert reason(answers([1] * 98 + [0] * 2), before, other, look, 1.0) == ""
 
 
-def test_stopping_at_looks_is_wrong_no_oftener_than_the_level() -> None:
-    """A point that loses just what is allowed is stopped as broken in at most 5 % of evaluations (1,000 of them, plus
-    three standard deviations)."""
-    rng, plan, n = random.Random(1), looks(120, 10), 120
-    wrong = 0
-    for _ in range(1000):
-        before = [int(rng.random() < 0.9) for _ in range(n)]
-        after = [one if rng.random() >= 0.2 / 0.9 else 0 for one in before]
-        wrong += any(reason(answers(after[: look.n]), answers(before), None, look, 0.2) for look in plan)
-    assert wrong <= 50 + 3 * 7
-
-
 def test_finalists_dominate_most_references_then_are_right_then_cheap() -> None:
     references = [point(0, 300, 0.05, 1.0, reference="quick"), point(1, 900, 0.03, 1.0, reference="quarter")]
     every = [*references, point(2, 250, 0.04, 1.0), point(3, 200, 0.02, 0.999), point(4, 150, 0.01, 0.996),
              point(5, 100, 0.005, 0.9, 0.1), point(6, 260, 0.041, 0.99)]  # fmt: skip
-    assert [one.number for one in best(every, OBJECTIVES)] == [0, 1, 2, 3, 4, 5]
+    assert [one.number for one in best(every, OBJECTIVES)] == [1, 2, 3, 4, 5]
     found = finalists(every, GOALS, OBJECTIVES)
     assert [one.number for one in found] == [3, 4], "2 does not dominate the quarter, 5 breaks the budget"
     assert finalists([references[1]], GOALS, OBJECTIVES) == []

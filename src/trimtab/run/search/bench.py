@@ -152,6 +152,14 @@ def in_turn(sides: Mapping[str, Parts], repeats: int, decoding: bool = False) ->
     return found
 
 
+def cached(side: Parts) -> float:
+    """Bytes of keys and values after the prompts and ``TOKENS`` more, as a run counts them."""
+    side.prefill()
+    for _ in range(TOKENS):
+        side.decode()
+    return float(side.cache())
+
+
 def sides_of(models: Mapping[str, Any], batch: dict[str, Any]) -> dict[str, Parts]:
     """The parts of several models on the same prompts."""
     return {name: parts(loaded.model, batch) for name, loaded in models.items()}

@@ -60,7 +60,8 @@ def finalists(
     right = sorted(front, key=lambda one: (every[one.number][-1], _product(every[one.number])))
     cheap = sorted(front, key=lambda one: _product(every[one.number]))
     broad = sorted(front, key=lambda one: -adds[one.number])
-    return list(dict.fromkeys([right[0], cheap[0], *right[1:2], *broad]))[:most]
+    chosen = {one.number: one for one in [right[0], cheap[0], *right[1:2], *broad]}
+    return list(chosen.values())[:most]
 
 
 def _product(given: Sequence[float]) -> float:

@@ -20,7 +20,7 @@ from trimtab.measure.vlm import parts
 from trimtab.run import audit, calibration, check, timing
 from trimtab.run.context import Context
 from trimtab.run.search.asking import Answers, Asking
-from trimtab.run.search.bench import Bench, in_turn, opened
+from trimtab.run.search.bench import Bench, cached, in_turn, opened
 from trimtab.run.search.compose import Shape
 from trimtab.run.search.folds import flat, folds, unread
 from trimtab.run.search.goals import NOT_TAKEN, Goal, goals
@@ -92,27 +92,26 @@ class Ground:
         return found
 
     @cached_property
-    def sizes(self) -> list[int]:
-        """Batch sizes at which prompts are timed."""
-        budget = self.wanted.recipe.budget
-        more = {1} if budget.cache is not None or budget.decode is not None else set()
-        return sorted({self.wanted.recipe.measure.batch_size} | more)
-
-    @cached_property
     def prompts(self) -> dict[int, Any]:
-        """Prompts to be timed, of the training side."""
+        """Prompts of the training side by batch size: of the prefill that is an objective, and of one for what else
+        the budget names."""
         assert self.bench
-        return {size: timing.prompts(self.context, size, self.wanted.recipe.calibrate.split) for size in self.sizes}
+        recipe = self.wanted.recipe
+        more = {1} if recipe.budget.cache is not None or recipe.budget.decode is not None else set()
+        sizes = sorted({recipe.measure.batch_size} | more)
+        return {size: timing.prompts(self.context, size, recipe.calibrate.split) for size in sizes}
 
     def _base(self) -> dict[str, Any]:
         bench, recipe = self.bench, self.wanted.recipe
         found = {"bytes.weights": float(params.stored16(bench.context.loaded.library))}
         for size, batch in self.prompts.items():
             side = parts(bench.untouched.model, batch)
-            times = in_turn({"before": side}, REPEATS, recipe.budget.decode is not None)["before"]
-            found |= {f"latency.{part}.b{size}": reading(part, taken).value for part, taken in times.items()}
-            if recipe.budget.cache is not None:
-                found[f"bytes.cache.b{size}"] = float(side.cache())
+            decoding = size == 1 and recipe.budget.decode is not None
+            if size == recipe.measure.batch_size or decoding:
+                times = in_turn({"before": side}, REPEATS, decoding)["before"]
+                found |= {f"latency.{part}.b{size}": reading(part, taken).value for part, taken in times.items()}
+            if size == 1 and recipe.budget.cache is not None:
+                found["bytes.cache.b1"] = cached(side)
         name = self.objectives[-1].name
         return {"base": found | {name: accuracy(name, self.before).value}}
 

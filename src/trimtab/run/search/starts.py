@@ -7,8 +7,9 @@ since points are held against them.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
-from trimtab.run.recipe import Recipe
+from trimtab.run.recipe import Recipe, Step
 from trimtab.run.search.compose import Choice, key
 from trimtab.run.search.inverse import values
 from trimtab.run.search.space import Space
@@ -28,13 +29,16 @@ LIKELY: tuple[Mapping[str, Choice], ...] = (
 
 
 def references(recipe: Recipe, name: str, space: Space) -> list[Start]:
-    """The recipe's own steps, all parts at 4 bits and nothing else, a quarter of the image tokens and nothing else: as
-    far as the model has these, each once."""
-    own = values(recipe.steps, space)
-    found = [Start(recipe.steps, own, name)]
-    for known, what in ((at(space, {ALL: 4}), FOUR), (at(space, {"tokens.keep": 0.25}), QUARTER)):
-        if known is not None and space.steps(known) and key(space.steps(known)) != key(recipe.steps):
-            found.append(Start(space.steps(known), known, what))
+    """The recipe's own steps, all parts at 4 bits and nothing else, a quarter of the image tokens and nothing else
+    (where there are any), each once; without knobs where the space does not have them."""
+    size = space.rest().get("group_size", -1)
+    four: dict[str, Any] = {"gptq": {"bits": 4, "group_size": size, "targets": list(space.shape.parts)}}
+    plain = [(FOUR, four), *([(QUARTER, {"divprune": {"keep": 0.25}})] if space.shape.image else [])]
+    found = [Start(recipe.steps, values(recipe.steps, space), name)]
+    for what, one in plain:
+        steps = (Step.model_validate(one),)
+        if key(steps) != key(recipe.steps):
+            found.append(Start(steps, values(steps, space), what))
     return found
 
 

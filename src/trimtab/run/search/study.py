@@ -33,7 +33,7 @@ from trimtab.run.search.space import Knob, Space
 NAME = "search"
 STARTUP = 8
 """Tries before the sampler draws any conclusion; the enqueued ones count."""
-ATTEMPTS, STUBBORN = 200, 20
+ATTEMPTS, STUBBORN = 100, 20
 """How often something new is looked for, and after how many repeats it is drawn at random."""
 How = Literal["tpe", "random"]
 
@@ -108,7 +108,7 @@ class Tries:
         return self.study.get_trials(deepcopy=False, states=states or None)
 
     def _enqueue(self, start: Start, more: dict[str, Any]) -> None:
-        said = {} if start.reference is None else {"reference": start.reference}
+        said: dict[str, Any] = {} if start.reference is None else {"reference": start.reference}
         if start.knobs is None:
             said["steps"] = [one.model_dump() for one in start.steps]
         params = {} if start.knobs is None else {

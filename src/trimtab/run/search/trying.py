@@ -21,7 +21,7 @@ from trimtab.measure.vlm import parts
 from trimtab.run.plan import plan
 from trimtab.run.recipe import Step
 from trimtab.run.search.asking import Answers, Asking, named
-from trimtab.run.search.bench import Bench, in_turn, with_steps
+from trimtab.run.search.bench import Bench, cached, in_turn, with_steps
 from trimtab.run.search.goals import Goal, distance, meets
 from trimtab.run.search.point import Bounds, Objective, Outcome, Point
 from trimtab.run.search.stopping import Rival, reason, rival
@@ -89,16 +89,15 @@ class Trying:
         found = {"bytes.weights": Bounds.counted(float(size_of(held)))}
         for size, batch in self.prompts.items():
             sides = {"before": parts(self.bench.untouched.model, batch), "after": parts(loaded.model, batch)}
-            decoding = f"latency.decode.b{size}" in self.base
-            times = in_turn(sides, self.repeats, decoding)
-            for part in times["after"]:
-                figure = f"latency.{part}.b{size}"
-                ratio = of_repeats(times["before"][part], times["after"][part])
-                if figure in self.base:
-                    scale = self.base[figure]
-                    found[figure] = Bounds(scale * ratio.value, scale * ratio.low, scale * ratio.high)
             if f"bytes.cache.b{size}" in self.base:
-                found[f"bytes.cache.b{size}"] = Bounds.counted(float(sides["after"].cache()))
+                found[f"bytes.cache.b{size}"] = Bounds.counted(cached(sides["after"]))
+            if f"latency.prefill.b{size}" not in self.base:
+                continue
+            times = in_turn(sides, self.repeats, f"latency.decode.b{size}" in self.base)
+            for part in times["after"]:
+                ratio = of_repeats(times["before"][part], times["after"][part])
+                scale = self.base[f"latency.{part}.b{size}"]
+                found[f"latency.{part}.b{size}"] = Bounds(scale * ratio.value, scale * ratio.low, scale * ratio.high)
         return found
 
     def _rival(self, values: dict[str, Bounds], points: Sequence[Point]) -> Rival | None:
