@@ -27,7 +27,7 @@ from statistics import fmean
 import torch
 
 from trimtab.cli.progress import shown
-from trimtab.cli.search import figure, knobs
+from trimtab.cli.search import figure, said
 from trimtab.measure.machine import facts
 from trimtab.run.search import starts
 from trimtab.run.search.drive import search
@@ -71,14 +71,14 @@ def pairs(out: Path, seeds: int, minutes: float) -> list[dict[str, Found]]:
 def tested(found: Found) -> list[str]:
     """A table of the reading of the test split."""
     others = [str(one.point.reference) for one in found.tested if one.point.reference is not None]
-    head = ["point", "bytes", "prefill", "right", *(f"against {one}" for one in others), "dominates all", "knobs"]
+    head = ["point", "bytes", "prefill", "right", *(f"against {one}" for one in others), "dominates all", "steps"]
     lines = [head, ["---"] * len(head)]
     for one in found.tested:
         values = [figure(one.outcome.values[o.name].value, o.unit) for o in found.objectives]
         against = [_against(one.against[other]) if other in one.against else "" for other in others]
         won = "" if one.point.reference else "yes" if one.dominates and one.meets else "no"
         name = str(one.point.number) if one.point.reference is None else f"{one.point.reference}"
-        lines.append([name, *values, *against, won, knobs(one.point.knobs)])
+        lines.append([name, *values, *against, won, said(one.point.steps)])
     return ["| " + " | ".join(line) + " |" for line in lines]
 
 

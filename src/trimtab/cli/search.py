@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -18,6 +19,8 @@ from trimtab.core.errors import BadInput, Infeasible
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from trimtab.run.recipe import Step
+    from trimtab.run.search.final import Read
     from trimtab.run.search.place import Wanted
     from trimtab.run.search.write import Found
 
@@ -107,32 +110,32 @@ def summary(found: Found, folder: Path) -> list[str]:
 
 
 def table(found: Found) -> Table:
-    """The front, the least bytes first; what was read on the test split stands beside what the folds said."""
+    """References and the front, the least bytes first; what was read on the test split beside what the folds said."""
     from rich import box
     from rich.table import Table
 
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for name in ("point", *(one.name for one in found.objectives), "lost at most", "on the test split", "knobs"):
+    prefill = found.objectives[1].name.rpartition(".b")[2]
+    for name in ("point", "weights", f"prefill of {prefill}", "right", "lost at most", "on the test split", "steps"):
         drawn.add_column(name, overflow="fold")
     tested = {one.point.number: one for one in found.tested}
     references = [one for one in found.points if one.reference is not None and one.outcome.state == "complete"]
     every = {one.number: one for one in (*references, *found.front())}
     for one in sorted(every.values(), key=lambda one: one.outcome.values["bytes.weights"].value):
         read = tested.get(one.number)
-        drawn.add_row(_named(one), *(figure(one.outcome.values[o.name].value, o.unit) for o in found.objectives),
+        drawn.add_row(one.reference or str(one.number),
+                      *(figure(one.outcome.values[o.name].value, o.unit) for o in found.objectives),
                       figure(one.outcome.lost.high, "share") if one.outcome.lost else "",
-                      "" if read is None else _test(read, found), knobs(one.knobs))  # fmt: skip
+                      "" if read is None else _test(read, found), said(one.steps))  # fmt: skip
     return drawn
 
 
-def _named(point: Any) -> str:
-    return f"{point.number}" if point.reference is None else f"{point.number} ({point.reference})"
-
-
-def _test(read: Any, found: Found) -> str:
+def _test(read: Read, found: Found) -> str:
     quality = read.outcome.values[found.objectives[-1].name].value
-    word = "dominates" if read.dominates else "meets" if read.meets else "misses"
-    return f"{figure(quality, 'share')} {word}"
+    word = "meets the budget" if read.meets else "misses the budget"
+    if read.against:
+        word += f", dominates {sum(one['dominates'] for one in read.against.values())} of {len(read.against)}"
+    return f"{figure(quality, 'share')}, {word}"
 
 
 def figure(value: float, unit: str) -> str:
@@ -142,9 +145,15 @@ def figure(value: float, unit: str) -> str:
     return f"{1000 * value:.1f} ms" if unit == "s" else f"{100 * value:.2f} %"
 
 
-def knobs(given: Any) -> str:
-    """Those that are not at rest, shortly."""
-    return " ".join(f"{name}={value}" for name, value in given.items() if value not in (0, 1.0, 16, "none"))
+def said(steps: Sequence[Step]) -> str:
+    """The steps, shortly."""
+    return "; ".join(_step(one) for one in steps)
+
+
+def _step(step: Step) -> str:
+    told = [str(step.knobs[name]) for name in ("bits", "pattern", "capacity", "r") if name in step.knobs]
+    told = told or [str(step.knobs[name]) for name in ("keep",) if name in step.knobs]
+    return " ".join([step.method, *told, *(step.targets or ())])
 
 
 def register(app: typer.Typer) -> None:

@@ -88,7 +88,7 @@ class Search:
         tested = self._tested(ground, tries.points()) if self.last else []
         clock.tick()
         found = Found(
-            self.wanted.name, self.wanted.recipe.model, self.wanted.recipe, ground.goals, ground.objectives,
+            self.wanted.name, ground.model, self.wanted.recipe, ground.goals, ground.objectives,
             tries.points(), ground.base, clock.spent(), self.seconds, tested, len(self._readings()),
             [*ground.notes(), *(["Nothing new is left to try in this space"] if exhausted else [])],
         )  # fmt: skip

@@ -92,6 +92,11 @@ class Ground:
         return found
 
     @cached_property
+    def model(self) -> str:
+        """What the model is called; of a local one the last part of its path."""
+        return str(self.context.journal.stage("before", self._base)["model"])
+
+    @cached_property
     def prompts(self) -> dict[int, Any]:
         """Prompts of the training side by batch size: of the prefill that is an objective, and of one for what else
         the budget names."""
@@ -113,7 +118,7 @@ class Ground:
             if size == 1 and recipe.budget.cache is not None:
                 found["bytes.cache.b1"] = cached(side)
         name = self.objectives[-1].name
-        return {"base": found | {name: accuracy(name, self.before).value}}
+        return {"base": found | {name: accuracy(name, self.before).value}, "model": bench.context.loaded.source.id}
 
     @cached_property
     def before(self) -> Answers:

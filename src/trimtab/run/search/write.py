@@ -91,11 +91,12 @@ def write(root: Path, found: Found) -> dict[str, Any]:
     for path in (root / "recipes").glob("*.yaml"):
         if f"recipes/{path.name}" not in recipes.values():
             path.unlink()  # of a point that was on the front before the search went on
+    names = [one.name for one in found.objectives]
     document = {
         "format": 1, "name": found.name, "model": found.model, "seconds": round(found.seconds, 1),
         "budget_seconds": found.budget_seconds, "objectives": [asdict(one) for one in found.objectives],
-        "points": [row(one, one.outcome, recipes) for one in found.points],
-        "test": [row(one.point, one.outcome, recipes) | {"meets": one.meets, "against": one.against,
+        "points": [row(one, one.outcome, recipes, names) for one in found.points],
+        "test": [row(one.point, one.outcome, recipes, names) | {"meets": one.meets, "against": one.against,
                  "dominates": one.dominates} for one in found.tested],
         "binding": found.binds(), "budget": [goal.text for goal in found.goals], "before": dict(found.base),
         "hypervolume": found.volume(), "readings": found.readings, "notes": list(found.notes),
@@ -104,12 +105,14 @@ def write(root: Path, found: Found) -> dict[str, Any]:
     return document
 
 
-def row(point: Point, outcome: Outcome, recipes: Mapping[int, str]) -> dict[str, Any]:
-    """A point as ``search.json`` has it."""
+def row(point: Point, outcome: Outcome, recipes: Mapping[int, str], names: Sequence[str]) -> dict[str, Any]:
+    """A point as ``search.json`` has it: figures that are no objective (``names``) are under ``also``."""
+    values = {name: asdict(one) for name, one in outcome.values.items()}
     return {
         "number": point.number, "state": outcome.state, "pareto": point.number in recipes, "why": outcome.why,
         "knobs": dict(point.knobs), "steps": [one.model_dump(mode="json") for one in point.steps],
-        "values": {name: asdict(one) for name, one in outcome.values.items()},
+        "values": {name: value for name, value in values.items() if name in names},
+        "also": {name: value for name, value in values.items() if name not in names},
         "lost": None if outcome.lost is None else asdict(outcome.lost), "asked": outcome.asked,
         "recipe": recipes.get(point.number), "seconds": outcome.seconds, "reference": point.reference,
     }  # fmt: skip
