@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 
@@ -10,7 +11,7 @@ from trimtab.core.errors import BadInput
 from trimtab.evaluate.prediction import Prediction
 from trimtab.evaluate.sequential import looks
 from trimtab.run.recipe import Recipe
-from trimtab.run.search.final import Pairs, finalists
+from trimtab.run.search.final import Pairs, Read, finalists
 from trimtab.run.search.goals import Goal, binding, distance, goals, meets, violations
 from trimtab.run.search.point import Bounds, Outcome, Point, best, objectives
 from trimtab.run.search.stopping import Rival, reason, rival
@@ -52,6 +53,10 @@ def test_a_goal_is_met_by_the_bound_and_not_by_the_value() -> None:
     assert not meets(GOALS, point(0, 400, 0.0690, 1.0, 0.006).outcome), "0.069 s, but at most 0.0704"
     assert not meets(GOALS, point(0, 400, 0.05, 1.0, 0.0061).outcome), "the bound of what was lost is 1.01 points"
     assert not meets(GOALS, point(0, 401, 0.05, 1.0).outcome)
+    small = point(0, 1, 0.01, 1.0).outcome
+    assert meets(GOALS, small)
+    unseen = {name: value for name, value in small.values.items() if name != PREFILL}
+    assert not meets(GOALS, replace(small, values=unseen)), "a figure that was not taken meets nothing"
     assert not meets(GOALS, Outcome("stopped", "", point(0, 1, 0.01, 1.0).outcome.values, Bounds.counted(0.0), 9))
 
 
@@ -132,6 +137,27 @@ def test_to_dominate_takes_every_bound() -> None:
         Pairs(pairs.answers | {"b": answers([1] * 1985 + [0] * 15)}, pairs.times, pairs.held, 0.0125, 0.01),
     ):
         assert not broken.against("b", "a")["dominates"]
+    rough = [one + 0.5 * (-1) ** i for i, one in enumerate(slow)]
+    unsure = Pairs(pairs.answers, {"a": {"prefill": slow}, "b": {"prefill": rough}}, pairs.held, 0.0125, 0.01)
+    ratio = unsure.against("b", "a")["prefill"]
+    assert ratio["low"] < 1 < ratio["high"]
+
+
+def test_faster_by_the_median_alone_does_not_dominate() -> None:
+    slow, fast = [1.0, 1.02, 1.01, 1.03, 1.04], [0.9, 1.2, 0.95, 1.3, 0.99]
+    right = answers([1] * 2000)
+    times = {"a": {"prefill": slow}, "b": {"prefill": fast}}
+    found = Pairs({"a": right, "b": right}, times, {"a": 2.0, "b": 1.0}, 0.05, 0.01).against("b", "a")
+    assert found["prefill"]["value"] < 1 < found["prefill"]["high"]
+    assert not found["dominates"]
+
+
+def test_all_references_are_to_be_dominated() -> None:
+    one = point(3, 1, 1, 1)
+    yes, no = {"dominates": True}, {"dominates": False}
+    assert Read(one, one.outcome, True, {"a": yes, "b": yes}).dominates
+    assert not Read(one, one.outcome, True, {"a": yes, "b": no}).dominates
+    assert not Read(one, one.outcome, True, {}).dominates, "a reference dominates none"
 
 
 def test_a_budget_on_perplexity_is_refused() -> None:
