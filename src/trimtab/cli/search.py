@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from trimtab.run.search.write import Found
 
 PAGE = "trimtab.report.pareto"
+WIDE = 120
+"""Columns of a terminal from which on the table shows steps."""
 
 
 def search(
@@ -88,7 +90,8 @@ def finish(found: Found, folder: Path, as_json: bool) -> None:
     if as_json:
         say({"folder": str(folder), **json.loads((folder / "search.json").read_text(encoding="utf-8"))})
     else:
-        Console().print(table(found))
+        console = Console()
+        console.print(table(found, console.width))
         for line in summary(found, folder):
             note(line)
     if binds is not None:
@@ -109,24 +112,28 @@ def summary(found: Found, folder: Path) -> list[str]:
     return [*lines, f"Recipes: {folder / 'recipes'}"]
 
 
-def table(found: Found) -> Table:
-    """References and the front, the least bytes first; what was read on the test split beside what the folds said."""
+def table(found: Found, width: int) -> Table:
+    """References and the front, the least bytes first; what was read on the test split beside what the folds said. A
+    narrow terminal has no room for the steps, which are in the recipes."""
     from rich import box
     from rich.table import Table
 
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
     prefill = found.objectives[1].name.rpartition(".b")[2]
-    for name in ("point", "weights", f"prefill of {prefill}", "right", "lost at most", "on the test split", "steps"):
+    names = ["point", "weights", f"prefill of {prefill}", "right", "lost at most", "on the test split", "steps"]
+    shown = len(names) - (width < WIDE)
+    for name in names[:shown]:
         drawn.add_column(name, overflow="fold")
     tested = {one.point.number: one for one in found.tested}
     references = [one for one in found.points if one.reference is not None and one.outcome.state == "complete"]
     every = {one.number: one for one in (*references, *found.front())}
     for one in sorted(every.values(), key=lambda one: one.outcome.values["bytes.weights"].value):
         read = tested.get(one.number)
-        drawn.add_row(one.reference or str(one.number),
-                      *(figure(one.outcome.values[o.name].value, o.unit) for o in found.objectives),
-                      figure(one.outcome.lost.high, "share") if one.outcome.lost else "",
-                      "" if read is None else _test(read, found), said(one.steps))  # fmt: skip
+        cells = [one.reference or str(one.number),
+                 *(figure(one.outcome.values[o.name].value, o.unit) for o in found.objectives),
+                 figure(one.outcome.lost.high, "share") if one.outcome.lost else "",
+                 "" if read is None else _test(read, found), said(one.steps)]  # fmt: skip
+        drawn.add_row(*cells[:shown])
     return drawn
 
 

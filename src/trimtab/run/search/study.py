@@ -33,6 +33,8 @@ from trimtab.run.search.space import Knob, Space
 NAME = "search"
 STARTUP = 8
 """Tries before the sampler draws any conclusion; the enqueued ones count."""
+CANDIDATES = 64
+"""Of which the sampler takes the likeliest to be good (Optuna has 24); they cost nothing beside a try."""
 ATTEMPTS, STUBBORN = 100, 20
 """How often something new is looked for, and after how many repeats it is drawn at random."""
 How = Literal["tpe", "random"]
@@ -154,7 +156,7 @@ class Tries:
             repeats += 1
         if self.how == "random" or repeats >= STUBBORN:
             return RandomSampler(seed=seed)
-        return TPESampler(seed=seed, n_startup_trials=STARTUP, multivariate=True)
+        return TPESampler(seed=seed, n_startup_trials=STARTUP, n_ei_candidates=CANDIDATES, multivariate=True)
 
     def tell(self, one: Try, outcome: Outcome, costs: Costs | None, constraints: Mapping[str, float]) -> None:
         """Record what was found out. ``costs`` in the directions of the study, None for what failed; a constraint is
