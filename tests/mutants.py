@@ -26,6 +26,11 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "tests" / "mutants.tsv"
 AT_ONCE = 2
 
+FRONT = "tests/run/test_search_front.py"
+GOALS = "tests/run/test_search_goals.py"
+SPACE = "tests/run/test_search_space.py"
+STUDY = "tests/run/test_search_study.py"
+SEARCH = "tests/run/test_search.py"
 KEEP = "tests/laws/test_keep.py"
 DIVPRUNE = "tests/tokens/test_divprune.py"
 FASTV = "tests/tokens/test_fastv.py"
@@ -1139,6 +1144,64 @@ MUTANTS = (
     Mutant("measure/inventory.py", "a shared tensor is stored twice", "if identity(tensor) in seen:", "if False:",
            (f"{FIGURES}/test_inventory.py",)),
     Mutant("measure/parts.py", "rows do not matter", "values, rows)", "values, 1)", (f"{FIGURES}/test_parts.py",)),
+    # of searches
+    Mutant("run/search/front.py", "points beyond the reference count", "if all(x < r for", "if any(x < r for",
+           (FRONT,)),
+    Mutant("run/search/front.py", "a slice has the points above it", "ordered[: index + 1]", "ordered[index:]",
+           (FRONT,)),
+    Mutant("run/search/front.py", "equal points are all on the front", " and point not in points[:index]", "",
+           (FRONT,)),
+    Mutant("run/search/front.py", "as good is dominated", " and a != b", "", (FRONT,)),
+    Mutant("run/search/goals.py", "a cost meets its goal by its value", "found.high / self.limit - 1",
+           "found.value / self.limit - 1", (GOALS,)),
+    Mutant("run/search/goals.py", "a loss meets its goal by its value", "(outcome.lost.high - self.limit)",
+           "(outcome.lost.value - self.limit)", (GOALS,)),
+    Mutant("run/search/goals.py", "a goal whose figure was not taken is met", "len(found) == len(given) and all(",
+           "all(", (GOALS,)),
+    Mutant("run/search/goals.py", "the nearest point misses least of all goals", "goal = max(given,",
+           "goal = min(given,",
+           (GOALS,)),
+    Mutant("run/search/stopping.py", "broken by the value", "if lost.low > most:", "if lost.value > most:", (GOALS,)),
+    Mutant("run/search/stopping.py", "a rival is perhaps faster", "theirs[name].high <= values[name].low",
+           "theirs[name].value <= values[name].value", (GOALS,)),
+    Mutant("run/search/stopping.py", "what is left counts for nothing", "_right(new) + total - n", "_right(new)",
+           (GOALS,)),
+    Mutant("run/search/final.py", "faster by the value", "ratio.high < 1", "ratio.value < 1", (GOALS,)),
+    Mutant("run/search/final.py", "not worse by the value", "lost.high <= self.allowed", "lost.value <= self.allowed",
+           (GOALS,)),
+    Mutant("run/search/final.py", "one reference is enough", "all(one[\"dominates\"]", "any(one[\"dominates\"]",
+           (GOALS,)),
+    Mutant("run/search/final.py", "what dominates no reference is read", "count[one.number] == max(count.values())",
+           "True", (GOALS,)),
+    Mutant("run/search/folds.py", "select by what calibrates", "for one in every} - used", "for one in every}",
+           (SEARCH,)),
+    Mutant("run/search/folds.py", "read the same questions again", "order[reading * most : (reading + 1) * most]",
+           "order[:most]", (SEARCH,)),
+    Mutant("run/search/folds.py", "folds share groups", "free[index::FOLDS]", "free[index:]", (SEARCH,)),
+    Mutant("run/search/compose.py", "round what is pruned", "return WHOLE if pattern(values, part) != NONE else",
+           "return", (SPACE,)),
+    Mutant("run/search/compose.py", "the order of targets makes another point", "sorted(step.targets) if",
+           "list(step.targets) if", (SPACE,)),
+    Mutant("run/search/study.py", "begin what was under way anew", "number = running[0].number if running else",
+           "running = []\n        number =", (STUDY,)),
+    Mutant("run/search/study.py", "try again what was tried", "key(steps) not in known", "key(steps)", (STUDY,)),
+    Mutant("run/search/study.py", "put the starts in twice", "if index not in there:", "if True:", (STUDY,)),
+    Mutant("run/search/clock.py", "a new process begins at nothing",
+           "sum(row[\"seconds\"] for row in whole_lines(self.path))",
+           "0.0", (STUDY,)),
+    Mutant("run/search/place.py", "two processes in one folder", "if len(there) == 2 and _alive", "if False and _alive",
+           (STUDY,)),
+    Mutant("run/search/bench.py", "trim what is trimmed", "        self._put(context, self.original)\n", "", (SEARCH,)),
+    Mutant("run/search/bench.py", "remember another point's weights", "self.known.get(key(given[:count]).encode())",
+           "self.known.get(key(given[:1]).encode())", (SEARCH,)),
+    Mutant("run/search/trying.py", "stop references too", "if look.n < total and not whole", "if look.n < total",
+           (SEARCH,)),
+    Mutant("run/search/trying.py", "trim what is foreseen to be too large", "if over <= max(0.0, nearest):", "if True:",
+           (SEARCH,)),
+    Mutant("core/tensorfile.py", "a file has no header", "len(_header(tensors, _order(tensors), about)) + held", "held",
+           (f"{SEARCH}::test_the_bytes_of_a_point_are_those_of_its_artifact",)),
+    Mutant("evaluate/ratio.py", "every bound is of 5 %", "if below > alpha * total:", "if below > ALPHA * total:",
+           (GOALS,)),
 )  # fmt: skip
 COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/levels.py",
            "core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",

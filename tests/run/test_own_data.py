@@ -124,7 +124,7 @@ def test_a_test_set_smaller_than_a_batch_is_gone_through_again(tmp_path: Path, m
     count = len(samples(recipe.task, "test"))
     assert calibration.task_batch(context, recipe.task, 4, "test", first=count) == {}
     assert len(calibration.task_batch(context, recipe.task, 4, "test", first=count - 1)["input_ids"]) == 1
-    batch = timing._batch(context, count + 3)
+    batch = timing.prompts(context, count + 3)
     assert {len(value) for value in batch.values()} == {count + 3}
     assert bool((batch["input_ids"][:3] == batch["input_ids"][count:]).all())
 

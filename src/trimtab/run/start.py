@@ -97,15 +97,15 @@ def rehearse(recipe: Recipe, progress: Progress = silent) -> dict[str, Any]:
 
 
 def _go(context: Context) -> Result:
-    with _logging(context):
+    with logged(context.folder.log):
         engine.execute(context)
     return Result.open(context.folder.root)
 
 
 @contextmanager
-def _logging(context: Context) -> Iterator[None]:
-    """What is worth a line goes to ``run.log`` while the run lasts."""
-    handler = logging.FileHandler(context.folder.log, encoding="utf-8")
+def logged(path: Path) -> Iterator[None]:
+    """What is worth a line goes to the file ``path`` while the run lasts."""
+    handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("trimtab")
     level = logger.level
