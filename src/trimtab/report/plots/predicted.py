@@ -18,19 +18,28 @@ from trimtab.report.say import MINUS, Spread, interval, say, times
 from trimtab.report.table import Cell, Table, columns
 from trimtab.report.tables import ABSENT, reading
 
+WHEN = {"run": "the run itself"}
 OFF = 2.0
 """A factor by which a prediction without an interval may miss before it is called OFF."""
 
 
 @dataclass(frozen=True)
 class Guess:
-    """A row of the plan; ``ends``: the interval of the prediction, None where none was given."""
+    """A row of the plan; ``when``: before or after the steps, or of the run itself, empty where it does not say;
+    ``ends``: the interval of the prediction, None where none was given."""
 
+    when: str
     figure: str
     unit: str
     predicted: float | None
     measured: float | None
     ends: Spread | None
+
+    @property
+    def name(self) -> str:
+        """What a reader calls it."""
+        what = label(self.figure)
+        return f"{what}, {WHEN.get(self.when, self.when)}" if self.when else what
 
     @property
     def error(self) -> float | None:
@@ -56,7 +65,8 @@ def guesses(run: Run) -> list[Guess]:
 def _guess(row: dict[str, Any]) -> Guess:
     name, low, high = str(row.get("figure", "")), row.get("low"), row.get("high")
     ends = (float(low), float(high)) if low is not None and high is not None else None
-    return Guess(name, row.get("unit") or kind(name).unit, row.get("predicted"), row.get("measured"), ends)
+    unit = row.get("unit") or kind(name).unit
+    return Guess(str(row.get("when", "")), name, unit, row.get("predicted"), row.get("measured"), ends)
 
 
 def predicted(run: Run) -> Plot:
@@ -76,12 +86,12 @@ def _chart(drawn: list[Guess]) -> Chart:
         assert one.error is not None
         bar = (one.ends[0] / one.predicted, one.ends[1] / one.predicted) if one.ends and one.ends[0] > 0 else None
         ends = f" ({interval(one.ends, one.unit)})" if one.ends else ""
-        name = label(one.figure)
+        name = one.name
         said.append(Point(1.0, row, f"{name}\npredicted {say(one.predicted, one.unit)}{ends}", bar))
         words = {True: ", in the interval", False: ", OUTSIDE the interval", None: ""}[one.inside]
         came.append(Point(1 + one.error, row, f"{name}\nmeasured {say(one.measured, one.unit)}: "
                                               f"{percent(one.error)}{words}"))  # fmt: skip
-    names = tuple(label(one.figure) for one in drawn)
+    names = tuple(one.name for one in drawn)
     line = Series("as predicted", "one", (Point(1.0, -0.5, ""), Point(1.0, len(drawn) - 0.5, "")), "line")
     series = (line, Series("predicted", "band", tuple(said)), Series("measured", "after", tuple(came)))
     return Chart("predicted", "Measured over predicted", Axis("Measured / predicted", log=True), Axis("", names=names),
@@ -101,7 +111,7 @@ def _row(run: Run, one: Guess) -> tuple[Cell, ...]:
         note = f"{times(1 + error)}, OFF"
     held = {True: Cell("inside", "good"), False: Cell("OUTSIDE", "warn"), None: Cell("not given", "quiet")}[one.inside]
     held = held if one.ends is None or one.measured is not None else Cell("", "quiet")
-    return (Cell(label(one.figure)), _end(run, "plan", one, one.predicted), _end(run, "after", one, one.measured),
+    return (Cell(one.name), _end(run, "plan", one, one.predicted), _end(run, one.when or "after", one, one.measured),
             Cell(text, tone, note, value=error), held)  # fmt: skip
 
 
@@ -136,6 +146,6 @@ def scored(run: Run) -> str:
     sizes = [abs(one.error or 0.0) for one in found]
     worst = max(found, key=lambda one: abs(one.error or 0.0))
     words = f"Of {len(found)} predicted figures that were measured, the median error is {100 * median(sizes):.1f} %"
-    words += f", the worst {percent(worst.error or 0.0)} ({label(worst.figure)})."
+    words += f", the worst {percent(worst.error or 0.0)} ({worst.name})."
     judged = [one.inside for one in found if one.inside is not None]
     return words + (f" {sum(judged)} of {len(judged)} lie in the interval that was given." if judged else "")
