@@ -51,8 +51,9 @@ def working_set(operations: Iterable[Operation]) -> float:
 
 
 def passing(one: Operation) -> float:
-    """Bytes that stand for a layer's work beside products and attention: of operators on each element."""
-    other = one.kind in ("product", "attention", KEPT) or one.dtype in HERE
+    """Bytes that stand for a layer's work beside products and attention: of operators on each element, the loop's own
+    work on its cache apart, which happens in no module."""
+    other = one.kind in ("product", "attention", KEPT) or one.dtype in HERE or not one.name
     return 0.0 if other else one.activations
 
 
@@ -105,4 +106,4 @@ def seconds_of(one: Operation, known: Ceilings, held: float, compiled: bool) -> 
         return known.operator + one.flops / peak.at(max(size, 1.0), (int(size) + 1, int(size) + 1))
     rates = known.curves if one.kind in CURVES else known.elements
     rate = min(rates.get(one.dtype, rates["float32"]), known.reading.at(max(held, one.activations)))
-    return known.operator + one.activations / rate
+    return known.operator + (one.activations / rate if one.name else 0.0)
