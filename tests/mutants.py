@@ -26,6 +26,11 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "tests" / "mutants.tsv"
 AT_ONCE = 2
 
+FRONT = "tests/run/test_search_front.py"
+GOALS = "tests/run/test_search_goals.py"
+SPACE = "tests/run/test_search_space.py"
+STUDY = "tests/run/test_search_study.py"
+SEARCH = "tests/run/test_search.py"
 KEEP = "tests/laws/test_keep.py"
 DIVPRUNE = "tests/tokens/test_divprune.py"
 FASTV = "tests/tokens/test_fastv.py"
@@ -134,6 +139,7 @@ STREAMED = "tests/run/test_streamed.py"
 EMBEDDING = "tests/evaluate/test_embedding.py"
 BOOTSTRAP = "tests/evaluate/test_bootstrap.py"
 SENTENCES = "tests/data/test_sentences.py"
+FIGURES = "tests/measure"
 IR = "tests/export/test_openvino.py::test_weights_stay_compressed_and_a_changed_code_does_not_pass"
 
 
@@ -1100,6 +1106,102 @@ MUTANTS = (
     Mutant("data/sentences.py", "code is prose", ">= SHARE * len(one)", ">= 0", (SENTENCES,)),
     Mutant("data/sentences.py", "a sentence said twice counts twice", "list(dict.fromkeys(found))", "found",
            (SENTENCES,)),
+    # of figures
+    Mutant("measure/rapl.py", "forget that a counter begins anew", "(now - last) % domain.range", "(now - last)",
+           (f"{FIGURES}/test_rapl.py",)),
+    Mutant("measure/rapl.py", "count the platform too", 'if not name.startswith("package"):', "if not name:",
+           (f"{FIGURES}/test_rapl.py",)),
+    Mutant("measure/rapl.py", "count every die's view of one counter", "abs(now - read) < SAME", "False",
+           (f"{FIGURES}/test_rapl.py",)),
+    Mutant("measure/energy.py", "take no baseline off", "by.joules - base * passed", "by.joules",
+           (f"{FIGURES}/test_rapl.py",)),
+    Mutant("measure/power.py", "rectangles in place of trapezoids", "(watts[i] + watts[i + 1]) / 2", "watts[i]",
+           (f"{FIGURES}/test_efficiency.py",)),
+    Mutant("measure/power.py", "every core is charged the whole", "tdp / cores", "tdp",
+           (f"{FIGURES}/test_energy.py",)),
+    Mutant("measure/carbon.py", "let a configuration choose the endpoint", "emissions_endpoint=False,", "",
+           (f"{FIGURES}/test_carbon.py",)),
+    Mutant("measure/idealized.py", "every token is a further one", "[one.output - 1 for one", "[one.output for one",
+           (f"{FIGURES}/test_idealized.py",)),
+    Mutant("measure/idealized.py", "keep what contention made slow", "above <= FAR * max(spread, 1e-6)", "above < 1e9",
+           (f"{FIGURES}/test_idealized.py",)),
+    Mutant("measure/uniform.py", "one accelerator is paid for", "held * serving.price", "seconds * serving.price",
+           (f"{FIGURES}/test_uniform.py",)),
+    Mutant("measure/efficiency.py", "an equal dominates", "min(gains) >= 0 and max(gains) > 0", "min(gains) >= 0",
+           (f"{FIGURES}/test_efficiency.py",)),
+    Mutant("measure/efficiency.py", "less throughput is better", '"efficiency.throughput": True',
+           '"efficiency.throughput": False', (f"{FIGURES}/test_efficiency.py",)),
+    Mutant("measure/layers.py", "count what children did twice", "all_of_it - inside", "all_of_it",
+           (f"{FIGURES}/test_layers.py",)),
+    Mutant("measure/activations.py", "never let go", "self.now -= size", "self.now -= 0",
+           (f"{FIGURES}/test_activations.py",)),
+    Mutant("measure/activations.py", "count what was there before", " and _key(one) not in known", "",
+           (f"{FIGURES}/test_activations.py",)),
+    Mutant("measure/speed.py", "a is always first", "if i % 2 == 0 else", "if True else",
+           (f"{FIGURES}/test_speed.py",)),
+    Mutant("measure/speed.py", "a beside b", "sorted(after / before", "sorted(before / after",
+           (f"{FIGURES}/test_speed.py",)),
+    Mutant("measure/inventory.py", "a shared tensor is stored twice", "if identity(tensor) in seen:", "if False:",
+           (f"{FIGURES}/test_inventory.py",)),
+    Mutant("measure/parts.py", "rows do not matter", "values, rows)", "values, 1)", (f"{FIGURES}/test_parts.py",)),
+    # of searches
+    Mutant("run/search/front.py", "points beyond the reference count", "if all(x < r for", "if any(x < r for",
+           (FRONT,)),
+    Mutant("run/search/front.py", "a slice has the points above it", "ordered[: index + 1]", "ordered[index:]",
+           (FRONT,)),
+    Mutant("run/search/front.py", "equal points are all on the front", " and point not in points[:index]", "",
+           (FRONT,)),
+    Mutant("run/search/front.py", "as good is dominated", " and a != b", "", (FRONT,)),
+    Mutant("run/search/goals.py", "a cost meets its goal by its value", "found.high / self.limit - 1",
+           "found.value / self.limit - 1", (GOALS,)),
+    Mutant("run/search/goals.py", "a loss meets its goal by its value", "(outcome.lost.high - self.limit)",
+           "(outcome.lost.value - self.limit)", (GOALS,)),
+    Mutant("run/search/goals.py", "a goal whose figure was not taken is met", "len(found) == len(given) and all(",
+           "all(", (GOALS,)),
+    Mutant("run/search/goals.py", "the nearest point misses least of all goals", "goal = max(given,",
+           "goal = min(given,",
+           (GOALS,)),
+    Mutant("run/search/stopping.py", "broken by the value", "if lost.low > most:", "if lost.value > most:", (GOALS,)),
+    Mutant("run/search/stopping.py", "a rival is perhaps faster", "theirs[name].high <= values[name].low",
+           "theirs[name].value <= values[name].value", (GOALS,)),
+    Mutant("run/search/stopping.py", "what is left counts for nothing", "_right(new) + total - n", "_right(new)",
+           (GOALS,)),
+    Mutant("run/search/final.py", "faster by the value", "ratio.high < 1", "ratio.value < 1", (GOALS,)),
+    Mutant("run/search/final.py", "not worse by the value", "lost.high <= self.allowed", "lost.value <= self.allowed",
+           (GOALS,)),
+    Mutant("run/search/final.py", "one reference is enough", "all(one[\"dominates\"]", "any(one[\"dominates\"]",
+           (GOALS,)),
+    Mutant("run/search/final.py", "what dominates no reference is read", "count[one.number] == max(count.values())",
+           "True", (GOALS,)),
+    Mutant("run/search/folds.py", "select by what calibrates", "for one in every} - used", "for one in every}",
+           (SEARCH,)),
+    Mutant("run/search/folds.py", "read the same questions again", "order[reading * most : (reading + 1) * most]",
+           "order[:most]", (SEARCH,)),
+    Mutant("run/search/folds.py", "folds share groups", "free[index::FOLDS]", "free[index:]", (SEARCH,)),
+    Mutant("run/search/compose.py", "round what is pruned", "return WHOLE if pattern(values, part) != NONE else",
+           "return", (SPACE,)),
+    Mutant("run/search/compose.py", "the order of targets makes another point", "sorted(step.targets) if",
+           "list(step.targets) if", (SPACE,)),
+    Mutant("run/search/study.py", "begin what was under way anew", "number = running[0].number if running else",
+           "running = []\n        number =", (STUDY,)),
+    Mutant("run/search/study.py", "try again what was tried", "key(steps) not in known", "key(steps)", (STUDY,)),
+    Mutant("run/search/study.py", "put the starts in twice", "if index not in there:", "if True:", (STUDY,)),
+    Mutant("run/search/clock.py", "a new process begins at nothing",
+           "sum(row[\"seconds\"] for row in whole_lines(self.path))",
+           "0.0", (STUDY,)),
+    Mutant("run/search/place.py", "two processes in one folder", "if len(there) == 2 and _alive", "if False and _alive",
+           (STUDY,)),
+    Mutant("run/search/bench.py", "trim what is trimmed", "        self._put(context, self.original)\n", "", (SEARCH,)),
+    Mutant("run/search/bench.py", "remember another point's weights", "self.known.get(key(given[:count]).encode())",
+           "self.known.get(key(given[:1]).encode())", (SEARCH,)),
+    Mutant("run/search/trying.py", "stop references too", "if look.n < total and not whole", "if look.n < total",
+           (SEARCH,)),
+    Mutant("run/search/trying.py", "trim what is foreseen to be too large", "if over <= max(0.0, nearest):", "if True:",
+           (SEARCH,)),
+    Mutant("core/tensorfile.py", "a file has no header", "len(_header(tensors, _order(tensors), about)) + held", "held",
+           (f"{SEARCH}::test_the_bytes_of_a_point_are_those_of_its_artifact",)),
+    Mutant("evaluate/ratio.py", "every bound is of 5 %", "if below > alpha * total:", "if below > ALPHA * total:",
+           (GOALS,)),
 )  # fmt: skip
 COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/levels.py",
            "core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",

@@ -153,19 +153,69 @@ def result() -> dict[str, Any]:
                      "gate": {"passed": True, "samples": 16, "checks": [
                          {"name": "logits", "holds": True, "detail": "bit-equal on 4 batches"}]}},
         "check": {"difference": 0.03125, "allowed": 0.58125, "samples": 2},
-        "plan": [{"figure": "bytes.weights", "predicted": 2_250_000, "measured": 2_234_368, "unit": "bytes"},
-                 {"figure": "latency.prefill.b8", "predicted": 0.0712, "measured": 0.0787, "unit": "s"},
-                 {"figure": "seconds.total", "predicted": 71.0, "measured": 163.9, "unit": "s"}],
+        "data": {"accuracy.easyvqa": "c0ffee" * 10 + "beef", "accuracy.easyvqa-grid": "5eed" * 16},
+        "plan": plan(), "roofline": roofline(),
         "seconds": {"load": 1.2, "compare loop": 0.8, "audit": 3.1, "baseline": 48.0, "step 1 gptq": 41.3,
                     "step 2 divprune": 2.4, "write": 0.6, "gate": 7.9, "after": 58.6},
     }  # fmt: skip
 
 
+def plan() -> list[dict[str, Any]]:
+    """Two that came within their intervals, one outside, one without an interval that is far off, one not measured."""
+    rows = (
+        ("bytes.weights", 2_250_000, 2_234_368, "bytes", 2_230_000, 2_270_000),
+        ("latency.prefill.b8", 0.0712, 0.0787, "s", 0.06, 0.085),
+        ("latency.decode.b1", 0.0041, 0.00577, "s", 0.0035, 0.005),
+        ("seconds.total", 71.0, 163.9, "s", None, None), ("memory.peak", 7e8, None, "bytes", 6e8, 9e8),
+    )  # fmt: skip
+    found = [{"figure": name, "predicted": guess, "measured": real, "unit": unit, "low": low, "high": high}
+             for name, guess, real, unit, low, high in rows]  # fmt: skip
+    for key in ("low", "high"):
+        del found[3][key]
+    return found
+
+
+PEAKS = {"bfloat16": 2.4e11, "float32": 9e10, "int8": 4.8e11}
+BANDWIDTH = {"1048576": 8e10, "268435456": 1.8e10}
+
+
+def operators(when: str, phase: str, batch: int) -> list[dict[str, Any]]:
+    """What a phase of a small LLaVA runs: a start and a copy, and in each of six layers attention and an MLP."""
+    tokens = {"vision": 256, "prefill": 272 if when == "before" else 144, "decode": 1}[phase] * batch
+    part = "vision" if phase == "vision" else "language"
+    kept = 2.0 if when == "before" else 0.56
+    rows: list[dict[str, Any]] = [{"name": "model.embed", "kind": "copy", "part": "embedding", "flops": 0.0,
+                                   "bytes": 2.0 * 192 * tokens, "dtype": "bfloat16"}]  # fmt: skip
+    for layer in range(6):
+        for name, wide in (("self_attn.q_proj", 192), ("self_attn.o_proj", 192), ("mlp.up_proj", 768),
+                           ("mlp.down_proj", 768)):  # fmt: skip
+            flops = 2.0 * tokens * 192 * wide
+            rows.append({"name": f"model.{part}.layers.{layer}.{name}", "kind": "linear", "part": part, "flops": flops,
+                         "bytes": kept * 192 * wide + 2.0 * tokens * (192 + wide), "dtype": "bfloat16"})  # fmt: skip
+        rows.append({"name": f"model.{part}.layers.{layer}.self_attn", "kind": "attention", "part": part,
+                     "flops": 4.0 * tokens * 256 * 192, "bytes": 8.0 * tokens * 192, "dtype": "float32"})  # fmt: skip
+    for row in rows:
+        times = {"memory": row["bytes"] / 1.8e10, "compute": row["flops"] / PEAKS[row["dtype"]], "start": 4e-6}
+        row["bound"] = max(times, key=lambda name: times[name])
+        row["seconds"] = times[row["bound"]]
+    return rows
+
+
+def roofline() -> dict[str, Any]:
+    sides = []
+    for phase, batch in (("vision", 1), ("prefill", 1), ("prefill", 8), ("decode", 1)):
+        for when in ("before", "after"):
+            rows = operators(when, phase, batch)
+            total = sum(row["seconds"] for row in rows)
+            sides.append({"when": when, "phase": phase, "batch": batch, "length": 272, "predicted": total,
+                          "measured": None if phase == "vision" else total * 1.17, "rows": rows})  # fmt: skip
+    return {"machine": {"name": "Two cores of something", "peaks": PEAKS, "bandwidth": BANDWIDTH}, "sides": sides}
+
+
 def predictions() -> list[dict[str, Any]]:
     said = ["circle" if i % 3 else "secret triangle" for i in range(12)]
-    return [
-        {"id": f"patient-{i}.png", "before": "circle", "after": one, "correct": "circle"} for i, one in enumerate(said)
-    ]
+    return [{"id": f"patient-{i}.png", "before": "circle", "after": one, "was_correct": True,
+             "correct": one == "circle"} for i, one in enumerate(said)]  # fmt: skip
 
 
 Change = Callable[[dict[str, Any], list[dict[str, Any]]], None]
@@ -199,7 +249,8 @@ def missing(out: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     """A run that broke off after its first step with a figure that is not finite."""
     rows[:] = [row for row in rows if row["when"] in ("before", "step 1 gptq")][:6]
     rows.append(reading("after", "accuracy.easyvqa", math.nan, "share"))
-    for key in ("flips", "artifact", "plan", "audit", "layers", "seconds", "machine", "model", "robust"):
+    for key in ("flips", "artifact", "plan", "audit", "layers", "seconds", "machine", "model", "robust", "roofline",
+                "data"):  # fmt: skip
         del out[key]
     out |= {"verdict": "ANOMALOUS", "exit_status": 3, "steps": out["steps"][:1], "axes": out["axes"][:1]}
     out["axes"][0] |= {"status": "ANOMALOUS", "after": None, "change": "", "text": "Accuracy is not finite."}
@@ -214,6 +265,9 @@ def language(out: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     out |= {"name": "gemma-270m-w4", "flips": None, "robust": [], "steps": out["steps"][:1]}
     out["axes"][0] = axis("quality", "perplexity.text", "ACCEPTED", "max 1.05x", "1.03x", "Within the budget.") | {
         "before": 21.374, "after": 22.018}  # fmt: skip
+    del out["roofline"]
+    out["data"] = {"perplexity.text": "7e47" * 16}
+    out["plan"] = out["plan"][:1]
     out["audit"] = {"verdict": "not needed", "samples": 64, "image_share": 0.0, "task_image_share": 0.0, "layers": []}
     out["layers"] = [row for row in out["layers"] if row["part"] in ("language", "head")]
     out["model"] = {"id": "google/gemma-3-270m", "license": "gemma", "parameters": 268_098_176}
@@ -247,6 +301,11 @@ def hostile(out: dict[str, Any], rows: list[dict[str, Any]]) -> None:
     rows.append(reading("after", f"accuracy.easyvqa.{HOSTILE}", 0.5, "share", [0.4, 0.6], 10))
     out["robust"][0] |= {"view": HOSTILE, "figure": f"accuracy.easyvqa.{HOSTILE}", "low": -0.9, "high": -0.8}
     rows.append(reading("before", f"accuracy.{HOSTILE}", 0.5, "share", [0.4, 0.6], 10, BREAKER))
+    out["plan"].append({"figure": HOSTILE, "predicted": 1.0, "measured": 1.1, "unit": BREAKER})
+    out["roofline"]["machine"]["name"] = HOSTILE
+    side = out["roofline"]["sides"][0]
+    side["phase"] = BREAKER
+    side["rows"][1] |= {"name": HOSTILE, "part": BREAKER}
 
 
 VARIANTS: dict[str, Change] = {
@@ -264,4 +323,58 @@ def make(folder: Path, variant: str = "accepted", recipe: str = RECIPE) -> Path:
     (folder / "readings.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     (folder / "predictions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in predictions()))
     (folder / "recipe.resolved.yaml").write_text(recipe)
+    return folder
+
+
+OBJECTIVES = [
+    {"name": "bytes.weights", "unit": "bytes", "goal": "min"},
+    {"name": "latency.prefill.b1", "unit": "s", "goal": "min"},
+    {"name": "accuracy.easyvqa", "unit": "share", "goal": "max"},
+]  # fmt: skip
+
+
+def trial(number: int, rng: random.Random, **more: Any) -> dict[str, Any]:
+    bits, keep = rng.choice((2, 3, 4, 8)), rng.choice((0.25, 0.5, 0.75, 1.0))
+    right = 0.99 - 0.4 / bits**2 - 0.08 * (1 - keep) ** 2 + rng.uniform(-0.01, 0.01)
+    size, seconds = 5e5 * bits + 3e5, 0.004 + 0.016 * keep + 0.0004 * bits
+    values = {"bytes.weights": {"value": size, "low": size, "high": size},
+              "latency.prefill.b1": {"value": seconds, "low": seconds * 0.97, "high": seconds * 1.04},
+              "accuracy.easyvqa": {"value": right, "low": right - 0.012, "high": right + 0.01}}  # fmt: skip
+    found = {"number": number, "state": "complete", "pareto": False, "why": "", "knobs": {"bits": bits, "keep": keep},
+             "values": values, "recipe": f"recipes/{number:03}.yaml", "seconds": 40.0, "reference": None}  # fmt: skip
+    return found | more
+
+
+def beats(one: dict[str, Any], other: dict[str, Any], names: list[str] | None = None) -> bool:
+    """Whether ``one`` is as good as ``other`` in every objective and better in one."""
+    signs = {row["name"]: 1 if row["goal"] == "min" else -1 for row in OBJECTIVES}
+    pairs = [(signs[n] * one["values"][n]["value"], signs[n] * other["values"][n]["value"]) for n in names or signs]
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
+
+
+def search() -> dict[str, Any]:
+    """A search of 40 trials: some stopped, some failed, two fixed recipes, the front measured on the test split."""
+    rng = random.Random(3)
+    points = [trial(number, rng) for number in range(40)]
+    points[0] |= {"reference": "quickstart", "recipe": None}
+    points[1] |= {"reference": "gemma-270m-w4", "recipe": None}
+    for number in range(30, 37):
+        points[number] |= {"state": "stopped", "why": "sure to be under the front after 200 samples"}
+    for number in range(37, 40):
+        points[number] |= {"state": "failed", "why": "group_size 64 does not divide 96", "values": {}}
+    done = [point for point in points if point["state"] == "complete"]
+    for point in done:
+        point["pareto"] = not any(beats(other, point) for other in done)
+    test = [copy.deepcopy(point) for point in done if point["pareto"]]
+    for point in test:
+        point["values"]["accuracy.easyvqa"]["value"] -= 0.004
+    return {"format": 1, "name": "fit", "model": "builtin:easyvqa-llava", "seconds": 1710.0, "budget_seconds": 1800.0,
+            "objectives": OBJECTIVES, "points": points, "test": test,
+            "binding": "weights: at 0.3x of 16 bits, accuracy falls by 2 points."}  # fmt: skip
+
+
+def make_search(folder: Path, **more: Any) -> Path:
+    """Write the folder of a search and return it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "search.json").write_text(json.dumps(search() | more))
     return folder

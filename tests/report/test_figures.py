@@ -8,7 +8,7 @@ import random
 import pytest
 
 from trimtab.report.figures import change, kind, label
-from trimtab.report.say import interval, plain, points, say, tick, times
+from trimtab.report.say import interval, plain, points, say, times
 
 
 @pytest.mark.parametrize(
@@ -20,6 +20,8 @@ from trimtab.report.say import interval, plain, points, say, tick, times
         (7200.0, "s", "2.0 h"), (0.973, "share", "97.3 %"), (1.0, "share", "100.0 %"), (0.9997, "share", "99.97 %"),
         (0.0003, "share", "0.03 %"), (0.0, "share", "0.0 %"), (3_912_704, "count", "3.91 million"),
         (41, "count", "41"), (1.9713e9, "flop", "1.97 GFLOP"), (21.374, "", "21.4"), (18, "GB/s", "18 GB/s"),
+        (2.5e11, "op/s", "250 GOP/s"),
+        (1.8e10, "bytes/s", "18.0 GB/s"),
         (math.nan, "s", "not finite"), (math.inf, "bytes", "not finite"), (None, "s", "not measured"),
     ],
 )  # fmt: skip
@@ -54,13 +56,6 @@ def test_times(ratio: float, text: str) -> None:
                                              (0.0003, "+0.03 pt"), (-0.0003, "\u22120.03 pt")])  # fmt: skip
 def test_points(share: float, text: str) -> None:
     assert points(share) == text
-
-
-def test_tick_drops_zeros_after_the_point_only() -> None:
-    assert [tick(5e6, "bytes"), tick(0.05, "s"), tick(0.5, "share"), tick(0.975, "share")] == [
-        "5 MB", "50 ms", "50 %", "97.5 %"]  # fmt: skip
-    assert tick(100e6, "bytes") == "100 MB"
-    assert tick(1.5e9, "flop") == "1.5 GFLOP"
 
 
 @pytest.mark.parametrize(

@@ -80,18 +80,18 @@ def test_runs_side_by_side(tmp_path: Path) -> None:
     assert rows["Verdict"] == ["ACCEPTED", "REGRESSION", "ANOMALOUS"]
     assert rows["Accuracy, easyvqa"] == ["97.0 %", "85.5 %", "not finite"]
     assert rows["Weights"] == ["2.23 MB", "2.23 MB", "not measured"]
-    assert "times do not compare" in table.caption
+    assert "Machines differ: times are shown, and are in no ratio." in table.caption
     text = to_markdown(table)
     assert text.count("\n| ") == 2 + 9
     assert "**not finite**" in text
     out = io.StringIO()
-    show(table, Console(file=out, width=160))
+    show(table, console=Console(file=out, width=160))
     assert "REGRESSION" in out.getvalue()
 
 
 def test_equal_machines_are_not_warned_of(tmp_path: Path) -> None:
     table = compare([make(tmp_path / "first"), make(tmp_path / "second", "inconclusive")])
-    assert table.caption == "Figures after trimming."
+    assert table.caption == "Figures after trimming; ratios are to the first run."
 
 
 def test_one_run_is_no_comparison(tmp_path: Path) -> None:

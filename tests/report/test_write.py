@@ -71,7 +71,9 @@ def test_every_variant_is_written_and_asks_for_nothing(tmp_path: Path, variant: 
     assert not keys & {"src", "srcset", "data", "action", "xlink:href", "poster", "style"}
     assert not any(key.startswith("on") for key in keys)
     assert [a["href"] for tag, a in page.tags if "href" in a and not str(a["href"]).startswith("#")] == []
-    assert "url(" not in (run / "report.html").read_text()
+    ours = re.sub(r"<script>.*?</script>", "", (run / "report.html").read_text(), flags=re.S)
+    assert "url(" not in ours
+    assert "http" not in ours.replace("http-equiv", "")
     ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     links = {str(attrs["href"])[1:] for tag, attrs in page.tags if tag == "a"}
@@ -95,8 +97,8 @@ def test_figures_are_those_of_the_run(tmp_path: Path, variant: str) -> None:
 def test_sections_in_the_order_of_a_sceptic(tmp_path: Path) -> None:
     page, _, _ = rendered(tmp_path)
     sections = [attrs["id"] for tag, attrs in page.tags if tag == "section"]
-    assert sections == ["verdict", "notes", "figures", "cost", "time", "robust", "controls", "audit", "layers", "steps",
-                        "predicted", "recipe", "load", "machine", "stages"]  # fmt: skip
+    assert sections == ["verdict", "notes", "figures", "cost", "time", "predicted", "roofline", "spent", "robust",
+                        "controls", "audit", "layers", "steps", "recipe", "load", "machine", "stages"]  # fmt: skip
     assert "Of 2,000 questions, 19 became wrong and 14 became right: 33 flips (1.7 %), net \u22120.2 pt." in page.text
     assert "1.4x SLOWER" in page.text
     assert 'trimtab.load("artifact")' in page.text
@@ -115,19 +117,24 @@ def test_the_table_claims_no_more_than_the_verdict(tmp_path: Path) -> None:
     render(run)
     text = (run / "report.md").read_text()
     rows = [line for line in text.splitlines() if line.startswith("| Decode time per token, batch 1")]
-    assert len(rows) == 2
-    assert all("1.4x SLOWER (not sure, see the verdict)" in row and "**" not in row for row in rows)
+    assert len(rows) == 3
+    assert all("1.4x SLOWER (not sure, see the verdict)" in row and "**" not in row for row in rows[:2])
     assert "of what it was" not in text
 
 
 def test_every_drawing_has_a_name_a_description_and_a_table(tmp_path: Path) -> None:
-    page, _, _ = rendered(tmp_path)
+    page, _, run = rendered(tmp_path)
+    html = (run / "report.html").read_text()
     drawings = [attrs for tag, attrs in page.tags if tag == "svg" and attrs.get("role") == "img"]
     ids = {attrs.get("id") for _, attrs in page.tags}
-    assert len(drawings) == 4 + 2 + 1 + 4 + 4
+    assert len(drawings) == 4 + 2 + 1 + 4 + 4 + 8 + 1 + 4 + 4
     assert all(set(str(one["aria-labelledby"]).split()) <= ids for one in drawings)
-    assert sum(tag == "figure" for tag, _ in page.tags) == 5
-    assert sum(tag == "details" for tag, _ in page.tags) == 4  # the table of robustness is open
+    assert sum(tag == "figure" for tag, _ in page.tags) == 9
+    assert sum(tag == "details" for tag, _ in page.tags) == 7  # the tables of predictions and robustness are open
+    lives = [attrs["data-chart"] for _, attrs in page.tags if "data-chart" in attrs]
+    data = re.search(r'<script type="application/json" id="plots">(.*?)</script>', html, re.S)
+    assert data is not None
+    assert sorted(json.loads(data[1])) == sorted(lives)
 
 
 def test_robustness_has_a_row_for_each_picture_and_claims_only_what_its_interval_does(tmp_path: Path) -> None:
@@ -149,7 +156,7 @@ def test_robustness_has_a_row_for_each_picture_and_claims_only_what_its_interval
     assert "image missing" not in before_after
     shown = next(a for tag, a in page.tags if tag == "svg" and a.get("aria-labelledby") == "robust-t robust-d")
     assert shown["role"] == "img"
-    assert "noise 3, before 93.7 %; noise 3, after 87.3 %" in page.text
+    assert "noise 3, before, Accuracy, easyvqa, noise, severity 3: 93.7 % (90.3 to 95.9 %)" in page.text
 
 
 def test_a_missing_picture_is_no_worse_or_better(tmp_path: Path) -> None:
@@ -226,7 +233,7 @@ def test_what_was_not_measured_says_so(tmp_path: Path) -> None:
 
 def test_hostile_names_stay_text(tmp_path: Path) -> None:
     page, text, _ = rendered(tmp_path, "hostile")
-    assert sum(tag == "script" for tag, _ in page.tags) == 1
+    assert sum(tag == "script" for tag, _ in page.tags) == 3
     assert not any(tag == "img" for tag, _ in page.tags)
     assert page.text.count(HOSTILE) >= 8
     assert page.text.count(BREAKER) >= 8

@@ -84,7 +84,7 @@ def fewer(result: dict, report: str) -> None:
 
 def private(run: Path, data: Path, *more: str) -> None:
     """No file name, question or answer of the user's in anything that may be handed on, nor ``more``."""
-    names = ("report.html", "report.md", "result.json", "readings.jsonl", "journal.jsonl", "run.log")
+    names = ("report.html", "report.md", "report.json", "result.json", "readings.jsonl", "journal.jsonl", "run.log")
     public = [run / name for name in names] + [path for path in (run / "artifact").rglob("*") if path.is_file()]
     for path in public:
         content = path.read_bytes()
@@ -124,7 +124,7 @@ def test_a_test_set_smaller_than_a_batch_is_gone_through_again(tmp_path: Path, m
     count = len(samples(recipe.task, "test"))
     assert calibration.task_batch(context, recipe.task, 4, "test", first=count) == {}
     assert len(calibration.task_batch(context, recipe.task, 4, "test", first=count - 1)["input_ids"]) == 1
-    batch = timing._batch(context, count + 3)
+    batch = timing.prompts(context, count + 3)
     assert {len(value) for value in batch.values()} == {count + 3}
     assert bool((batch["input_ids"][:3] == batch["input_ids"][count:]).all())
 

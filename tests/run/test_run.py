@@ -17,6 +17,9 @@ import trimtab
 from trimtab.anatomy.trimmed import Trimmed
 from trimtab.core.errors import Anomaly, BadInput, Refused
 from trimtab.core.weight import Quantized
+from trimtab.data.hashes import digest_of
+from trimtab.data.task import Task
+from trimtab.data.tasks import samples
 from trimtab.load.artifact import read
 from trimtab.run.start import resolve, resume, run
 
@@ -44,7 +47,7 @@ def test_what_a_run_leaves_behind(finished) -> None:
     folder = finished.folder
     there = {path.name for path in folder.iterdir()}
     assert {"recipe.resolved.yaml", "journal.jsonl", "readings.jsonl", "predictions.jsonl", "run.log", "report.html",
-            "report.md", "result.json", "artifact"} <= there  # fmt: skip
+            "report.md", "report.json", "result.json", "artifact"} <= there  # fmt: skip
     assert "state" not in there, "calibration state is deleted on success"
     if os.name != "nt":
         assert stat.S_IMODE((folder / "predictions.jsonl").stat().st_mode) == 0o600
@@ -85,7 +88,16 @@ def test_the_artifact_is_what_was_measured(finished) -> None:
     assert isinstance(loaded.model, Trimmed)
     names = {reading.name for reading in loaded.readings}
     assert {"before/accuracy.easyvqa", "after/accuracy.easyvqa", "after/accuracy.easyvqa.noise3"} <= names
-    assert "accuracy" in (finished.artifact / "README.md").read_text()
+    card = (finished.artifact / "README.md").read_text()
+    for words in ("## Verdict: ", "| Accuracy, easyvqa |", "| Prefill time, batch 1 |", "| noise, severity 3 |"):
+        assert words in card, "filled from the report, timings included"
+
+
+def test_the_result_says_on_which_data_it_was_measured(finished) -> None:
+    """By a hash of what was asked, pictures included, that another run on the same samples gives too."""
+    chosen = sorted(samples(Task(dataset="easyvqa"), "test", 24, 0), key=lambda one: one.id)
+    assert finished.data["data"] == {"accuracy.easyvqa": digest_of(chosen)}
+    assert digest_of(chosen[1:]) != digest_of(chosen)
 
 
 def test_resuming_a_finished_run_gives_it_back(finished) -> None:

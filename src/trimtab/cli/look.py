@@ -88,20 +88,38 @@ def doctor(
     ),
     as_json: bool = JSON,
 ) -> None:
-    """Say what this machine has: versions, threads, bandwidth, arithmetic peak, kernels."""
+    """Say what this machine has and reaches: versions, threads, kernels, bandwidth, products, attention, operators.
+    What it reaches is measured and remembered, for plans."""
     from dataclasses import asdict
 
     if engines is not None:
         return _engines(engines, as_json)
 
     from trimtab.measure.machine import doctor as examine
+    from trimtab.run.limits import examined
 
-    facts = asdict(examine())
+    facts, reached = asdict(examine()), examined()
     if as_json:
-        say(facts)
-    else:
-        shown = {key: SHOWN.get(key, _short)(value) for key, value in facts.items()}
-        _table("doctor", ["fact", "value"], [[key, value] for key, value in shown.items()])
+        return say(facts | {"ceilings": reached.row()})
+    shown = {key: SHOWN.get(key, _short)(value) for key, value in facts.items()}
+    _table("doctor", ["fact", "value"], [[key, value] for key, value in shown.items()])
+    _table("what plans reckon with", ["ceiling", "value"], [list(row) for row in _ceilings(reached)])
+
+
+def _ceilings(reached: Any) -> list[tuple[str, str]]:
+    rows = []
+    for form, one in reached.products.items():
+        few, many = one.at(1, (1536, 1536)) / 1e9, one.at(1024, (1536, 1536)) / 1e9
+        rows.append((f"products, {form}", f"{few:.0f} GFLOP/s by one row, {many:.0f} by 1,024; large matrices at "
+                                          f"{one.stream / 1e9:.0f} GB/s"))  # fmt: skip
+    for name, one in reached.attention.items():
+        longest = one.prompt.sizes[-1]
+        rows.append((f"attention, {name}", f"{one.prompt.values[-1] / 1e9:.0f} GFLOP/s at {longest:.0f} tokens"))
+    times = {"an operator of torch": "operator", "a compiled product from Python": "host", "a plan's call": "plan_call",
+             "a plan's layer": "plan_layer", "generate, a word": "generated"}  # fmt: skip
+    rows += [(what, f"{1e6 * getattr(reached, name):.1f} us") for what, name in times.items()]
+    rows.append(("a fresh process", f"{reached.start:.1f} s, {reached.resident / 1e6:.0f} MB"))
+    return [*rows, ("disk", f"{reached.disk / 1e9:.1f} GB/s")]
 
 
 def _engines(artifact: Path, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -10,6 +11,8 @@ from trimtab.cli.app import full, note, say
 from trimtab.cli.progress import shown
 from trimtab.core.errors import BadInput, Infeasible
 
+LAUNCH = 5e-6
+"""Seconds that an accelerator takes to be given an operation; what data sheets do not say."""
 OUT = typer.Option(None, "--out", help="The run's folder (default: runs/<recipe>-<time>).")
 SET = typer.Option([], "--set", help="Override a recipe key: --set calibrate.num_samples=64 (repeatable).")
 JSON = typer.Option(False, "--json", help="Make the last line of standard output one JSON document.")
@@ -92,24 +95,39 @@ def init(
         say({"recipe": str(path), "reasons": reasons})
 
 
-def plan(recipe: str, settings: list[str] = SET, as_json: bool = JSON) -> None:
-    """Say what RECIPE needs and whether its shapes fit, without doing it; exit status 5 where they do not."""
+def plan(
+    recipe: str,
+    settings: list[str] = SET,
+    on: str = typer.Option(None, "--on", metavar="NAME", help="Foresee forward passes on an accelerator, as in H100."),
+    rehearse: bool = typer.Option(False, "--rehearse", help="Then run it in small: two samples, saved and gated."),
+    as_json: bool = JSON,
+) -> None:
+    """Say what RECIPE needs, how long it takes and whether its shapes fit, without doing it; exit status 5 if not."""
+    from trimtab.measure.accelerators import accelerator
     from trimtab.run import start
+    from trimtab.run.limits import known, limits
     from trimtab.run.plan import plan as make
     from trimtab.run.plan import show
 
     _, resolved = start.resolve(recipe, settings)
-    found = make(resolved)
+    roof = None if on is None else replace(accelerator(on).roof(), start=LAUNCH)
+    if known() is None:
+        note("looking at this machine, which takes some seconds, once")
+    found = make(resolved, limits(), roof)
+    rehearsed = start.rehearse(resolved) if rehearse and not found.problems else None
     if as_json:
-        say(found.row())
+        say(found.row() | ({"rehearsal": rehearsed} if rehearsed else {}))
     else:
         typer.echo(show(found))
+        if rehearsed:
+            seconds = rehearsed["seconds"]
+            note(f"rehearsal: {rehearsed['layers']} layers fitted, saved, reloaded and the same, in {seconds:.0f} s")
     if found.problems:
         raise typer.Exit(Infeasible.exit_status)
 
 
 def report(folder: Path, with_samples: bool = SAMPLES, as_json: bool = JSON) -> None:
-    """Write a run's report again."""
+    """Write a run's report again: report.html, .md and .json, and the figures in its artifact's model card."""
     from trimtab.report import render
     from trimtab.run.result import Result
 
@@ -120,16 +138,22 @@ def report(folder: Path, with_samples: bool = SAMPLES, as_json: bool = JSON) -> 
         say({"report": str(result.report)})
 
 
-def compare(folders: list[Path], as_json: bool = JSON) -> None:
-    """Put several runs' figures side by side. It does not yet test their differences pairwise."""
-    from trimtab.report.compare import compare as table
-    from trimtab.report.compare import show
+def compare(
+    folders: list[Path],
+    out: Path = typer.Option(Path("compare.html"), "--out", help="The page; its twins .md and .json go beside it."),
+    as_json: bool = JSON,
+) -> None:
+    """Put several runs side by side: figures, plots, and differences of accuracy answer by answer."""
+    from trimtab.report.compare import show, write
 
-    show(table(folders))
+    found = write(folders, out)
+    show(*(table for table in (found.table, found.paired) if table))
+    note(f"Page: {out}")
     if as_json:
         from trimtab.run.result import Result
 
-        say({"runs": [{"folder": str(one), **Result.open(one).data} for one in folders]})
+        runs = [{"folder": str(one), **Result.open(one).data} for one in folders]
+        say({"page": str(out), "runs": runs})
 
 
 def register(app: typer.Typer) -> None:

@@ -32,12 +32,22 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor | Late], about: Mappin
 
     Tensors that share memory are written apart, each whole. Raises OSError as the system does (a full disk).
     """
-    order = sorted(tensors, key=lambda name: (-ORDER.index(tensors[name].dtype), name))
+    order = _order(tensors)
     with path.open("wb") as file:
         file.write(_header(tensors, order, about))
         for name in order:
             held = tensors[name]
             file.write(memory(held if isinstance(held, Tensor) else held.dense()))
+
+
+def size_of(tensors: Mapping[str, Tensor | Late], about: Mapping[str, str] | None = None) -> int:
+    """The bytes of the file that ``save_tensors`` would write; nothing is written."""
+    held = sum(torch.Size(one.shape).numel() * one.dtype.itemsize for one in tensors.values())
+    return len(_header(tensors, _order(tensors), about)) + held
+
+
+def _order(tensors: Mapping[str, Tensor | Late]) -> list[str]:
+    return sorted(tensors, key=lambda name: (-ORDER.index(tensors[name].dtype), name))
 
 
 def memory(value: Tensor) -> memoryview:

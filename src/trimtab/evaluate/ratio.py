@@ -43,17 +43,18 @@ def _interval(reading: Reading) -> tuple[float, float]:
     return (reading.value, reading.value) if reading.how == "counted" else (0.0, math.inf)
 
 
-def of_repeats(before: Sequence[float], after: Sequence[float]) -> Ratio:
+def of_repeats(before: Sequence[float], after: Sequence[float], alpha: float = ALPHA) -> Ratio:
     """The ratio of medians of repeats that were taken in turn, with Hodges and Lehmann's bounds by ranks.
 
     Where after is distributed as r x before, the number of pairs with after_j / before_i < r is Mann and Whitney's U,
     whose distribution is known; the bounds are order statistics of all pairwise ratios, exact for any distribution.
-    Ties make them wider. Raises ValueError without repeats. Fewer than 3 and 3 repeats bound nothing.
+    ``alpha``: the level of each bound. Ties make them wider. Raises ValueError without repeats. At 5 % fewer than 3 and
+    3 repeats bound nothing.
     """
     if not before or not after or min(*before, *after) <= 0:
         raise ValueError("ratio: got no repeats, or a figure that is not above 0")
     pairs = sorted(y / x for x in before for y in after)
-    k = _critical(len(before), len(after))
+    k = _critical(len(before), len(after), alpha)
     low, high = (pairs[k - 1], pairs[-k]) if k else (0.0, math.inf)
     return Ratio(_median(after) / _median(before), low, high)
 
@@ -63,8 +64,8 @@ def _median(values: Sequence[float]) -> float:
     return ordered[half] if len(values) % 2 else (ordered[half - 1] + ordered[half]) / 2
 
 
-def _critical(n: int, m: int) -> int:
-    """The largest k with P(U < k) <= 5 %; 0 where even the smallest U is likelier than that."""
+def _critical(n: int, m: int, alpha: float = ALPHA) -> int:
+    """The largest k with P(U < k) <= ``alpha``; 0 where even the smallest U is likelier than that."""
     ways = [1] + [0] * (n * m)  # how many arrangements give each U: the Gaussian binomial (n + m choose n)
     for i in range(1, m + 1):
         for u in range(n + i, n * m + 1)[::-1]:
@@ -74,7 +75,7 @@ def _critical(n: int, m: int) -> int:
     total, below = math.comb(n + m, n), 0
     for k, count in enumerate(ways):
         below += count
-        if below > ALPHA * total:
+        if below > alpha * total:
             return k
     return 0
 

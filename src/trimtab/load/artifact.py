@@ -16,12 +16,16 @@ import transformers
 from transformers import GenerationConfig, PreTrainedModel
 
 import trimtab
+from trimtab import anatomy as anatomies
 from trimtab import methods
+from trimtab.anatomy import Anatomy
 from trimtab.core.acts import parted
 from trimtab.core.build import build
 from trimtab.core.errors import BadInput, Refused, nearest
+from trimtab.core.evict import CacheMethod
 from trimtab.core.files import write_atomic
 from trimtab.core.firstcalls import settle_first_calls
+from trimtab.core.keep import TokenMethod
 from trimtab.core.linear import Host, Linear
 from trimtab.core.reading import Reading
 from trimtab.core.staticacts import activation
@@ -175,8 +179,26 @@ def _skeleton(folder: Path, said: Manifest) -> PreTrainedModel:
     return model
 
 
+def bare(folder: Path) -> tuple[Anatomy, Sequence[TokenMethod | CacheMethod]]:
+    """An artifact's model with weights of the right form on the meta device, no tensor read, and its policies. Raises
+    as ``read`` does."""
+    said = read_manifest(folder)
+    anatomy = anatomies.of(_skeleton(folder, said))
+    _hosted(anatomy, said, folder)
+    return anatomy, [methods.make(policy.method, policy.knobs) for policy in said.policies]
+
+
 def _fill(loaded: Loaded, said: Manifest, folder: Path) -> None:
-    here: dict[str, Host] = dict(hosts(loaded.anatomy))
+    made = _hosted(loaded.anatomy, said, folder)
+    tensors.assign(loaded.library, tensors.load(folder / WEIGHTS), said.aliases, str(folder / WEIGHTS))
+    for name, weight in made.items():
+        if weight.spec() != said.weights[name]:
+            raise BadInput(f"{folder / WEIGHTS}: {name} is {weight.spec()}, but trimtab.json says {said.weights[name]}")
+
+
+def _hosted(anatomy: Anatomy, said: Manifest, folder: Path) -> dict[str, Weight]:
+    """Weights by their specs at every host of ``anatomy``, on the meta device, with what linears do to their input."""
+    here: dict[str, Host] = dict(hosts(anatomy))
     if set(here) != set(said.weights):
         lost, over = sorted(set(here) - set(said.weights)), sorted(set(said.weights) - set(here))
         raise BadInput(f"{folder / FILE}: weights: {len(lost)} of the model's linears have no entry ({lost[:4]}), "
@@ -188,12 +210,9 @@ def _fill(loaded: Loaded, said: Manifest, folder: Path) -> None:
                 made[name] = _build(spec, f"{folder / FILE}: weights.{name}")
     for name, host in here.items():
         host.w = made[said.weights[name].get("alias", name)]
-    tensors.assign(loaded.library, tensors.load(folder / WEIGHTS), said.aliases, str(folder / WEIGHTS))
     for name, spec in said.activations.items():
         _round_input(here, name, spec, f"{folder / FILE}: activations.{name}")
-    for name, weight in made.items():
-        if weight.spec() != said.weights[name]:
-            raise BadInput(f"{folder / WEIGHTS}: {name} is {weight.spec()}, but trimtab.json says {said.weights[name]}")
+    return made
 
 
 def _build(spec: dict[str, Any], where: str) -> Weight:

@@ -13,8 +13,9 @@ from pathlib import Path
 from trimtab.core.errors import unknown
 from trimtab.core.files import sync_folder
 
-KINDS = ("gguf", "baseline", "engines")
-"""What is kept: converted GGUF files, answers of untouched models, which engine is the fastest."""
+KINDS = ("gguf", "baseline", "engines", "ceilings")
+"""What is kept: converted GGUF files, answers of untouched models, which engine is the fastest, what this
+machine reaches."""
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,12 @@ ABLATION = """\
 do not serve it."""
 
 
-def model_card(said: Manifest) -> str:
-    """Front matter, what was modified, licence, figures with their intervals, the calibration audit, how to load."""
+def model_card(said: Manifest, figures: str = "") -> str:
+    """Front matter, what was modified, licence, figures with their intervals, the calibration audit, how to load.
+
+    ``figures``: sections of Markdown in place of the manifest's own readings: times and peaks of memory are measured
+    after the manifest is sealed, and no manifest holds them, since the content hash must not depend on them.
+    """
     license_line = (
         "unknown licence: the base model's files do not state one; find out before you pass this on"
         if said.base.license == UNKNOWN
@@ -31,7 +35,7 @@ def model_card(said: Manifest) -> str:
         f"- Licence: {license_line}",
         f"- Weights: {said.bytes:,} bytes; the base model in 16 bits takes {said.base.bytes16:,}",
         f"- Content hash: {said.content_hash}\n",
-        _quality(said.quality),
+        figures or _quality(said.quality),
         _audit(said.calibration),
         _loading(said),
     ]

@@ -15,14 +15,14 @@ def parameters(model: nn.Module) -> int:
     is not in a weight."""
     inside: set[int] = set()
     total = 0
-    for weight in _weights(model):
+    for weight in outermost(model):
         tensors = {id(one) for one in (*weight.parameters(), *weight.buffers())}
         total += 0 if tensors <= inside else weight.shape[0] * weight.shape[1]
         inside |= tensors
     return total + sum(one.numel() for one in model.parameters() if id(one) not in inside)
 
 
-def _weights(model: nn.Module) -> Iterator[Weight]:
+def outermost(model: nn.Module) -> Iterator[Weight]:
     """The outermost weights, each once."""
     nested = {id(inner) for one in model.modules() if isinstance(one, Weight) for inner in list(one.modules())[1:]}
     return (one for one in model.modules() if isinstance(one, Weight) and id(one) not in nested)
@@ -30,11 +30,11 @@ def _weights(model: nn.Module) -> Iterator[Weight]:
 
 def stored(model: nn.Module) -> int:
     """Bytes of the unique tensors that are saved: parameters and persistent buffers."""
-    unique = {_identity(one): one.numel() * one.element_size() for one in model.state_dict(keep_vars=True).values()}
+    unique = {identity(one): one.numel() * one.element_size() for one in model.state_dict(keep_vars=True).values()}
     return sum(unique.values())
 
 
-def _identity(tensor: Tensor) -> tuple[object, ...]:
+def identity(tensor: Tensor) -> tuple[object, ...]:
     """Equal for the same stretch of memory; tensors without any (on ``meta``) are themselves."""
     place = id(tensor) if tensor.is_meta else tensor.data_ptr()
     return place, tuple(tensor.shape), tensor.dtype

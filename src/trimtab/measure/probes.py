@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from statistics import median
 
 import psutil
 import torch
@@ -17,18 +18,28 @@ SIZES = (1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26, 1 << 28, 1 << 30)  # bytes
 
 def best(fn: Callable[[], object], seconds: float) -> float:
     """The shortest of as many calls as fit into ``seconds``, at least two after one that warms up."""
+    return min(_calls(fn, seconds, 2))
+
+
+def typical(fn: Callable[[], object], seconds: float) -> float:
+    """The median of as many calls as fit into ``seconds``, at least three after one that warms up."""
+    return median(_calls(fn, seconds, 3))
+
+
+def _calls(fn: Callable[[], object], seconds: float, least: int) -> list[float]:
     fn()
     found: list[float] = []
     end = time.perf_counter() + seconds
-    while len(found) < 2 or time.perf_counter() < end:
+    while len(found) < least or time.perf_counter() < end:
         begin = time.perf_counter()
         fn()
         found.append(time.perf_counter() - begin)
-    return min(found)
+    return found
 
 
-def read_bandwidth() -> dict[int, float]:
-    """Bytes a second when all threads read arrays of so many bytes, by size: caches first, memory last.
+def read_bandwidth(of: Callable[[Callable[[], object], float], float] = best) -> dict[int, float]:
+    """Bytes a second when all threads read arrays of so many bytes, by size: caches first, memory last; the best of
+    some reads, or what else ``of`` makes of them.
 
     Sizes above an eighth of the free memory are left out; the curve takes about a second in all.
     """
@@ -36,15 +47,15 @@ def read_bandwidth() -> dict[int, float]:
     found = {}
     for size in SIZES:
         if size <= free // 8:
-            found[size] = read_at(torch.ones(size // 4), 0.05)
+            found[size] = read_at(torch.ones(size // 4), 0.05, of)
             if size / found[size] > BUDGET / 4:  # the next would take too long
                 break
     return found
 
 
-def read_at(values: Tensor, seconds: float) -> float:
-    """Bytes of ``values`` read a second, the best of as many times as fit into ``seconds``."""
-    return values.nbytes / best(lambda: read_all(values), seconds)
+def read_at(values: Tensor, seconds: float, of: Callable[[Callable[[], object], float], float] = best) -> float:
+    """Bytes of ``values`` read a second, the best (``of``) of as many times as fit into ``seconds``."""
+    return values.nbytes / of(lambda: read_all(values), seconds)
 
 
 def arithmetic() -> dict[str, float]:

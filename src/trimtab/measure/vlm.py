@@ -7,6 +7,7 @@ and entries is part of it. ``decode``: one more token per row, with the cache. A
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ from trimtab.anatomy.vlm import Given
 from trimtab.core.errors import BadInput
 from trimtab.core.reading import Reading
 from trimtab.measure.flops import flops
-from trimtab.measure.latency import timed
+from trimtab.measure.latency import Clock, reading, repeats_of
 from trimtab.measure.memory import stored
 
 Batch = dict[str, Tensor]
@@ -115,20 +116,27 @@ def _of_loop(model: Any, batch: Batch) -> Parts:
 
 
 def latencies(found: Parts, *, repeats: int = 9, warmup: int = 2, tokens: int = 16) -> list[Reading]:
-    """``latency.vision.bN``, ``latency.prefill.bN``, ``latency.decode.bN`` for N rows.
+    """``latency.vision.bN``, ``latency.prefill.bN``, ``latency.decode.bN`` for N rows, as ``repeated`` times them."""
+    each = repeated(found, repeats=repeats, warmup=warmup, tokens=tokens)
+    return [reading(f"latency.{part}.b{found.rows}", values) for part, values in each.items()]
+
+
+def repeated(
+    found: Parts, *, repeats: int = 9, warmup: int = 2, tokens: int = 16, clock: Clock = time.perf_counter
+) -> dict[str, list[float]]:
+    """The seconds of every repeat of ``vision`` (where there is one), ``prefill`` and ``decode``.
 
     Decoding starts from a fresh prompt, off the clock, and takes the mean over ``tokens`` tokens as one repeat.
     """
-    size = f"b{found.rows}"
 
     def several() -> None:
         for _ in range(tokens):
             found.decode()
 
-    readings = [timed(found.vision, repeats, warmup, name=f"latency.vision.{size}")] if found.vision else []
-    readings.append(timed(found.prefill, repeats, warmup, name=f"latency.prefill.{size}"))
-    readings.append(timed(several, repeats, 1, name=f"latency.decode.{size}", per=tokens, setup=found.prefill))
-    return readings
+    each = {"vision": repeats_of(found.vision, repeats, warmup, clock=clock)} if found.vision else {}
+    each["prefill"] = repeats_of(found.prefill, repeats, warmup, clock=clock)
+    decode = repeats_of(several, repeats, 1, setup=found.prefill, clock=clock)
+    return each | {"decode": [one / tokens for one in decode]}
 
 
 def operations(found: Parts) -> list[Reading]:

@@ -59,9 +59,9 @@ def read(folder: Path, with_samples: bool = False) -> Run:
     if result.get("format", FORMAT) != FORMAT:
         raise Refused(f"{folder / 'result.json'}: format {result['format']!r}; this version reads format {FORMAT}")
     recipe = folder / "recipe.resolved.yaml"
-    samples = tuple(_lines(folder / "predictions.jsonl")) if with_samples else None
+    samples = tuple(lines(folder / "predictions.jsonl")) if with_samples else None
     text = recipe.read_text(encoding="utf-8") if recipe.exists() else ""
-    return Run(result, figures(_lines(folder / "readings.jsonl")), text, samples, folder.name)
+    return Run(result, figures(lines(folder / "readings.jsonl")), text, samples, folder.name)
 
 
 def figures(rows: list[dict[str, Any]]) -> dict[tuple[str, str], Figure]:
@@ -92,7 +92,7 @@ def _json(path: Path) -> dict[str, Any]:
         raise BadInput(f"{path}: not valid JSON ({error})") from error
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def lines(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []
     rows = []

@@ -7,6 +7,7 @@ model where it is a local one. Each is replaced wherever it stands, in the recip
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import Any
@@ -24,7 +25,22 @@ LOCAL = re.compile(r"^[/~.]|^[A-Za-z]:[\\/]|\\|\.gguf$|/.*/")  # what no hub id 
 def public(run: Run) -> Run:
     """``run`` with a user's paths, file names and prompts withheld, samples left out."""
     recipe = _parse(run.recipe)
-    secrets = dict.fromkeys(_found(recipe), WITHHELD) | dict.fromkeys(_models(recipe, run.result), "(local model)")
+    known = run.result.get("model", {})
+    scrub = scrubber([recipe], str(known.get("id") or ""), known.get("kind") in ("folder", "gguf", "artifact"))
+    figures = {
+        (when, scrub(name)): replace(one, name=scrub(name), how=scrub(one.how))
+        for (when, name), one in run.figures.items()
+    }
+    text = yaml.safe_dump(scrub(recipe), sort_keys=False, default_flow_style=None, width=88) if recipe else ""
+    return replace(run, result=scrub(run.result), figures=figures, recipe=text, samples=None)
+
+
+def scrubber(recipes: Sequence[dict[str, Any]], model: str, local: bool = False) -> Callable[[Any], Any]:
+    """What withholds, from plain data of any depth, what these recipes name: paths, file names, prompts, and a model
+    that is (``local``) or looks like one on this machine."""
+    secrets = dict.fromkeys(_found(list(recipes)), WITHHELD)
+    given = {str(name) for name in (*(recipe.get("model") for recipe in recipes), model) if name}
+    secrets |= dict.fromkeys((name for name in given if local or _looks_local(name)), "(local model)")
     names = {PureWindowsPath(text).stem for text in secrets if PureWindowsPath(text).suffix}
     words = sorted(secrets, key=len, reverse=True)
 
@@ -35,12 +51,7 @@ def public(run: Run) -> Run:
             return [scrub(item) for item in value]
         return _scrubbed(value, words, secrets, names) if isinstance(value, str) else value
 
-    figures = {
-        (when, scrub(name)): replace(one, name=scrub(name), how=scrub(one.how))
-        for (when, name), one in run.figures.items()
-    }
-    text = yaml.safe_dump(scrub(recipe), sort_keys=False, default_flow_style=None, width=88) if recipe else ""
-    return replace(run, result=scrub(run.result), figures=figures, recipe=text, samples=None)
+    return scrub
 
 
 def _scrubbed(text: str, words: list[str], secrets: dict[str, str], names: set[str]) -> str:
@@ -78,8 +89,5 @@ def _found(node: Any) -> set[str]:
     return secrets
 
 
-def _models(recipe: dict[str, Any], result: dict[str, Any]) -> set[str]:
-    """The model's name where it is a path on this machine."""
-    given = {str(name) for name in (recipe.get("model"), result.get("model", {}).get("id")) if name}
-    local = result.get("model", {}).get("kind") in ("folder", "gguf", "artifact")
-    return {name for name in given if local or LOCAL.search(name) or (":" not in name and Path(name).exists())}
+def _looks_local(name: str) -> bool:
+    return bool(LOCAL.search(name)) or (":" not in name and Path(name).exists())

@@ -6,7 +6,6 @@ A ratio is always after over before, ``0.29x``. Minus is the typographic sign; w
 from __future__ import annotations
 
 import math
-import re
 
 Spread = tuple[float, float]
 MINUS = "\u2212"
@@ -34,7 +33,15 @@ STEPS = {
     "s": ((1.0, "s"), (1e-3, "ms"), (1e-6, "µs"), (1e-9, "ns")),
     "flop": ((1e15, "PFLOP"), (1e12, "TFLOP"), (1e9, "GFLOP"), (1e6, "MFLOP"), (1e3, "kFLOP"), (1.0, "FLOP")),
     "count": ((1e9, "billion"), (1e6, "million"), (1.0, "")),
+    "op/s": ((1e12, "TOP/s"), (1e9, "GOP/s"), (1e6, "MOP/s"), (1.0, "OP/s")),
+    "bytes/s": ((1e12, "TB/s"), (1e9, "GB/s"), (1e6, "MB/s"), (1.0, "B/s")),
 }
+SPELLINGS = {"flops": "flop", "FLOP": "flop", "parameters": "count"}
+
+
+def unit_of(unit: str) -> str:
+    """The spelling of a unit that ``STEPS`` has."""
+    return SPELLINGS.get(unit, unit)
 
 
 def say(value: float | None, unit: str) -> str:
@@ -45,7 +52,7 @@ def say(value: float | None, unit: str) -> str:
         return "not finite"
     if unit == "share":
         return _percent(value)
-    unit = {"flops": "flop", "FLOP": "flop", "parameters": "count"}.get(unit, unit)
+    unit = unit_of(unit)
     if unit in STEPS and value:
         near = rounded(value)
         scale, name = next(((s, n) for s, n in STEPS[unit] if abs(near) >= s), STEPS[unit][-1])
@@ -60,11 +67,6 @@ def say(value: float | None, unit: str) -> str:
         if value == int(value) and abs(value) < 1e6
         else f"{plain(value)} {shown}".strip()
     )
-
-
-def tick(value: float, unit: str) -> str:
-    """``say`` without zeros after the point: ``5 MB``, for an axis, where the marks themselves are round."""
-    return re.sub(r"(\.\d*?)0+(?!\d)", r"\1", say(value, unit)).replace(". ", " ").rstrip(".")
 
 
 def _percent(share: float) -> str:

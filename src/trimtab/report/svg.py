@@ -1,58 +1,19 @@
-"""Small inline SVG, by hand.
+"""Small inline SVG, by hand: the marks of which ``still`` makes drawings, and the key beside each plot's words.
 
-Why no plotting library: these plots have tens of marks, not thousands. Plotly's script is 4 MB in each report and draws
-to a canvas of its own styles; what is here is a few kilobytes, follows the page's colours in light, dark and print, is
-there without scripts, and is read aloud from its title, description and the table beneath it.
-
-Panels are 360 units wide, the width of a small phone, so that text keeps its size there; wide screens tile them.
-All text passes through ``Markup.format``, which escapes it.
+All text passes through ``Markup.format``, which escapes it. Colours are classes of the style sheet, so that a drawing
+follows the page in light, dark and print.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from trimtab.report.table import Table
+from trimtab.report.chart import Look, Series, look
 
-WIDTH = 360
 NOTHING = Markup("")
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One drawing with its name in words."""
-
-    title: str
-    svg: Markup
-
-
-@dataclass(frozen=True)
-class Plot:
-    """Panels that belong together, what they show in a sentence, a key of marks and words, the figures as a table."""
-
-    key: str
-    about: str
-    panels: tuple[Panel, ...]
-    legend: tuple[tuple[Markup, str], ...]
-    table: Table
-
-    def __bool__(self) -> bool:
-        return bool(self.panels)
-
-
-def panel(key: str, title: str, about: str, height: float, body: Iterable[Markup]) -> Panel:
-    """An SVG image named by ``title`` and described by ``about``."""
-    frame = Markup(
-        '<svg viewBox="0 0 {w} {h}" role="img" aria-labelledby="{k}-t {k}-d">'
-        '<title id="{k}-t">{title}</title><desc id="{k}-d">{about}</desc>{body}</svg>'
-    )
-    return Panel(
-        title, frame.format(w=WIDTH, h=round(height, 1), k=key, title=title, about=about, body=NOTHING.join(body))
-    )
 
 
 def text(x: float, y: float, words: str, style: str = "", anchor: str = "start") -> Markup:
@@ -76,33 +37,59 @@ def path(points: Sequence[tuple[float, float]], style: str) -> Markup:
     return Markup('<path d="{}" class="{}"/>').format(steps, style)
 
 
-def mark(shape: int, x: float, y: float, style: str, tip: str = "", size: float = 5.0) -> Markup:
-    """A mark whose shape tells series apart without colour: 0 circle, 1 diamond, 2 square, 3 triangle, and again."""
+def mark(of: Look, x: float, y: float, tip: str = "", size: float = 5.0) -> Markup:
+    """A mark of a look's shape, filled or an outline."""
     s, d = size, 1.25 * size
     outlines = (
-        f"M{x - s:.1f} {y:.1f}a{s} {s} 0 1 0 {2 * s} 0a{s} {s} 0 1 0 {-2 * s} 0z",
+        f"M{x - s:.1f} {y:.1f}a{s:.1f} {s:.1f} 0 1 0 {2 * s:.1f} 0a{s:.1f} {s:.1f} 0 1 0 {-2 * s:.1f} 0z",
         f"M{x:.1f} {y - d:.1f}L{x + d:.1f} {y:.1f}L{x:.1f} {y + d:.1f}L{x - d:.1f} {y:.1f}z",
-        f"M{x - s:.1f} {y - s:.1f}h{2 * s}v{2 * s}h{-2 * s}z",
-        f"M{x:.1f} {y - 1.2 * s:.1f}L{x + 1.2 * s:.1f} {y + s:.1f}L{x - 1.2 * s:.1f} {y + s:.1f}z",
+        f"M{x - s:.1f} {y - s:.1f}h{2 * s:.1f}v{2 * s:.1f}h{-2 * s:.1f}z",
+        f"M{x:.1f} {y - d:.1f}L{x + d:.1f} {y + s:.1f}L{x - d:.1f} {y + s:.1f}z",
+        f"M{x:.1f} {y + d:.1f}L{x + d:.1f} {y - s:.1f}L{x - d:.1f} {y - s:.1f}z",
     )
-    return Markup('<path d="{}" class="{}"><title>{}</title></path>').format(outlines[shape % 4], style, tip)
+    style = f"c-{of.colour} {'ring' if of.hollow else 'disc'}"
+    return Markup('<path d="{}" class="{}"><title>{}</title></path>').format(outlines[of.shape], style, tip)
 
 
-def key(shape: int, style: str) -> Markup:
-    """A mark alone, for the key."""
-    drawn = Markup('<svg class="key" viewBox="0 0 14 14" aria-hidden="true">{}</svg>')
-    return drawn.format(mark(shape, 7, 7, style))
+def key(one: Series) -> Markup:
+    """What a series looks like, for the key: a line, a square of a bar's colour, or its mark."""
+    of = look(one.look)
+    drawn = mark(of, 7, 7)
+    if one.form == "line":
+        drawn = line(0, 7, 14, 7, f"c-{of.colour} stroke {of.dash}")
+    elif one.form == "bars":
+        drawn = rect(0, 0, 14, 14, f"c-{of.colour} bar") + hatching(0, 0, 14, 14, of.hatch, 5)
+    return Markup('<svg class="key" viewBox="0 0 14 14" aria-hidden="true">{}</svg>').format(drawn)
 
 
-def ticks(low: float, high: float, count: int = 4) -> list[float]:
-    """About ``count`` round numbers within [low, high]; steps are 1, 2, 2.5 or 5 times a power of ten."""
-    if not high > low:
-        return [low]
-    raw = (high - low) / count
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(power * m for m in (1, 2, 2.5, 5, 10) if power * m >= raw * 0.999)
-    first = math.ceil(low / step - 1e-9)
-    return [index * step for index in range(first, math.floor(high / step + 1e-9) + 1)]
+def hatching(x: float, y: float, width: float, height: float, kind: str, step: float = 6.0) -> Markup:
+    """Lines or dots over a rectangle, by plotly's names for them: / \\ x - and a dot."""
+    found: list[str] = []
+    if kind == "." and width > 3 and height > 3:
+        found = [
+            f"M{x + a:.1f} {y + b:.1f}h1" for a in _every(step / 2, width, step) for b in _every(step / 2, height, step)
+        ]
+    if kind == "-":
+        found = [f"M{x:.1f} {y + b:.1f}h{width:.1f}" for b in _every(step / 2, height, step)]
+    for sign in "/\\" if kind == "x" else kind if kind in "/\\" else "":
+        for c in _every(step / 2, width + height, step):  # the line across + down = c, cut at the edges
+            a, b = max(0.0, c - height), min(width, c)
+            left, right = (a, b) if sign == "/" else (width - a, width - b)
+            found.append(f"M{x + left:.1f} {y + c - a:.1f}L{x + right:.1f} {y + c - b:.1f}")
+    return Markup('<path d="{}" class="hatch"/>').format("".join(found)) if found else NOTHING
+
+
+def _every(start: float, end: float, step: float) -> list[float]:
+    return [start + step * index for index in range(math.ceil(max(0.0, end - start) / step))]
+
+
+def wrapped(words: str, length: int = 19) -> list[str]:
+    """A name in one line or two, of about ``length`` letters at most."""
+    if len(words) <= length:
+        return [words]
+    cut = words.rfind(", ", 0, length) + 1 or words.rfind(" ", 0, length + 1)
+    head, tail = (words[:cut], words[cut:].lstrip()) if cut > 0 else (words[:length], words[length:])
+    return [head, short(tail, length)]
 
 
 def short(words: str, length: int = 22) -> str:

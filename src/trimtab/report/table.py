@@ -12,7 +12,8 @@ from trimtab.report.say import MINUS, Spread
 
 @dataclass(frozen=True)
 class Cell:
-    """What is read (``text``, ``note`` smaller under it); for a figure of the run, which one and its exact value."""
+    """What is read (``text``, ``note`` smaller under it); for a figure its exact value, its interval, its unit, and of
+    one that the run measured, which."""
 
     text: str
     tone: Tone = ""
@@ -20,6 +21,7 @@ class Cell:
     reading: str = ""  # "<when>/<name>"
     value: float | None = None
     spread: Spread | None = None
+    unit: str = ""
 
     @property
     def exact(self) -> str:

@@ -1,13 +1,13 @@
-"""The report's tables: before and after, controls, prediction, steps, stages, machine, changed answers."""
+"""The report's tables: before and after, controls, steps, stages, machine, changed answers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from trimtab.report.figures import CONTROLS, Tone, change, kind, label, shown_as
+from trimtab.report.figures import CONTROLS, Tone, change, label, shown_as
 from trimtab.report.folder import Run
-from trimtab.report.say import interval, plain, say, times
+from trimtab.report.say import interval, plain, say
 from trimtab.report.table import Cell, Column, Table, columns
 
 GROUPS = (
@@ -28,7 +28,7 @@ def reading(run: Run, when: str, name: str) -> Cell:
     tone: Tone = "bad" if one.value != one.value or abs(one.value) == float("inf") else ""
     spread = one.spread if one.spread and all(abs(end) < float("inf") for end in one.spread) else None
     text, note = say(one.value, one.unit), interval(spread, one.unit)
-    return Cell(text, tone, note, f"{when}/{name}", one.value, spread)
+    return Cell(text, tone, note, f"{when}/{name}", one.value, spread, one.unit)
 
 
 def quality_names(run: Run) -> list[str]:
@@ -99,33 +99,11 @@ def controls(run: Run) -> Table:
     return Table("Controls", columns("Accuracy", "#Before", "#After", "#n"), tuple(rows))
 
 
-def predicted(run: Run) -> Table:
-    """What the plan said beside what was measured."""
-    rows = []
-    for row in run.result.get("plan") or []:
-        name, guess, real = str(row.get("figure", "")), row.get("predicted"), row.get("measured")
-        unit = row.get("unit") or kind(name).unit
-        ratio = times(real / guess) if guess and real is not None else ""
-        off = bool(guess and real and not 0.5 <= real / guess <= 2.0)
-        verdict = Cell(f"{ratio}, OFF" if off else ratio, "warn" if off else "")
-        rows.append((Cell(label(name)), _plan_cell(run, "plan", name, guess, unit),
-                     _plan_cell(run, "after", name, real, unit), verdict))  # fmt: skip
-    titles = columns("Figure", "#Predicted", "#Measured", "#Measured / predicted")
-    return Table("Predicted and measured", titles, tuple(rows))
-
-
-def _plan_cell(run: Run, when: str, name: str, value: float | None, unit: str) -> Cell:
-    one = run.get(when, name)
-    if one is not None and one.value == value:
-        return reading(run, when, name)
-    return Cell(say(value, unit), value=value) if value is not None else ABSENT
-
-
 def stages(run: Run) -> Table:
     """Seconds of each stage and its share of the whole."""
     found = {str(name): float(value) for name, value in (run.result.get("seconds") or {}).items()}
     total = sum(found.values()) or 1.0
-    rows = [(Cell(name), Cell(say(value, "s"), value=value), Cell(say(value / total, "share")))
+    rows = [(Cell(name), Cell(say(value, "s"), value=value, unit="s"), Cell(say(value / total, "share")))
             for name, value in found.items()]  # fmt: skip
     return Table("Seconds of each stage", columns("Stage", "#Time", "#Share"), tuple(rows))
 

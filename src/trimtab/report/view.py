@@ -8,15 +8,18 @@ from typing import Any
 
 from trimtab.report import tables, words
 from trimtab.report.arms import arms, weighing
+from trimtab.report.chart import Plot
 from trimtab.report.figures import Tone
 from trimtab.report.folder import Run
 from trimtab.report.plots.audit import audit
 from trimtab.report.plots.cost import cost
 from trimtab.report.plots.layers import layers, worst
+from trimtab.report.plots.predicted import predicted, scored
 from trimtab.report.plots.robust import robust
+from trimtab.report.plots.roofline import roofline
+from trimtab.report.plots.spent import bounds, spent
 from trimtab.report.plots.time import time
 from trimtab.report.say import say
-from trimtab.report.svg import Plot
 from trimtab.report.table import Cell, Table, columns
 from trimtab.report.verdict import Verdict, verdict
 
@@ -57,11 +60,16 @@ class View:
     check: str
     steps: tuple[StepView, ...]
     controls: Table
-    predicted: Table
+    predicted: Plot
+    scored: str
+    roofline: Plot
+    spent: Plot
+    bounds: Plot
     recipe: str
     python: str
     shell: str
     artifact: Table
+    place: str
     machine: Table
     stages: Table
     samples: Table
@@ -80,8 +88,10 @@ def build(run: Run) -> View:
         weighing=weighing(run), arms=arms(run),
         worst=tuple(worst(run)),
         check=words.checked(result.get("check") or {}), steps=tuple(_step(step) for step in result.get("steps") or ()),
-        controls=tables.controls(run), predicted=tables.predicted(run), recipe=run.recipe, python=python, shell=shell,
-        artifact=_artifact(result.get("artifact") or {}), machine=tables.facts("Machine", result.get("machine") or {}),
+        controls=tables.controls(run), predicted=predicted(run), scored=scored(run), roofline=roofline(run),
+        spent=spent(run), bounds=bounds(run), recipe=run.recipe, python=python, shell=shell,
+        artifact=_artifact(result.get("artifact") or {}), place=words.machine(result.get("machine") or {}),
+        machine=tables.facts("Machine", result.get("machine") or {}),
         stages=tables.stages(run), samples=tables.changed_answers(run),
     )  # fmt: skip
 

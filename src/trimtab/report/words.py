@@ -19,6 +19,16 @@ def model(model: dict[str, Any]) -> str:
     return " · ".join(part for part in (str(model.get("id") or ""), size, licence) if part)
 
 
+def machine(given: dict[str, Any]) -> str:
+    """The machine in a line: its processor, cores, threads, memory and what it computes in."""
+    memory = given.get("memory")
+    parts = (given.get("processor") or given.get("cpu"), f"{given['cores']} cores" if given.get("cores") else None,
+             f"{given['threads']} threads" if given.get("threads") else None,
+             f"{say(memory, 'bytes')} of memory" if isinstance(memory, int | float) else None,
+             given.get("compute"))  # fmt: skip
+    return ", ".join(str(part) for part in parts if part) or "not known"
+
+
 def flips(given: dict[str, Any] | None) -> str:
     """``lost``: answers that became wrong, ``gained``: became right; both count, even where they cancel."""
     if not given or not given.get("n"):

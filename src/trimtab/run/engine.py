@@ -1,7 +1,8 @@
 """A run from load to report, stage by stage. Each stage ends with a line in the journal and is not done twice.
 
-    load -> loop versus library -> calibration audit -> baseline -> steps (-> the other arms of an ablation) -> artifact
-    -> figures of what reloads from it -> seal -> gate in a fresh process -> timing of both sides -> verdict -> report
+    plan (-> rehearsal) -> load -> loop versus library -> calibration audit -> baseline -> steps (-> the other arms of
+    an ablation) -> artifact -> figures of what reloads from it -> seal -> gate in a fresh process -> timing of both
+    sides -> verdict -> report
 
 What is in memory (the model, its trimmed layers, its policies) is made again on resume from the stored layers; what was
 measured is read from the journal and from ``readings.jsonl``.
@@ -22,9 +23,11 @@ from trimtab.run import (
     check,
     deliver,
     figures,
+    foretold,
     invariants,
     judge,
     machine,
+    rehearsal,
     sensitivity,
     steps,
     timing,
@@ -40,6 +43,9 @@ def execute(context: Context) -> None:
     """Take the run to its end. Raises TrimtabError on what cannot go on; everything done so far stays done."""
     stage = context.journal.stage
     stage("begin", lambda: _begin(context))
+    foreseen = stage("plan", lambda: foretold.write(context))
+    if "artifact" not in context.journal.ended and rehearsal.wanted(foreseen):
+        stage("rehearsal", lambda: rehearsal.rehearse(context))
     if "artifact" not in context.journal.ended:
         _load(context)
         stage("check", lambda: check.loop_equals_library(context))
@@ -47,6 +53,7 @@ def execute(context: Context) -> None:
     if "gate" not in context.journal.ended and context.folder.artifact.exists():
         deliver.reload(context)
     stage("after", lambda: figures.after(context))
+    foretold.remembered(context)
     stage("seal", lambda: deliver.seal(context))
     timed = stage("gate", lambda: deliver.gate(context))["passed"] and not figures.streamed(context)
     stage("timing", lambda: timing.measure(context) if timed else deliver.untimed(context))

@@ -29,7 +29,7 @@ def cost(context: Context) -> list[Reading]:
 
 
 def before(context: Context) -> dict[str, Any]:
-    """Quality of the model as it came, also on worse pictures, its control and its costs."""
+    """Quality of the model as it came, also on worse pictures, its control and its costs; a hash of what was asked."""
     readings = cost(context)
     readings += [quality.measure(context, "before", task) for task in quality.tasks(context)]
     readings += robustness.measure(context, "before")
@@ -39,7 +39,8 @@ def before(context: Context) -> dict[str, Any]:
     return {"model": {"id": source.id, "license": source.license, "kind": source.kind, "revision": source.revision,
                       "streamed": context.loaded.streamed,
                       "parameters": params.parameters(context.loaded.library)},
-            "reused": context.reused}  # fmt: skip
+            "reused": context.reused,
+            "data": quality.data(context)}  # fmt: skip
 
 
 def streamed(context: Context) -> bool:

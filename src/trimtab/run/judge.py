@@ -10,7 +10,7 @@ from trimtab import methods
 from trimtab.core.errors import Anomaly
 from trimtab.core.files import write_atomic
 from trimtab.evaluate.ratio import Ratio, more_repeats
-from trimtab.run import allocate, figures, said, sensitivity, steps
+from trimtab.run import allocate, figures, foretold, said, sensitivity, steps
 from trimtab.run.amounts import Amount
 from trimtab.run.context import Context
 from trimtab.run.deliver import REFUSED
@@ -217,9 +217,12 @@ def result(context: Context, name: str) -> dict[str, Any]:
         "steps": _steps(context), "audit": ended("audit"), "layers": _layers(context), "flips": ended("after")["flips"],
         "robust": ended("after")["robust"],
         "machine": ended("begin")["conditions"] | ended("timing")["machine"], "model": ended("before")["model"],
+        "data": ended("before").get("data", {}),
         "artifact": ended("seal") | ({} if ended("gate")["passed"] else {"path": REFUSED}) | {"gate": ended("gate")},
         "arms": ended("arms")["arms"] if "arms" in context.journal.ended else [], "weighing": _weighing(context),
-        "plan": [],
+        "plan": foretold.scored(context), "unforeseen": ended("plan")["unforeseen"],
+        "roofline": foretold.placed(context),
+        "rehearsal": ended("rehearsal") if "rehearsal" in context.journal.ended else None,
         "seconds": context.journal.seconds(), "check": ended("check"),
     }  # fmt: skip
 

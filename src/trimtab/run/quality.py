@@ -12,6 +12,7 @@ from typing import Any, cast
 from trimtab.core.files import replacing
 from trimtab.core.reading import Reading
 from trimtab.data import text as texts
+from trimtab.data.hashes import digest_of
 from trimtab.data.sample import Sample
 from trimtab.data.task import Task
 from trimtab.data.tasks import samples
@@ -37,6 +38,18 @@ def asked(context: Context, task: Task, limit: int | None = None) -> list[Sample
     """``limit`` of the task's test samples, by default as many as the recipe says; a smaller number is a subset."""
     most = limit if limit is not None else task.limit or context.recipe.evaluate.limit
     return arranged(samples(task, task.split, most, context.recipe.seed), context.recipe.evaluate.batch_size)
+
+
+def data(context: Context) -> dict[str, str]:
+    """By figure, SHA-256 of what it asks in this run: samples with their pictures by their ids, or the text. Figures of
+    one name whose data differ do not compare."""
+    found = {}
+    for task in tasks(context):
+        if task.type == "text":
+            found[f"perplexity.{task.name}"] = texts.digest(texts.text_of(task, task.split))
+        else:
+            found[f"accuracy.{task.name}"] = digest_of(sorted(asked(context, task), key=lambda one: one.id))
+    return found
 
 
 def answers(

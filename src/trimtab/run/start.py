@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.resources import files
@@ -14,7 +16,7 @@ import yaml
 
 from trimtab.core.errors import BadInput
 from trimtab.core.files import write_atomic
-from trimtab.run import engine, machine
+from trimtab.run import engine, machine, rehearsal
 from trimtab.run.context import Context, Progress, silent
 from trimtab.run.folder import Folder, default
 from trimtab.run.journal import Journal
@@ -81,16 +83,29 @@ def resume(out: str | Path, progress: Progress = silent) -> Result:
     return _go(context)
 
 
+def rehearse(recipe: Recipe, progress: Progress = silent) -> dict[str, Any]:
+    """The recipe in small, in a folder of its own that goes; what it was and its ``seconds``. Raises TrimtabError on
+    what would stop the run."""
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    begun = time.monotonic()
+    with tempfile.TemporaryDirectory() as where:
+        folder = Folder(Path(where))
+        folder.private()
+        found = rehearsal.rehearse(Context(recipe, "rehearsal", folder, Journal(folder.root), progress))
+    return found | {"seconds": time.monotonic() - begun}
+
+
 def _go(context: Context) -> Result:
-    with _logging(context):
+    with logged(context.folder.log):
         engine.execute(context)
     return Result.open(context.folder.root)
 
 
 @contextmanager
-def _logging(context: Context) -> Iterator[None]:
-    """What is worth a line goes to ``run.log`` while the run lasts."""
-    handler = logging.FileHandler(context.folder.log, encoding="utf-8")
+def logged(path: Path) -> Iterator[None]:
+    """What is worth a line goes to the file ``path`` while the run lasts."""
+    handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     logger = logging.getLogger("trimtab")
     level = logger.level

@@ -37,14 +37,14 @@ Times = dict[str, list[float]]
 def measure(context: Context) -> dict[str, Any]:
     """Time both sides; readings under ``before`` and ``after``, ratios with their bounds in the journal."""
     recipe = context.recipe
-    sides = {"before": _source(context), "after": artifacts.read(context.folder.artifact)}
+    sides = {"before": as_it_came(context), "after": artifacts.read(context.folder.artifact)}
     times: dict[str, Times] = {when: {} for when in sides}
     sizes = sorted({1, recipe.measure.batch_size})
     for size in sizes:
         found = {}
         for when, loaded in sides.items():
             context.loaded = loaded
-            found[when] = parts(loaded.model, _batch(context, size))
+            found[when] = parts(loaded.model, prompts(context, size))
         _rounds(context, found, times, size)
         for when, side in found.items():  # of the same prompts and as many tokens after them
             context.read(when, [Reading(f"bytes.cache.b{size}", float(side.cache()), "bytes")])
@@ -86,7 +86,7 @@ def _said(one: Reading, parts: set[str]) -> Reading:
     return replace(one, how="simulated") if one.name.split(".")[1] in parts else one
 
 
-def _source(context: Context) -> Any:
+def as_it_came(context: Context) -> Any:
     """The model as it came, untouched by hosts; in float32 where this CPU does not multiply bfloat16 itself, since
     there nobody would run it in bfloat16, and it would be beaten too easily."""
     recipe = context.recipe
@@ -95,13 +95,13 @@ def _source(context: Context) -> Any:
                        trust_remote_code=recipe.trust_remote_code, stream=False)  # fmt: skip
 
 
-def _batch(context: Context, size: int) -> dict[str, Tensor]:
-    """``size`` prompts of the data set that ``measure`` names, else of the task."""
+def prompts(context: Context, size: int, part: str | None = None) -> dict[str, Tensor]:
+    """``size`` prompts of the data set that ``measure`` names, else of the task, from its own split or ``part``."""
     task = context.recipe.task
     if context.recipe.measure.dataset is not None:
         task = Task.parse({"dataset": context.recipe.measure.dataset})
     length = context.recipe.measure.prompt_tokens
-    return calibration.task_batch(context, task, size, task.split, length=length, again=True)
+    return calibration.task_batch(context, task, size, part or task.split, length=length, again=True)
 
 
 def _rounds(context: Context, found: dict[str, Parts], times: dict[str, Times], size: int) -> None:

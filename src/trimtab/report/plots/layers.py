@@ -5,31 +5,24 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from markupsafe import Markup
-
-from trimtab.report import svg
+from trimtab.report.chart import Axis, Chart, Plot, Point, Series
 from trimtab.report.folder import Run
 from trimtab.report.say import plain, say
-from trimtab.report.svg import Panel, Plot
 from trimtab.report.table import Cell, Table, columns
-
-LEFT, RIGHT, TOP, BOTTOM = 48.0, 350.0, 10.0, 140.0
 
 
 def layers(run: Run) -> Plot:
-    """One panel a part, one mark a layer and step, the shape telling steps apart."""
+    """One drawing a part, one mark a layer and step, the shape telling steps apart."""
     rows = list(run.result.get("layers") or [])
-    steps = list(dict.fromkeys(str(row.get("step", "")) for row in rows))
     drawn = [row for row in rows if _positive(row.get("error"))]
-    low, high = _decades([row["error"] for row in drawn])
+    steps = list(dict.fromkeys(str(row.get("step", "")) for row in drawn))
     parts = list(dict.fromkeys(row.get("part", "") for row in drawn))
-    panels = tuple(
-        _panel(index, part, [row for row in drawn if row.get("part", "") == part], steps, low, high)
+    charts = tuple(
+        _chart(index, part, [row for row in drawn if row.get("part", "") == part], steps)
         for index, part in enumerate(parts)
     )
     about = "How far each layer's output moved on calibration data, ‖(W′−W)X‖ / ‖WX‖. Lower is closer to the original."
-    legend = tuple((svg.key(index, f"m-s{index % 4}"), name) for index, name in enumerate(steps))
-    return Plot("layers", about, panels, legend, _table(rows))
+    return Plot("layers", about, charts, _table(rows))
 
 
 def worst(run: Run, count: int = 3) -> list[str]:
@@ -41,13 +34,6 @@ def worst(run: Run, count: int = 3) -> list[str]:
 
 def _positive(value: Any) -> bool:
     return isinstance(value, int | float) and math.isfinite(value) and value > 0
-
-
-def _decades(errors: list[float]) -> tuple[int, int]:
-    if not errors:
-        return -3, 0
-    low, high = math.floor(math.log10(min(errors))), math.ceil(math.log10(max(errors)))
-    return low, max(high, low + 1)
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
@@ -62,25 +48,20 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     return Table("Error of each layer", titles, tuple(cells))
 
 
-def _panel(index: int, part: str, rows: list[dict[str, Any]], steps: list[str], low: int, high: int) -> Panel:
-    def height(error: float) -> float:
-        return BOTTOM - (BOTTOM - TOP) * (math.log10(error) - low) / (high - low)
-
-    body: list[Markup] = []
-    for power in range(low, high + 1):
-        y = height(10.0**power)
-        body.append(svg.line(LEFT, y, RIGHT, y, "axis" if power == low else "grid"))
-        body.append(svg.text(LEFT - 6, y + 4, f"{plain(100 * 10.0**power, 1)} %", "tick", "end"))
-    order = {name: place for place, name in enumerate(dict.fromkeys(row.get("name", "") for row in rows))}
-    pitch = min(26.0, (RIGHT - LEFT - 12) / max(len(order), 1))
-    size = max(2.2, min(4.5, pitch * 0.4))
-    for row in rows:
-        step = steps.index(str(row.get("step", "")))
-        x = LEFT + 10 + pitch * order[row.get("name", "")]
-        tip = f"{row.get('name', '')}, {row.get('step', '')}: {say(row['error'], 'share')}"
-        body.append(svg.mark(step, x, height(row["error"]), f"m-s{step % 4}", tip, size))
+def _chart(index: int, part: str, rows: list[dict[str, Any]], steps: list[str]) -> Chart:
+    order = {name: place for place, name in enumerate(dict.fromkeys(str(row.get("name", "")) for row in rows))}
+    size = max(0.5, min(1.0, 20 / len(order)))
+    series = tuple(
+        Series(step, f"#{at}", tuple(
+            Point(order[str(row.get("name", ""))], row["error"],
+                  f"{row.get('name', '')}\n{step}: {say(row['error'], 'share')}", size=size)
+            for row in rows if str(row.get("step", "")) == step
+        ))
+        for at, step in enumerate(steps)
+    )  # fmt: skip
     middle = sorted(row["error"] for row in rows)[len(rows) // 2]
-    words = "layer" if len(order) == 1 else "layers in running order"
-    said = f"{len(order)} {words}; median {say(middle, 'share')}"
-    body.append(svg.text(LEFT, BOTTOM + 17, said, "tick"))
-    return svg.panel(f"layers-{index}", part or "model", said, BOTTOM + 24, body)
+    words = "1 layer" if len(order) == 1 else f"{len(order)} layers in running order"
+    names = tuple(name.rpartition(".")[2] for name in order)
+    across = Axis(f"{words}; median {say(middle, 'share')}", names=names)
+    return Chart(f"layers-{index}", part or "model", across, Axis("Relative error", "share", log=True),
+                 tuple(one for one in series if one.points), height=170)  # fmt: skip

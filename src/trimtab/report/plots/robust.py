@@ -4,19 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from markupsafe import Markup
-
-from trimtab.report import svg
+from trimtab.report.chart import Axis, Chart, Plot, Point, Series
 from trimtab.report.figures import kind, shown_as, view
 from trimtab.report.folder import Run
-from trimtab.report.say import points, say, tick
-from trimtab.report.svg import Panel, Plot
+from trimtab.report.plots.cost import spread
+from trimtab.report.say import points
 from trimtab.report.table import Cell, Table, columns
 from trimtab.report.tables import changed, reading
 
-LEFT, RIGHT, TOP, PITCH = 100.0, 340.0, 4.0, 28.0
 FIRST = ("clean", "missing")
-SHAPES = {"before": 0, "after": 1}
+SIDES = {"before": -0.17, "after": 0.17}
 
 
 def robust(run: Run) -> Plot:
@@ -25,10 +22,7 @@ def robust(run: Run) -> Plot:
     names = sorted(found, key=lambda name: (*FIRST, shown_as(name)).index(shown_as(name)))
     about = "Accuracy on the same questions (right is better). Bars are 95 % intervals of each side alone; the change "
     about += "is taken answer by answer, with the interval under it, so sides may differ though their bars overlap."
-    words = {"before": "before", "after": "after, reloaded"}
-    legend = tuple((svg.key(SHAPES[when], f"m-{when}"), text) for when, text in words.items())
-    panels = (_panel(run, names),) if names else ()
-    return Plot("robust", about, panels, legend, _table(run, names))
+    return Plot("robust", about, (_chart(run, names),) if names else (), _table(run, names))
 
 
 def _table(run: Run, names: list[str]) -> Table:
@@ -40,7 +34,7 @@ def _table(run: Run, names: list[str]) -> Table:
 def _row(run: Run, name: str, row: dict[str, Any]) -> tuple[Cell, ...]:
     flips = row.get("flips") or {}
     said = f"{flips['lost']:,} lost, {flips['gained']:,} gained" if flips else ""
-    counts = " / ".join(dict.fromkeys(f"{one.n:,}" for when in SHAPES if (one := run.get(when, name))))
+    counts = " / ".join(dict.fromkeys(f"{one.n:,}" for when in SIDES if (one := run.get(when, name))))
     ends = reading(run, "before", name), reading(run, "after", name)
     change = paired(name, row) if row else changed(run, name)
     return (Cell(view(shown_as(name))), *ends, change, Cell(said, "quiet"), Cell(counts, "quiet"))
@@ -51,34 +45,19 @@ def paired(name: str, row: dict[str, Any]) -> Cell:
     change, low, high = float(row["change"]), float(row["low"]), float(row["high"])
     note = f"{points(low)} to {points(high)}"
     if kind(name).better == "neither" or low <= 0 <= high:
-        return Cell(points(change), "quiet", note)
-    return Cell(points(change), "good", note) if low > 0 else Cell(f"{points(change)} LOWER", "bad", note)
+        return Cell(points(change), "quiet", note, value=change, spread=(low, high))
+    if low > 0:
+        return Cell(points(change), "good", note, value=change, spread=(low, high))
+    return Cell(f"{points(change)} LOWER", "bad", note, value=change, spread=(low, high))
 
 
-def _panel(run: Run, names: list[str]) -> Panel:
-    sides = [one for name in names for when in SHAPES if (one := run.get(when, name)) and one.value == one.value]
-    ends = [end for one in sides for end in (one.spread or (one.value, one.value)) if end == end] or [0.0, 1.0]
-    low, high = max(0.0, min(ends) - 0.02), min(1.0, max(ends) + 0.02)
-    scale = (RIGHT - LEFT) / (high - low)
-    bottom = TOP + PITCH * len(names)
-    body: list[Markup] = []
-    for value in svg.ticks(low, high, 4):
-        x = LEFT + scale * (value - low)
-        body += [svg.line(x, TOP, x, bottom, "grid"), svg.text(x, bottom + 16, tick(value, "share"), "tick", "middle")]
-    said = []
-    for place, name in enumerate(names):
-        y = TOP + PITCH * (place + 0.5)
-        words = view(shown_as(name)).partition(", the same")[0].replace(", severity", "")
-        body.append(svg.text(0, y + 4, svg.short(words, 15), "name"))
-        for when, offset in (("before", -5.0), ("after", 5.0)):
-            one = run.get(when, name)
-            if one is None or one.value != one.value:
-                continue
-            if one.spread:
-                left, right = (LEFT + scale * (end - low) for end in one.spread)
-                body.append(svg.line(left, y + offset, right, y + offset, "whisker"))
-            tip = f"{words}, {when}: {say(one.value, one.unit)}"
-            body.append(svg.mark(SHAPES[when], LEFT + scale * (one.value - low), y + offset, f"m-{when}", tip, 4.0))
-            said.append(f"{words}, {when} {say(one.value, one.unit)}")
-    body.append(svg.line(LEFT, bottom, RIGHT, bottom, "axis"))
-    return svg.panel("robust", "Accuracy by picture", "; ".join(said), bottom + 22, body)
+def _chart(run: Run, names: list[str]) -> Chart:
+    rows = tuple(view(shown_as(name)).partition(", the same")[0].replace(", severity", "") for name in names)
+    series = tuple(
+        Series(words, when, tuple(
+            Point(one.value, row + SIDES[when], f"{rows[row]}, {when}\n{spread(one)}", one.spread)
+            for row, name in enumerate(names) if (one := run.get(when, name)) and one.value == one.value
+        ))
+        for when, words in (("before", "before"), ("after", "after, reloaded"))
+    )  # fmt: skip
+    return Chart("robust", "Accuracy by picture", Axis("Accuracy", "share"), Axis("", names=rows), series)
