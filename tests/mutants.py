@@ -140,6 +140,8 @@ EMBEDDING = "tests/evaluate/test_embedding.py"
 BOOTSTRAP = "tests/evaluate/test_bootstrap.py"
 SENTENCES = "tests/data/test_sentences.py"
 FIGURES = "tests/measure"
+TRACE, CEILINGS = "tests/measure/test_trace.py", "tests/measure/test_ceilings.py"
+FORETOLD, PROSPECT = "tests/run/test_foretold.py", "tests/run/test_prospect.py"
 IR = "tests/export/test_openvino.py::test_weights_stay_compressed_and_a_changed_code_does_not_pass"
 
 
@@ -1144,6 +1146,34 @@ MUTANTS = (
     Mutant("measure/inventory.py", "a shared tensor is stored twice", "if identity(tensor) in seen:", "if False:",
            (f"{FIGURES}/test_inventory.py",)),
     Mutant("measure/parts.py", "rows do not matter", "values, rows)", "values, 1)", (f"{FIGURES}/test_parts.py",)),
+    # of plans
+    Mutant("measure/trace.py", "read every matrix in 16 bits", "trace.forms.get(host.name) or pieces(host)",
+           "pieces(host)", (PROSPECT,)),
+    Mutant("measure/trace.py", "views move bytes", "if packet not in UNSEEN and not _is_view(func):",
+           "if packet not in UNSEEN:", (CEILINGS,)),
+    Mutant("measure/trace.py", "all pairs are seen", "seen = float(attn_mask.double().mean())", "seen = 1.0", (TRACE,)),
+    Mutant("measure/work.py", "scales take no room", "width * size + width / group_size",
+           "width * size + 0 / group_size", (TRACE,)),
+    Mutant("measure/ceilings.py", "straight between sizes", "log(size / low) / log(high / low)",
+           "(size - low) / (high - low)", (CEILINGS,)),
+    Mutant("measure/ceilings.py", "the longest that was measured is the longest",
+           "* max(1.0, size / self.word.sizes[-1])", "* 1.0", (CEILINGS,)),
+    Mutant("measure/predict.py", "reading and multiplying never overlap", "max(computing, one.weights / stream)",
+           "computing + one.weights / stream", (CEILINGS,)),
+    Mutant("measure/predict.py", "tiles cost no reading", "made + computing + one.weights / reading",
+           "made + computing", (CEILINGS,)),
+    Mutant("measure/predict.py", "a plan has one layer", "layers * known.plan_layer", "known.plan_layer", (CEILINGS,)),
+    Mutant("run/prospect.py", "a tied head stays as it was", "for name in pair if changed else ():",
+           "for name in pair if False else ():", (PROSPECT,)),
+    Mutant("run/prospect.py", "factors stand alone", "[*before, *factors] if more > 0 else list(factors)",
+           "list(factors)", (PROSPECT,)),
+    Mutant("run/forecast.py", "the first word is said twice", "(how.said - 1) *", "how.said *", (FORETOLD,)),
+    Mutant("run/forecast.py", "every question has its own picture", "* how.shown / size", "", (FORETOLD,)),
+    Mutant("run/fitcost.py", "fits grow as the matrix does", "if second / m**2 <= first / n**2:", "if True:",
+           (FORETOLD,)),
+    Mutant("run/rehearsal.py", "rehearse always", "return bool(total > LONG)", "return True", (FORETOLD,)),
+    Mutant("run/rehearsal.py", "go on whatever the gate says", 'if not found["passed"]:', "if False:", (FORETOLD,)),
+    Mutant("run/foretold.py", "a step takes what ends it", "spent |= _resumed(context)", "pass", (FORETOLD,)),
     # of searches
     Mutant("run/search/front.py", "points beyond the reference count", "if all(x < r for", "if any(x < r for",
            (FRONT,)),

@@ -13,7 +13,7 @@ from trimtab.anatomy.slots import Slots
 from trimtab.core.stats import IMAGE
 from trimtab.core.weight import bits
 from trimtab.measure.flops import count
-from trimtab.measure.phases import phases
+from trimtab.measure.phases import phases, words
 from trimtab.measure.work import CODES4, CODES8, PRUNED, ROUNDED, pieces
 from trimtab.run.prospect import policies, prospect
 from trimtab.run.recipe import Step
@@ -36,6 +36,9 @@ def test_forms_are_those_that_the_step_leaves(name: str) -> None:
     method, knobs = STEPS[name]
     told = prospect(anatomy, [Step(method=method, knobs=knobs, targets=("language",))])
     assert not told.problems
+    traced = [one for one in phases(anatomy, words(4), (), told.forms)["decode"] if one.kind == "product"]
+    inside = [one for path, ones in told.forms.items() if path in dict(anatomy.linears()) for one in ones]
+    assert sum(one.weights for one in traced) == pytest.approx(sum(one.bytes for one in inside))
     walk(anatomy, [batch], methods.make(method, knobs), ["language"])
     for path, host in anatomy.linears():
         real, guess = pieces(host), told.forms[path]
