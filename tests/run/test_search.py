@@ -150,7 +150,7 @@ def test_folds_share_no_picture_with_one_another_nor_with_calibration(model_fold
     fitted = [*samples(given.task, "train", 300, 0), *samples(given.task, "train", folds.LESSONS, 0)]
     assert not set.union(*groups) & {folds.group(one) for one in fitted}
     assert {one.id.split("/")[1] for fold in found for one in fold} == {"train"}
-    assert {len(group) for group in groups} == {16}, "four questions of a picture"
+    assert all(16 <= len(group) <= 18 for group in groups), "four questions of a picture, where it has as many"
     assert [one.id for one in folds.flat(folds.folds(given, 256, seed=3))] == [one.id for one in folds.flat(found)]
     assert [one.id for one in folds.flat(folds.folds(given, 256, seed=4))] != [one.id for one in folds.flat(found)]
 

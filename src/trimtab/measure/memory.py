@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-import threading
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 
 from trimtab.core.reading import Reading
+from trimtab.measure.every import every as often
 
 
 def resident() -> int:
@@ -53,27 +54,20 @@ class Watch:
 
     def __init__(self, every: float = 0.02) -> None:
         self.every, self.peak = every, 0
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._watching = ExitStack()
 
     def __enter__(self) -> Watch:
         self.peak = resident()
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._watching.enter_context(often(self.every, self._look))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-        self.peak = max(self.peak, resident())
+        self._watching.close()
 
-    def _run(self) -> None:
-        while not self._stop.wait(self.every):
-            self.peak = max(self.peak, resident())
+    def _look(self) -> None:
+        self.peak = max(self.peak, resident())
 
     def reading(self, name: str = "memory.peak") -> Reading:
         """The peak as a reading."""

@@ -12,14 +12,15 @@ core stands for it, which is the order of a server's (360 W for 96 cores, 350 W 
 from __future__ import annotations
 
 import itertools
-import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from types import TracebackType
 
 import psutil
 
 from trimtab.core.reading import How
+from trimtab.measure.every import every as often
 
 CORE_WATTS = 5.0
 
@@ -52,24 +53,18 @@ class Sampled:
         self.source = f"sampled: {source}"
         self.times: list[float] = []
         self.watts: list[float] = []
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._watching = ExitStack()
 
     def __enter__(self) -> Sampled:
         self.times, self.watts = [], []
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._run, daemon=True)
         self._ask()
-        self._thread.start()
+        self._watching.enter_context(often(self.every, self._ask))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-        self._ask()
+        self._watching.close()
 
     @property
     def joules(self) -> float:
@@ -79,10 +74,6 @@ class Sampled:
     def _ask(self) -> None:
         self.watts.append(self.power())
         self.times.append(self.clock())
-
-    def _run(self) -> None:
-        while not self._stop.wait(self.every):
-            self._ask()
 
 
 class CpuTime:

@@ -14,13 +14,14 @@ have none as a rule.
 from __future__ import annotations
 
 import re
-import threading
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from trimtab.core.errors import BadInput
 from trimtab.core.reading import How
+from trimtab.measure.every import every as often
 
 FOLDER = Path("/sys/class/powercap")
 SAME = 1_000_000  # microjoules: what passes between two readings of one counter
@@ -77,8 +78,7 @@ class Rapl:
         self.joules = 0.0
         self.source = "measured: RAPL"
         self._last: dict[Domain, int] = {}
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._watching = ExitStack()
 
     def __enter__(self) -> Rapl:
         """Raises BadInput where there are no counters, or this user may not read them."""
@@ -88,26 +88,17 @@ class Rapl:
         found = domains(self.folder)
         self.source = f"measured: RAPL, {len(found)} package{'s' if len(found) > 1 else ''}"
         self.joules = 0.0
-        self._stop.clear()
-        self._thread = threading.Thread(target=self._run, daemon=True)
         self._last = {one: one.read() for one in found}
-        self._thread.start()
+        self._watching.enter_context(often(self.every, self.poll))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-        self.poll()
+        self._watching.close()
 
     def poll(self) -> None:
         """Add what was used since the last look."""
         for domain, last in self._last.items():
             self._last[domain] = now = domain.read()
             self.joules += (now - last) % domain.range / 1e6
-
-    def _run(self) -> None:
-        while not self._stop.wait(self.every):
-            self.poll()

@@ -17,6 +17,7 @@ from trimtab.data.task import Task
 from trimtab.data.tasks import samples
 from trimtab.evaluate.prompt import encode, render, tokenizer_of
 from trimtab.evaluate.vqa import SPARE_TOKENS, arranged, longest
+from trimtab.measure.phases import words
 
 WORDS = 32
 """Words of a question where there is no tokenizer to tell."""
@@ -42,7 +43,7 @@ def batch_of(anatomy: Anatomy, processor: Any, task: Task, size: int, length: in
     """``size`` prompts of ``task``; of ``length`` words each for a text. Raises BadInput where nothing says how many
     image tokens a prompt has."""
     if task.type == "text":
-        return text(size, length)
+        return words(length, size)
     if processor is None:
         return drawn(anatomy, size)
     chosen = samples(task, task.split, size, 0)
@@ -55,12 +56,6 @@ def encoded(processor: Any, task: Task, chosen: Sequence[Sample]) -> Batch:
     images = [one.open() for one in chosen if one.open is not None]
     rendered = [render(processor, one.question, int(one.open is not None), task.prompt) for one in chosen]
     return encode(processor, [prompt for prompt, _ in rendered], images, rendered[0][1])
-
-
-def text(size: int, length: int) -> Batch:
-    """Rows of words that are all as long."""
-    ids = torch.arange(length).remainder(7).expand(size, length)
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 def drawn(anatomy: Anatomy, size: int) -> Batch:
@@ -89,11 +84,11 @@ def asked(processor: Any, task: Task, count: int, size: int, most: int) -> Asked
     shown = [len({one.picture or one.id for one in batch if one.open is not None}) for batch in batches]
     if processor is None:
         return Asked(len(chosen), size, sum(shown) / len(shown), 1.0 + SPARE_TOKENS, 0.0)
-    words, some = tokenizer_of(processor), batches[0][:8]
+    tokenizer, some = tokenizer_of(processor), batches[0][:8]
     begun = time.perf_counter()
     encoded(processor, task, some)
     prepared = (time.perf_counter() - begun) / len(some)
-    said = [1 + max(len(words(one.answer, add_special_tokens=False)["input_ids"]) for one in batch)
+    said = [1 + max(len(tokenizer(one.answer, add_special_tokens=False)["input_ids"]) for one in batch)
             for batch in batches[: max(1, LOOKED // size)]]  # fmt: skip
     limit = min(most, longest(processor, found))
     return Asked(len(chosen), size, sum(shown) / len(shown), min(limit, sum(said) / len(said)), prepared)
