@@ -76,6 +76,8 @@ def test_each_linear_is_read_once_and_belongs_to_its_part() -> None:
     sizes = {name: host.w.shape[0] * host.w.shape[1] for name, host in anatomy.linears()}
     assert all(one.weights == sizes[one.name] * 4 for one in products)  # float32
     assert all(one.flops == 2 * one.rows * sizes[one.name] for one in products)
+    views = {"aten.view", "aten.transpose", "aten.expand", "aten.unsqueeze", "aten.slice", "aten.permute"}
+    assert not views & {one.kind for one in trace.operations}, "nothing is moved by looking at it otherwise"
     inside = [one for one in trace.operations if one.kind == "aten.mul" and one.part == "language"]
     assert inside
     assert {one.name.rpartition(".")[2] for one in inside} & {"mlp", "input_layernorm", "self_attn"}
