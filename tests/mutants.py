@@ -142,6 +142,11 @@ SENTENCES = "tests/data/test_sentences.py"
 FIGURES = "tests/measure"
 TRACE, CEILINGS = "tests/measure/test_trace.py", "tests/measure/test_ceilings.py"
 FORETOLD, PROSPECT = "tests/run/test_foretold.py", "tests/run/test_prospect.py"
+CHARTS = "tests/report/test_charts.py"
+PREDICTED = "tests/report/test_predicted.py"
+COMPARE = "tests/report/test_compare.py"
+PARETO = "tests/report/test_pareto.py"
+TWINS = "tests/report/test_twins.py"
 IR = "tests/export/test_openvino.py::test_weights_stay_compressed_and_a_changed_code_does_not_pass"
 
 
@@ -1167,7 +1172,8 @@ MUTANTS = (
            "for name in pair if False else ():", (PROSPECT,)),
     Mutant("run/prospect.py", "factors stand alone", "[*before, *factors] if more > 0 else list(factors)",
            "list(factors)", (PROSPECT,)),
-    Mutant("run/forecast.py", "the first word is said twice", "(how.said - 1) *", "how.said *", (f"{FORETOLD}::test_an_evaluation_is_its_batches_and_its_words",)),
+    Mutant("run/forecast.py", "the first word is said twice", "(how.said - 1) *", "how.said *",
+           (f"{FORETOLD}::test_an_evaluation_is_its_batches_and_its_words",)),
     Mutant("run/forecast.py", "every question has its own picture", "* how.shown / size", "",
            (f"{FORETOLD}::test_an_evaluation_is_its_batches_and_its_words",)),
     Mutant("run/fitcost.py", "fits grow as the matrix does", "if second / m**2 <= first / n**2:", "if True:",
@@ -1232,6 +1238,48 @@ MUTANTS = (
            (f"{SEARCH}::test_the_bytes_of_a_point_are_those_of_its_artifact",)),
     Mutant("evaluate/ratio.py", "every bound is of 5 %", "if below > alpha * total:", "if below > ALPHA * total:",
            (GOALS,)),
+    # report
+    Mutant("report/chart.py", "a logarithmic axis is a plain one", "        if self.log:\n            low, high, shown",
+           "        if False:\n            low, high, shown", (CHARTS,)),
+    Mutant("report/live.py", "names of strangers are markup to plotly", "    return html.escape(text, quote=False)\n",
+           "    return text\n", (CHARTS,)),
+    Mutant("report/live.py", "an interval is as long below as above",
+           "down = [(value - spread[0]) / factor if spread", "down = [(spread[1] - value) / factor if spread",
+           (CHARTS,)),
+    Mutant("report/still.py", "stacked bars all begin at 0",
+           "start = tops.get(place, 0.0) if sheet.chart.stacked else 0.0", "start = 0.0", (CHARTS,)),
+    Mutant("report/page.py", "the data of plots may end their block", 'text.replace("<", "\\\\u003c")', "text",
+           (CHARTS,)),
+    Mutant("report/plots/predicted.py", "the error is of the prediction over the measurement",
+           "ratio = self.measured / self.predicted", "ratio = self.predicted / self.measured", (PREDICTED,)),
+    Mutant("report/plots/predicted.py", "an interval has no upper end",
+           "self.ends[0] <= self.measured <= self.ends[1]", "self.ends[0] <= self.measured", (PREDICTED,)),
+    Mutant("report/plots/predicted.py", "the mean error in place of the median", "{100 * median(sizes):.1f}",
+           "{100 * sum(sizes) / len(sizes):.1f}", (PREDICTED,)),
+    Mutant("report/plots/roofline.py", "equal work counts once", "seconds=old.seconds + one.seconds",
+           "seconds=one.seconds", (PREDICTED,)),
+    Mutant("report/plots/roofline.py", "a slope that is none", "Point(x, x * speed,", "Point(x, speed,", (PREDICTED,)),
+    Mutant("report/several.py", "other units compare", "if unit != unit_of(one.unit):", "if False:", (COMPARE,)),
+    Mutant("report/several.py", "other data compare", "if known != digest:", "if False:", (COMPARE,)),
+    Mutant("report/several.py", "machines that are not known are one",
+           "return bool(hardware(first)) and hardware(first)", "return hardware(first)", (COMPARE,)),
+    Mutant("report/compare.py", "a ratio of times of two machines", '!= "lower" or elsewhere or', '!= "lower" or',
+           (COMPARE,)),
+    Mutant("report/differences.py", "lost is gained", "(-end + 0.0 for end in (lost.value, lost.high, lost.low))",
+           "(end + 0.0 for end in (lost.value, lost.low, lost.high))", (COMPARE,)),
+    Mutant("report/differences.py", "answers are paired by their place",
+           "Prediction(name, \"\", side[name], float(side[name])) for name in both]",
+           "Prediction(name, \"\", right, float(right)) for name, right in zip(both, side.values())]", (COMPARE,)),
+    Mutant("report/search.py", "large is small", 'return one < other if self.goal == "min"',
+           'return one < other if self.goal == "max"', (PARETO,)),
+    Mutant("report/search.py", "trials that were stopped are on the front", 'if one.state == "complete" and x.name',
+           "if x.name", (PARETO,)),
+    Mutant("report/plain.py", "what is not finite stands in JSON",
+           "return None if isinstance(value, float) and not math.isfinite(value) else value", "return value", (TWINS,)),
+    Mutant("report/write.py", "the card may hold what was asked for", "build(safe) if with_samples else view", "view",
+           (TWINS,)),
+    Mutant("report/card.py", "a card is written wherever a result points", ').name\n    if not', ')\n    if not',
+           (TWINS,)),
 )  # fmt: skip
 COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/levels.py",
            "core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",

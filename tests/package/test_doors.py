@@ -22,7 +22,7 @@ def trimtab(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedPro
 
 @pytest.mark.parametrize("code", ["import trimtab", "import trimtab; dir(trimtab)", "import trimtab.cli.app"])
 def test_importing_needs_no_torch(code: str) -> None:
-    heavy = ("torch", "transformers", "numpy", "pydantic", "jaxtyping")
+    heavy = ("torch", "transformers", "numpy", "pydantic", "jaxtyping", "plotly", "jinja2")
     script = f"import sys; {code}; print([name for name in {heavy!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -148,6 +148,20 @@ def test_what_is_said_of_a_bar_stands_behind_its_end(ends: tuple[float, float] |
     assert (float(stands) > edge + 50) == (ends is not None)
 
 
+def test_an_interval_reaches_from_its_low_to_its_high_end() -> None:
+    point = Point(5.0, 0.5, "tip", (4.0, 9.0), (0.45, 0.52))
+    chart = Chart("k", "t", Axis("x"), Axis("y", "share"), (Series("s", "after", (point,)),))
+    (trace,) = live(chart)["data"]
+    ends = [(trace[f"error_{axis}"]["arrayminus"][0], trace[f"error_{axis}"]["array"][0]) for axis in "xy"]
+    assert ends == [pytest.approx((1.0, 4.0)), pytest.approx((5.0, 2.0))]
+    lines = re.findall(r'<line x1="([\d.]+)" y1="([\d.]+)" x2="([\d.]+)" y2="([\d.]+)" class="whisker"', still(chart))
+    (left, _, right, _), (_, low, _, high) = (tuple(map(float, line)) for line in lines)
+    (x, y) = map(float, re.findall(r'<path d="M([\d.]+) ([\d.]+)L', still(chart))[0])
+    y += 1.25 * 4.5  # a diamond's path begins at its top
+    assert (right - x) / (x - left) == pytest.approx(4.0, rel=0.02)
+    assert (low - y) / (y - high) == pytest.approx(2.5, rel=0.02)
+
+
 def test_stacked_bars_stand_on_one_another() -> None:
     parts = (Series("p", "#0", (Point(2.0, 0, "p"),), "bars"), Series("q", "#1", (Point(3.0, 0, "q"),), "bars"))
     chart = Chart("k", "t", Axis("x", zero=True), Axis("", names=("row",)), parts, stacked=True)

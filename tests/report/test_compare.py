@@ -92,8 +92,11 @@ def test_times_of_one_machine_are_in_a_ratio_whatever_was_free_in_its_memory(tmp
 
 
 def test_a_machine_that_was_not_recorded_is_no_other_ones(tmp_path: Path) -> None:
-    found = build(two(tmp_path, machine={}))
-    assert any(words.startswith("Machines differ") for words in found.cautions)
+    first, second = two(tmp_path, machine={})
+    other = make(tmp_path / "third")
+    for runs in ([first, second], [second, other]):  # the second's is not known, then neither
+        (other / "result.json").write_text((second / "result.json").read_text())
+        assert any(words.startswith("Machines differ") for words in build(runs).cautions)
 
 
 def test_differences_are_those_of_pairs(tmp_path: Path) -> None:

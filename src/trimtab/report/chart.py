@@ -1,5 +1,7 @@
 """What a picture shows, as data. It is drawn twice from here: by plotly where scripts run (``live``), and as plain SVG
-(``still``) for print and for readers without scripts. One source, so the two cannot disagree.
+(``still``) for print and for readers without scripts. Plotly gives what a drawing cannot: each mark says its figures to
+pointer and keyboard, and the crowded ones can be zoomed into; it costs 4.8 MB a page. The SVG stays because a report is
+also printed, mailed and kept for years. One source, so the two cannot disagree.
 
 A meaning is never told by colour alone: every look has a colour, and a shape, a dash or a hatching of its own.
 """
