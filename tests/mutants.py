@@ -31,6 +31,7 @@ GOALS = "tests/run/test_search_goals.py"
 SPACE = "tests/run/test_search_space.py"
 STUDY = "tests/run/test_search_study.py"
 SEARCH = "tests/run/test_search.py"
+BENCH = "tests/run/test_search_bench.py"
 KEEP = "tests/laws/test_keep.py"
 DIVPRUNE = "tests/tokens/test_divprune.py"
 FASTV = "tests/tokens/test_fastv.py"
@@ -1210,10 +1211,10 @@ MUTANTS = (
     Mutant("run/search/final.py", "what dominates no reference is read", "count[one.number] == max(count.values())",
            "True", (GOALS,)),
     Mutant("run/search/folds.py", "select by what calibrates", "for one in every} - used", "for one in every}",
-           (SEARCH,)),
+           (BENCH,)),
     Mutant("run/search/folds.py", "read the same questions again", "order[reading * most : (reading + 1) * most]",
-           "order[:most]", (SEARCH,)),
-    Mutant("run/search/folds.py", "folds share groups", "free[index::FOLDS]", "free[index:]", (SEARCH,)),
+           "order[:most]", (BENCH,)),
+    Mutant("run/search/folds.py", "folds share groups", "free[index::FOLDS]", "free[index:]", (BENCH,)),
     Mutant("run/search/compose.py", "round what is pruned", "return WHOLE if pattern(values, part) != NONE else",
            "return", (SPACE,)),
     Mutant("run/search/compose.py", "the order of targets makes another point", "sorted(step.targets) if",
@@ -1227,13 +1228,13 @@ MUTANTS = (
            "0.0", (STUDY,)),
     Mutant("run/search/place.py", "two processes in one folder", "if len(there) == 2 and _alive", "if False and _alive",
            (STUDY,)),
-    Mutant("run/search/bench.py", "trim what is trimmed", "        self._put(context, self.original)\n", "", (SEARCH,)),
+    Mutant("run/search/bench.py", "trim what is trimmed", "        self._put(context, self.original)\n", "", (BENCH,)),
     Mutant("run/search/bench.py", "remember another point's weights", "self.known.get(key(given[:count]).encode())",
-           "self.known.get(key(given[:1]).encode())", (SEARCH,)),
+           "self.known.get(key(given[:1]).encode())", (BENCH,)),
     Mutant("run/search/trying.py", "stop references too", "if look.n < total and not whole", "if look.n < total",
-           (SEARCH,)),
+           (BENCH,)),
     Mutant("run/search/trying.py", "trim what is foreseen to be too large", "if over <= max(0.0, nearest):", "if True:",
-           (SEARCH,)),
+           (BENCH,)),
     Mutant("core/tensorfile.py", "a file has no header", "len(_header(tensors, _order(tensors), about)) + held", "held",
            (f"{SEARCH}::test_the_bytes_of_a_point_are_those_of_its_artifact",)),
     Mutant("evaluate/ratio.py", "every bound is of 5 %", "if below > alpha * total:", "if below > ALPHA * total:",
