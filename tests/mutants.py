@@ -1106,7 +1106,7 @@ MUTANTS = (
     Mutant("data/sentences.py", "a sentence said twice counts twice", "list(dict.fromkeys(found))", "found",
            (SENTENCES,)),
     # report
-    Mutant("report/chart.py", "a logarithmic axis is a plain one", "        if self.log:\n            low, high, shown",
+    Mutant("report/scale.py", "a logarithmic axis is a plain one", "        if self.log:\n            low, high, shown",
            "        if False:\n            low, high, shown", (CHARTS,)),
     Mutant("report/live.py", "names of strangers are markup to plotly", "    return html.escape(text, quote=False)\n",
            "    return text\n", (CHARTS,)),
