@@ -1240,7 +1240,7 @@ MUTANTS = (
     Mutant("evaluate/ratio.py", "every bound is of 5 %", "if below > alpha * total:", "if below > ALPHA * total:",
            (GOALS,)),
     # report
-    Mutant("report/chart.py", "a logarithmic axis is a plain one", "        if self.log:\n            low, high, shown",
+    Mutant("report/scale.py", "a logarithmic axis is a plain one", "        if self.log:\n            low, high, shown",
            "        if False:\n            low, high, shown", (CHARTS,)),
     Mutant("report/live.py", "names of strangers are markup to plotly", "    return html.escape(text, quote=False)\n",
            "    return text\n", (CHARTS,)),

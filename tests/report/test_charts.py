@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 import trimtab.report
 from report.fixture import BREAKER, HOSTILE, VARIANTS, make, make_search
 from trimtab.report import pareto, search
-from trimtab.report.chart import Axis, Chart, Plot, Point, Series, fit, look, scales
+from trimtab.report.chart import Axis, Chart, Plot, Point, Series, look
 from trimtab.report.compare import build as compared
 from trimtab.report.folder import read
 from trimtab.report.live import live
 from trimtab.report.page import block, bundle
+from trimtab.report.scale import fit, scales
 from trimtab.report.still import still
 from trimtab.report.view import build
 from trimtab.report.write import plots

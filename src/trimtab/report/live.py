@@ -13,7 +13,8 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from trimtab.report.chart import Axis, Chart, Point, Scale, Series, fits, look, noted, scales, side
+from trimtab.report.chart import Axis, Chart, Point, Series, look
+from trimtab.report.scale import Scale, fits, noted, scales, side
 from trimtab.report.svg import short, wrapped
 
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "triangle-down")

@@ -19,8 +19,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from trimtab.report import svg
-from trimtab.report.chart import Chart, Plot, label, scales
+from trimtab.report.chart import Chart, Plot
 from trimtab.report.live import live
+from trimtab.report.scale import label, scales
 from trimtab.report.still import still
 
 EMPTY = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from trimtab.report import svg
-from trimtab.report.chart import Chart, Point, Scale, Series, fits, look, noted, scales, side
+from trimtab.report.chart import Chart, Point, Series, look
+from trimtab.report.scale import Scale, fits, noted, scales, side
 
 WIDTH, RIGHT, TOP, FOOT, ROW = 360.0, 348.0, 12.0, 22.0, 29.0
 LETTER = 6.3
