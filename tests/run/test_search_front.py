@@ -53,5 +53,6 @@ def test_equal_points_do_not_dominate_each_other() -> None:
     assert not dominates((1, 2), (1, 2))
     assert dominates((1, 2), (1, 3))
     assert not dominates((1, 3), (2, 2))
+    assert pareto([(1, 2), (1, 2), (2, 1)]) == [0, 2]
     with pytest.raises(ValueError, match="zip"):
         dominates((1,), (1, 2))
