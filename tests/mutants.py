@@ -1236,7 +1236,7 @@ MUTANTS = (
     Mutant("run/search/trying.py", "trim what is foreseen to be too large", "if over <= max(0.0, nearest):", "if True:",
            (BENCH,)),
     Mutant("core/tensorfile.py", "a file has no header", "len(_header(tensors, _order(tensors), about)) + held", "held",
-           (f"{SEARCH}::test_the_bytes_of_a_point_are_those_of_its_artifact",)),
+           (TENSORFILE,)),
     Mutant("evaluate/ratio.py", "every bound is of 5 %", "if below > alpha * total:", "if below > ALPHA * total:",
            (GOALS,)),
     # report

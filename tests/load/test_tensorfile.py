@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from trimtab.core.place import places
-from trimtab.core.tensorfile import save_tensors
+from trimtab.core.tensorfile import save_tensors, size_of
 from trimtab.core.tensorheader import DTYPES
 
 
@@ -81,3 +81,9 @@ def _files(tmp_path_factory: pytest.TempPathFactory) -> None:
 def test_a_row_that_is_not_there_is_no_other_tensors(index: list[int]) -> None:
     with pytest.raises(IndexError, match="w: rows"):
         places(Path(FILES[torch.float32]))["w"].rows(torch.tensor(index))
+
+
+def test_the_size_of_a_file_is_known_before_it_is_written(tmp_path: Path) -> None:
+    tensors = {"a": torch.arange(7), "b": torch.rand(3, 5).bfloat16(), "c": torch.zeros(2, dtype=torch.uint8)}
+    save_tensors(tmp_path / "x.safetensors", tensors, {"said": "a word"})
+    assert size_of(tensors, {"said": "a word"}) == (tmp_path / "x.safetensors").stat().st_size
