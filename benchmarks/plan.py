@@ -1,11 +1,12 @@
 """``make bench-plan``: what ``trimtab plan`` foresees of time and memory, beside what is measured.
 
-    python benchmarks/plan.py [--only gemma-3-270m ...] [--repeats 9]
+    python benchmarks/plan.py [--only gemma-3-270m ...] [--repeats 9] [--minutes 20]
 
 Every model is known to the planner by its config alone, this machine by ``trimtab doctor``, whose figures come from
-matrices and small decoders of random numbers: none of the models here. It looks anew before each model, since a machine
-that is shared changes (memory gave 47 or 80 GB/s, by the minute); a model that met another machine than doctor did is
-measured again. Prints a table and, as its last line, one JSON object.
+matrices and small decoders of random numbers: none of the models here. Every prompt is timed within one state of the
+machine and held against what doctor found in that (``states.py``). Prints a table and, as its last line, one JSON
+object. ``search_dominates`` is of the one search of ``make bench-search``, of so many ``MINUTES``, which goes on where
+that one was stopped.
 """
 
 from __future__ import annotations
@@ -13,33 +14,32 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from transformers import LlamaConfig, LlamaForCausalLM
 
+import search
 from randoms import smolvlm, tiled, written
 from randoms import words as word_list
+from seven import seven
+from states import States
 from trimtab import methods
+from trimtab.cli.progress import shown as progress
 from trimtab.load import artifact as artifacts
 from trimtab.load import gate_samples
 from trimtab.load.blank import opened
 from trimtab.load.sources import open_source
 from trimtab.measure.ceilings import Ceilings
 from trimtab.measure.latency import reading, repeats_of
-from trimtab.measure.limits import STEADY, TRIES
 from trimtab.measure.phases import words
-from trimtab.measure.probes import read_at, typical
 from trimtab.measure.vlm import Parts, parts
 from trimtab.run.footprint import peak_of
 from trimtab.run.foresee import foresee
-from trimtab.run.limits import examined
 from trimtab.run.needs import answering
 from trimtab.run.plan import bits_of
 from trimtab.run.prospect import prospect
@@ -51,32 +51,7 @@ LENGTHS = (32, 404, 2000)
 BITS = (16, 8, 4)
 TOKENS = 8
 
-
-LLAVA_7B = {
-    "architectures": ["LlavaForConditionalGeneration"], "model_type": "llava", "image_token_id": 32000,
-    "image_seq_length": 576, "vision_feature_layer": -2, "vision_feature_select_strategy": "default",
-    "text_config": {"model_type": "llama", "hidden_size": 4096, "intermediate_size": 11008, "num_hidden_layers": 32,
-                    "num_attention_heads": 32, "num_key_value_heads": 32, "vocab_size": 32064,
-                    "max_position_embeddings": 4096},
-    "vision_config": {"model_type": "clip_vision_model", "hidden_size": 1024, "intermediate_size": 4096,
-                      "num_hidden_layers": 24, "num_attention_heads": 16, "image_size": 336, "patch_size": 14,
-                      "projection_dim": 768},
-    "dtype": "bfloat16",
-}  # fmt: skip
-"""LLaVA 1.5's shape: nothing but a config is there."""
-
-
-TIMED = """
-import json, time
-begun = time.monotonic()
-from trimtab.cli import main
-try:
-    main()
-except SystemExit as end:
-    status = end.code
-from trimtab.measure.memory import peak
-print(json.dumps({"plan_7b_seconds": time.monotonic() - begun, "plan_7b_mb": peak() / 1e6, "status": status}))
-"""
+Timed = tuple[Ceilings, dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -152,14 +127,18 @@ def timed(found: Parts, repeats: int) -> dict[str, float]:
     return made
 
 
-def measured(case: Case, bits: int, repeats: int) -> tuple[dict[str, dict[str, float]], float]:
-    """By prompt; and the peak of a process that loads it and answers one batch."""
+def measured(case: Case, bits: int, repeats: int, states: States) -> tuple[dict[str, Timed], float]:
+    """By prompt, with the ceilings of the state in which it was timed; and the peak of a process that loads the model
+    and answers one batch."""
     loaded = open_source(case.source)
     for step in recipe(bits):
         for _ in walk(loaded.anatomy, [], methods.make(step.method, step.knobs), step.targets or ()) or ():
             pass
         loaded.lower()
-    times = {name: timed(parts(loaded.model, dict(prompt)), repeats) for name, prompt in case.prompts.items()}
+    times = {}
+    for name, prompt in case.prompts.items():
+        found = parts(loaded.model, dict(prompt))
+        times[name] = states.within(partial(timed, found, repeats))
     samples, folder = RUNS / "samples.safetensors", RUNS / "artifact"
     gate_samples.record(loaded.model, [dict(next(iter(case.prompts.values())))], samples, private=False)
     if bits < 16:
@@ -168,58 +147,39 @@ def measured(case: Case, bits: int, repeats: int) -> tuple[dict[str, dict[str, f
     return times, float(peak_of(case.source if bits == 16 else str(folder), samples, torch.get_num_threads()))
 
 
-def foreseen(case: Case, bits: int, known: Any) -> tuple[dict[str, dict[str, float]], float]:
-    """The same from the config."""
+def foreseen(case: Case, bits: int, known: Mapping[str, Ceilings]) -> tuple[dict[str, dict[str, float]], float]:
+    """The same from the config, each prompt by its ceilings."""
     blanks = opened(case.source)
     after = prospect(blanks.anatomy, recipe(bits)) if bits < 16 else None
-    times = {name: {phase: one.seconds for phase, one in foresee(blanks.anatomy, prompt, known, after).items()}
+    times = {name: {phase: one.seconds for phase, one in foresee(blanks.anatomy, prompt, known[name], after).items()}
              for name, prompt in case.prompts.items()}  # fmt: skip
     whole = 2.0 * sum(p.numel() for p in blanks.anatomy.model.parameters())
     weights = whole if after is None else bits_of(blanks.anatomy, after)[1] / 8
-    return times, answering(blanks, known, next(iter(case.prompts.values())), after, weights)
+    name, prompt = next(iter(case.prompts.items()))
+    return times, answering(blanks, known[name], prompt, after, weights)
 
 
-def steadily(case: Case, bits: int, repeats: int) -> tuple[Ceilings, tuple[dict[str, dict[str, float]], float]]:
-    """What doctor says and what is measured right behind it, again where the machine is another one afterwards: memory
-    reads at another rate then. After ``TRIES`` what there is counts."""
-    for _ in range(TRIES):
-        known = examined()
-        found = measured(case, bits, repeats)
-        size = known.reading.sizes[-2]
-        now = read_at(torch.ones(int(size) // 4), 0.1, typical)
-        print(f"memory {known.reading.at(size) / 1e9:.0f} GB/s, afterwards {now / 1e9:.0f}", flush=True)
-        if 1 / STEADY < now / known.reading.at(size) < STEADY:
-            break
-    return known, found
-
-
-def seven() -> dict[str, float]:
-    """Seconds and megabytes that a plan takes for a LLaVA of seven billion, in a process of its own."""
-    folder = RUNS / "llava-7b"
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(json.dumps(LLAVA_7B), encoding="utf-8")
-    recipe = {"model": str(folder), "task": {"type": "vqa", "dataset": "easyvqa"},
-              "steps": [{"gptq": {"bits": 4, "group_size": 128, "targets": ["language", "projector"]}},
-                        {"divprune": {"keep": 0.5}}]}  # fmt: skip
-    file = RUNS / "llava-7b.yaml"
-    file.write_text(yaml.safe_dump(recipe), encoding="utf-8")
-    done = subprocess.run([sys.executable, "-c", TIMED, "plan", str(file)], capture_output=True, text=True, check=True)
-    print(done.stdout)
-    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    assert found.pop("status") == 0
-    return found
+def dominates(minutes: float) -> bool:
+    """Whether a point of the search dominates the quickstart and both fixed recipes on the test split."""
+    with progress(quiet=False) as told:
+        found = search.search(search.wanted(0, "tpe"), search.ONE, minutes, told)
+    print(*search.tested(found), sep="\n", flush=True)
+    return bool(found.dominating())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", nargs="*", default=[])
     parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--minutes", type=float, default=20, help="of the search; 0: none, search_dominates is null")
     given = parser.parse_args()
-    rows = []
+    RUNS.mkdir(parents=True, exist_ok=True)
+    rows, states = [], States()
     for case in cases(given.only):
         for bits in BITS:
-            known, (real, peak) = steadily(case, bits, given.repeats)
-            guess, memory = foreseen(case, bits, known)
+            times, peak = measured(case, bits, given.repeats, states)
+            real = {name: found for name, (_, found) in times.items()}
+            guess, memory = foreseen(case, bits, {name: known for name, (known, _) in times.items()})
             rows.append((case.name, bits, "", "memory", memory, peak, memory / peak - 1))
             print(f"{case.name:14} {bits:2} bits  {'':12} memory   {memory / 1e6:9.0f} MB foreseen {peak / 1e6:9.0f} "
                   f"measured {100 * (memory / peak - 1):+6.0f} %", flush=True)  # fmt: skip
@@ -238,7 +198,9 @@ def main() -> None:
             line["peak_memory_error" if phase == "memory" else f"{phase}_error"] = at
             middle, n = statistics.median(errors), len(errors)
             print(f"{phase}: n {n}, median {middle:.3f}, 90th percentile {at:.3f}, worst {errors[-1]:.3f}")
-    print(json.dumps(line | seven()))
+    line |= seven(RUNS)
+    line["search_dominates"] = dominates(given.minutes) if given.minutes else None
+    print(json.dumps(line))
 
 
 if __name__ == "__main__":

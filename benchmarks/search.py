@@ -1,6 +1,6 @@
 """``make bench-search``: one search on the built-in model against recipes, and searches against random ones.
 
-    python benchmarks/search.py [--minutes 20] [--seed-minutes 6] [--seeds 3] [--out runs/bench-search]
+    python benchmarks/search.py [--minutes 20] [--seed-minutes 6] [--seeds 3]
 
 First one search of ``MINUTES`` over all six axes under the quickstart's budget and one for the cache: does a point of
 its front dominate the quickstart, 4 bits alone and a quarter of the tokens alone on the test split, in bytes and
@@ -37,6 +37,8 @@ from trimtab.run.search.write import Found
 from trimtab.run.start import resolve
 
 OUT = Path(__file__).resolve().parents[1] / "docs" / "measured-search.md"
+ONE = Path("runs/bench-search/one")
+"""Where the one search stands, which ``make bench-plan`` asks for as well."""
 NAME, SETTINGS = "quickstart", ["budget.cache={max: 0.6x}"]
 SAMPLERS = ("tpe", "random")
 
@@ -116,11 +118,10 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--seed-minutes", type=float, default=6)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path("runs/bench-search"))
     given = parser.parse_args()
     with shown(quiet=False) as progress:
-        one = search(wanted(0, "tpe"), given.out / "one", given.minutes, progress)
-    rows = pairs(given.out, given.seeds, given.seed_minutes)
+        one = search(wanted(0, "tpe"), ONE, given.minutes, progress)
+    rows = pairs(ONE.parent, given.seeds, given.seed_minutes)
     text = page(one, rows, given.seed_minutes)
     OUT.write_text(text, encoding="utf-8")
     print(text)

@@ -26,6 +26,8 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "tests" / "mutants.tsv"
 AT_ONCE = 2
 
+ECONOMY = "tests/run/test_economy.py"
+EFFICIENCY = "tests/report/test_report_efficiency.py"
 FRONT = "tests/run/test_search_front.py"
 GOALS = "tests/run/test_search_goals.py"
 SPACE = "tests/run/test_search_space.py"
@@ -1152,6 +1154,21 @@ MUTANTS = (
     Mutant("measure/inventory.py", "a shared tensor is stored twice", "if identity(tensor) in seen:", "if False:",
            (f"{FIGURES}/test_inventory.py",)),
     Mutant("measure/parts.py", "rows do not matter", "values, rows)", "values, 1)", (f"{FIGURES}/test_parts.py",)),
+    Mutant("measure/parts.py", "what no module does is nobody's", "parts[rest] += mode.total - sum(parts.values())",
+           "parts[rest] += 0", (f"{FIGURES}/test_parts.py",)),
+    Mutant("measure/activations.py", "stand-ins stay", "            host.kernel = kernel\n",
+           "            pass\n", (f"{FIGURES}/test_activations.py",)),
+    Mutant("measure/limits.py", "a machine that changes is called steady", "steady=steady(reads))", "steady=True)",
+           (f"{FIGURES}/test_ceilings.py",)),
+    Mutant("run/queries.py", "longer prompts whatever they take", "or spent(costs, times) > ALLOWED", "", (ECONOMY,)),
+    Mutant("run/queries.py", "longer prompts than there are places", "times * own + max(OUTPUTS) > most or ", "",
+           (ECONOMY,)),
+    Mutant("run/economy.py", "a call costs what a stretch lasts", "max(SECONDS, call) + call for", "SECONDS for",
+           (ECONOMY,)),
+    Mutant("report/efficiency.py", "one that is beaten is not", 'True: ("no", "good"), False: ("yes", "bad")',
+           'True: ("no", "good"), False: ("no", "bad")', (EFFICIENCY,)),
+    Mutant("report/efficiency.py", "a multiply-add is an operation", "value=ends[1] / 2", "value=ends[1]",
+           (EFFICIENCY,)),
     # of plans
     Mutant("measure/trace.py", "read every matrix in 16 bits", "trace.forms.get(host.name) or pieces(host)",
            "pieces(host)", (PROSPECT,)),

@@ -11,8 +11,11 @@ from torch import nn
 from torch.nn import functional as F
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from trimtab.core.fit import Site
+from trimtab.core.linear import Linear
 from trimtab.core.reading import Reading
-from trimtab.measure.activations import Live, activations, reading
+from trimtab.measure.activations import Live, activations, reading, stand_ins
+from trimtab.quantize.rtn import RTN
 
 DEVICES = ("cpu", "meta")
 
@@ -118,3 +121,26 @@ def test_training_holds_more_than_answering_and_lets_it_go() -> None:
 def test_the_reading_is_counted_bytes() -> None:
     x = torch.ones(10)
     assert reading("memory.activations.x", lambda: x + 1) == Reading("memory.activations.x", 40.0, "bytes")
+
+
+def test_stand_ins_hold_what_a_dense_model_holds_whatever_the_weights_are_made_of() -> None:
+    """A linear whose weight is codes makes a dense matrix for every call; with stand-ins none is counted, kernels come
+    back, and a linear of another shape has a block of its own shape."""
+    torch.manual_seed(0)
+    hosts = [Linear.of(nn.Linear(64, 96, bias=False), "a"), Linear.of(nn.Linear(96, 64, bias=False), "b")]
+    x = torch.randn(3, 64)
+
+    def call() -> torch.Tensor:
+        return hosts[1](hosts[0](x))
+
+    with torch.no_grad():
+        dense = activations(call)
+        for host in hosts:
+            host.w = RTN(4, 32)(host.w, Site(host.name, host.w.dense))
+        made = activations(call)
+        assert made[0] > dense[0] + 4 * 96 * 64 - 1
+        with stand_ins(hosts):
+            assert activations(call) == dense
+            assert call().shape == (3, 64)
+            assert call().abs().sum() > 0
+    assert [host.kernel for host in hosts] == [None, None]

@@ -106,3 +106,24 @@ def test_ceilings_go_through_json_and_others_are_refused() -> None:
         Ceilings.parse({**row, "speed": 1})
     with pytest.raises(BadInput, match="'products'"):
         Ceilings.parse({name: value for name, value in row.items() if name != "products"})
+
+
+@pytest.mark.parametrize(("rates", "times", "said"), [((5e10, 5.5e10, 5e10), 1, True), ((5e10, 9e10, 5e10), 3, False)])
+def test_a_machine_that_changes_is_looked_at_again_and_then_called_unsteady(
+    rates: tuple[float, ...], times: int, said: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trimtab.measure import limits
+
+    looked: list[int] = []
+
+    def measured(reads: list[dict[int, float]]) -> Ceilings:
+        looked.append(len(reads))
+        reads += [{1 << 28: rate} for rate in rates[1:]]
+        return NOTHING
+
+    monkeypatch.setattr(limits, "_measured", measured)
+    monkeypatch.setattr(limits, "read_bandwidth", lambda of: {1 << 28: rates[0]})
+    found = limits.ceilings()
+    assert len(looked) == times
+    assert found.steady is said
+    assert Ceilings.parse(found.row()).steady is said

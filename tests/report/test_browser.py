@@ -240,7 +240,7 @@ def test_a_stranger_s_names_stay_text_in_a_plot(browser: Browser, pages: dict[st
 
 
 UNITS = {"%": 0.01, "B": 1, "bytes": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9, "s": 1, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9,
-         "GFLOP": 1e9, "MFLOP": 1e6, "million": 1e6, "": 1}  # fmt: skip
+         "GFLOP": 1e9, "MFLOP": 1e6, "million": 1e6, "J": 1, "mJ": 1e-3, "W": 1, "items/s": 1, "": 1}  # fmt: skip
 
 
 def read(text: str) -> float:

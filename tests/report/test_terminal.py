@@ -76,13 +76,14 @@ def test_runs_side_by_side(tmp_path: Path) -> None:
     assert [column.title for column in table.columns] == ["", "first", "second", "third"]
     rows = {row[0].text: [cell.text for cell in row[1:]] for row in table.rows}
     names = ["Accuracy, easyvqa", "Accuracy, easyvqa-grid", "Weights", "Prefill arithmetic", "Prefill time, batch 8"]
-    assert list(rows) == ["Verdict", "Steps", *names, "Decode time per token, batch 1", "Peak memory"]
+    assert list(rows) == ["Verdict", "Steps", *names, "Decode time per token, batch 1", "Peak memory",
+                          "Answer energy, batch 1"]  # fmt: skip
     assert rows["Verdict"] == ["ACCEPTED", "REGRESSION", "ANOMALOUS"]
     assert rows["Accuracy, easyvqa"] == ["97.0 %", "85.5 %", "not finite"]
     assert rows["Weights"] == ["2.23 MB", "2.23 MB", "not measured"]
     assert "Machines differ: times are shown, and are in no ratio." in table.caption
     text = to_markdown(table)
-    assert text.count("\n| ") == 2 + 9
+    assert text.count("\n| ") == 2 + 10
     assert "**not finite**" in text
     out = io.StringIO()
     show(table, console=Console(file=out, width=160))

@@ -18,7 +18,7 @@ KEYS = {
     "format", "kind", "figures", "name", "model", "verdict", "stamped", "notes", "before_after", "flips", "cost",
     "time", "robust_words", "robust", "audit_words", "audit", "weighing", "arms", "layers", "worst", "check", "steps",
     "controls", "predicted", "scored", "roofline", "spent", "bounds", "recipe", "python", "shell", "artifact",
-    "place", "machine", "stages", "samples",
+    "place", "machine", "stages", "samples", "arithmetic", "energy_words", "energy", "idealized", "six",
 }  # fmt: skip
 
 

@@ -97,8 +97,9 @@ def test_figures_are_those_of_the_run(tmp_path: Path, variant: str) -> None:
 def test_sections_in_the_order_of_a_sceptic(tmp_path: Path) -> None:
     page, _, _ = rendered(tmp_path)
     sections = [attrs["id"] for tag, attrs in page.tags if tag == "section"]
-    assert sections == ["verdict", "notes", "figures", "cost", "time", "predicted", "roofline", "spent", "robust",
-                        "controls", "audit", "layers", "steps", "recipe", "load", "machine", "stages"]  # fmt: skip
+    assert sections == ["verdict", "notes", "figures", "cost", "time", "energy", "efficiency", "arithmetic",
+                        "predicted", "roofline", "spent", "robust", "controls", "audit",
+                        "layers", "steps", "recipe", "load", "machine", "stages"]  # fmt: skip
     assert "Of 2,000 questions, 19 became wrong and 14 became right: 33 flips (1.7 %), net \u22120.2 pt." in page.text
     assert "1.4x SLOWER" in page.text
     assert 'trimtab.load("artifact")' in page.text

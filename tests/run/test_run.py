@@ -81,6 +81,34 @@ def test_the_figures_hold_together(finished) -> None:
     assert data["artifact"]["gate"]["passed"] is True
 
 
+def test_what_answers_cost_beside_their_seconds(finished) -> None:
+    data = finished.data
+    for when in ("before", "after"):
+        for phase in ("vision", "prefill", "decode"):
+            counted = data["arithmetic"][when][phase]
+            done = finished.reading(when, f"flops.{phase}")
+            assert sum(counted["parts"].values()) == sum(counted["operators"].values()) == done > 0
+            assert finished.reading(when, f"memory.activations.{phase}") > 0
+            seconds = finished.reading(when, f"latency.{phase}.b2")
+            assert finished.reading(when, f"throughput.{phase}.b2") == pytest.approx(2 / seconds)
+            assert finished.reading(when, f"latency.{phase}.b2.p95") >= seconds
+        assert set(data["arithmetic"][when]["vision"]["parts"]) >= {"vision", "projector"}
+        assert {"language", "head"} <= set(data["arithmetic"][when]["prefill"]["parts"])
+        for call in ("vision", "prefill", "answer"):
+            assert finished.reading(when, f"energy.{call}.b1") > 0
+    ends = [finished.reading(when, "memory.activations.prefill") for when in ("before", "after")]
+    assert ends[1] < ends[0], "half of the image tokens hold less"
+    found = data["efficiency"]
+    assert found["energy"]["source"].startswith(("measured", "modelled"))
+    right = [finished.reading(when, "accuracy.easyvqa") for when in ("before", "after")]
+    assert (found["six"] is None) == (min(right) == 0), "of what answers nothing rightly no quality is kept"
+    fits = found["idealized"]["fits"]
+    word = finished.reading("before", "latency.decode.b1")
+    assert fits["before"]["per_token"] == pytest.approx(word, rel=1.0), "the same word, timed twice"
+    assert found["idealized"]["queries"][0][1] == 8
+    assert "Idealized runtime" in finished.report.read_text(encoding="utf-8")
+
+
 def test_the_artifact_is_what_was_measured(finished) -> None:
     loaded = read(finished.artifact)
     assert all(isinstance(host.w, Quantized) for _, host in loaded.anatomy.linears())

@@ -104,6 +104,12 @@ def doctor(
     shown = {key: SHOWN.get(key, _short)(value) for key, value in facts.items()}
     _table("doctor", ["fact", "value"], [[key, value] for key, value in shown.items()])
     _table("what plans reckon with", ["ceiling", "value"], [list(row) for row in _ceilings(reached)])
+    if not reached.steady:
+        note(UNSTEADY)
+
+
+UNSTEADY = """Memory was not read at one rate while this was measured, three times over: something else runs, or the
+machine is shared. Plans reckon with these figures; run trimtab doctor again when it is idle."""
 
 
 def _ceilings(reached: Any) -> list[tuple[str, str]]:

@@ -79,7 +79,7 @@ class Ceilings:
     features; ``generated``: of a word that ``generate`` adds, beside the forward; ``plan_call``, ``plan_layer``: of a
     plan's call and layer beside its products; ``plan_row``: of a byte of a plan's stream. Of a fresh process ``start``
     in seconds, ``resident``: bytes with all of it imported, ``words``: bytes for one of a tokenizer's file.
-    ``machine``: what it was measured on.
+    ``machine``: what it was measured on; ``steady``: whether memory read alike all the while.
     """
 
     reading: Curve
@@ -100,6 +100,7 @@ class Ceilings:
     resident: float = 0.0
     words: float = 0.0
     machine: Mapping[str, Any] = field(default_factory=dict)
+    steady: bool = True
 
     @property
     def compiled(self) -> bool:

@@ -40,11 +40,11 @@ Make = Callable[[int, int], Callable[[Tensor], Tensor]]
 def ceilings() -> Ceilings:
     """Measured now; nothing else should run meanwhile. On a machine that is shared what memory gives may change from
     one minute to the next: it is read at the beginning, in between and at the end, and where these differ by more than
-    ``STEADY`` all is measured again, ``TRIES`` times at most; the last counts."""
+    ``STEADY`` all is measured again, ``TRIES`` times at most; the last counts, and is called unsteady."""
     for _ in range(TRIES):
         reads = [read_bandwidth(typical)]
-        found = _measured(reads)
-        if steady(reads):
+        found = replace(_measured(reads), steady=steady(reads))
+        if found.steady:
             break
     return found
 

@@ -1,6 +1,7 @@
 """The figures of a model's parts (``vlm.parts``): operations by operator, activation memory, times and throughput.
 
     flops.<part>.<operator>      counted            memory.activations.<part>     counted, bytes at the peak
+    arithmetic                   the same as plain data, and by part of the model
     latency.<part>.bN            timed, with .p95   throughput.<part>.bN          rows a second, or tokens for decode
     energy.<part>.bN             joules a call      power.<part>.bN               watts
 
@@ -10,13 +11,19 @@ The parts are ``vision``, ``prefill`` and ``decode``; N are the rows of the batc
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
+from torch import nn
+
+from trimtab.core.errors import BadInput
 from trimtab.core.reading import Reading
 from trimtab.measure import activations as live
 from trimtab.measure.energy import Energy, Meter, energy
 from trimtab.measure.flops import Flops
 from trimtab.measure.latency import Clock
+from trimtab.measure.layers import by_part, layers
 from trimtab.measure.speed import stats
 from trimtab.measure.vlm import Parts, repeated
 
@@ -38,6 +45,31 @@ def operators(found: Parts) -> list[Reading]:
             call()
         readings += [Reading(f"flops.{part}.{name}", float(n), "flop") for name, n in mode.by_operator.most_common()]
     return readings
+
+
+def arithmetic(model: nn.Module, found: Parts, part_of: Callable[[str], str]) -> dict[str, dict[str, dict[str, int]]]:
+    """Of one call of each part: ``parts``, operations by what ``part_of`` says of a module's path, and ``operators``.
+
+    What is done outside every module that ``part_of`` knows (a loop of ours multiplies queries by keys itself) is the
+    tower's in ``vision``, and the language model's elsewhere.
+    """
+    counted = {}
+    for name, call in calls(found):
+        mode = Flops()
+        with mode:
+            found_in = layers(model, call)
+        rest = "vision" if name == "vision" else "language"
+        parts = Counter(by_part(found_in, partial(_known, part_of, rest)))
+        parts[rest] += mode.total - sum(parts.values())
+        counted[name] = {"parts": dict(parts), "operators": dict(mode.by_operator.most_common())}
+    return counted
+
+
+def _known(part_of: Callable[[str], str], rest: str, path: str) -> str:
+    try:
+        return part_of(path)
+    except BadInput:
+        return rest
 
 
 def activations(found: Parts) -> list[Reading]:

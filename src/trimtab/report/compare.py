@@ -27,8 +27,9 @@ from trimtab.report.terminal import rich_table
 from trimtab.report.verdict import TONES
 from trimtab.report.words import machine, model
 
-WANTED = ("bytes.weights", "flops.prefill", "latency.prefill.", "latency.decode.b1", "memory.peak")
-ELSEWHERE = ("latency", "memory", "seconds")
+WANTED = ("bytes.weights", "flops.prefill", "latency.prefill.", "latency.decode.b1", "memory.peak",
+          "energy.answer.b1")  # fmt: skip
+ELSEWHERE = ("latency", "memory", "seconds", "energy", "power", "throughput")
 """Figures that are of a machine: no ratio is made of them across two."""
 
 
@@ -115,10 +116,11 @@ def _cell(first: Run, run: Run, name: str) -> Cell:
 
 def _figures(found: Sequence[Run]) -> list[str]:
     """Qualities first, then for each wanted cost the figure that most runs have, the largest batch of a time."""
-    names = list(dict.fromkeys(name for run in found for name in run.names()))
+    names = [name for name in dict.fromkeys(name for run in found for name in run.names())
+             if name != "bytes.weights16" and not name.endswith(".p95")]  # fmt: skip
     chosen = list(dict.fromkeys(name for run in found for name in quality_names(run)))
     for prefix in WANTED:
-        fit = [name for name in names if name.startswith(prefix) and name != "bytes.weights16"]
+        fit = [name for name in names if name.startswith(prefix)]
         chosen += sorted(fit, key=lambda n: (sum(bool(run.get("after", n)) for run in found), len(n), n))[-1:]
     return chosen
 

@@ -36,6 +36,10 @@ KINDS = (
     Kind("parameters", "Parameters", "count", "neither"),
     Kind("flops", "arithmetic", "flop", "lower", "MORE"),
     Kind("latency", "time", "s", "lower", "SLOWER"),
+    Kind("throughput", "throughput", "items/s", "higher", "LOWER"),
+    Kind("energy", "energy", "J", "lower", "MORE"),
+    Kind("power", "power", "W", "neither"),
+    Kind("memory.activations", "activation memory", "bytes", "lower", "MORE"),
     Kind("memory", "memory", "bytes", "lower", "MORE"),
     Kind("seconds", "Seconds", "s", "neither"),
 )

@@ -16,6 +16,8 @@ GROUPS = (
     ("Speed", ("latency", "flops")),
     ("Memory", ("memory",)),
 )
+OWN_TABLES = ("seconds", "throughput", "energy", "power")
+"""Figures that stand in tables of their own."""
 BYTES = ("memory", "available")  # what a machine says in bytes
 ABSENT = Cell("not measured", "quiet")
 
@@ -45,7 +47,8 @@ def before_after(run: Run, brief: bool = False) -> Table:
         Column("n", True, 1), Column("How", spare=2),
     )  # fmt: skip
     ends = [name for when, name in run.figures if when in ("before", "after")]
-    names = [name for name in dict.fromkeys(ends) if not name.startswith("seconds") and not shown_as(name)]
+    names = [name for name in dict.fromkeys(ends) if not name.startswith(OWN_TABLES) and not shown_as(name)]
+    names = [name for name in names if not name.endswith(".p95")]
     rows: list[tuple[Cell, ...]] = []
     known = tuple(start for _, starts in GROUPS for start in starts)
     for title, starts in (*GROUPS, ("Other", ())):

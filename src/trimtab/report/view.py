@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import Any
 
-from trimtab.report import tables, words
+from trimtab.report import efficiency, tables, words
 from trimtab.report.arms import arms, weighing
 from trimtab.report.chart import Plot
 from trimtab.report.figures import Tone
@@ -60,6 +60,11 @@ class View:
     check: str
     steps: tuple[StepView, ...]
     controls: Table
+    arithmetic: Table
+    energy_words: str
+    energy: Table
+    idealized: Table
+    six: Table
     predicted: Plot
     scored: str
     roofline: Plot
@@ -79,6 +84,7 @@ def build(run: Run) -> View:
     """The view of a run; ``run.samples`` is None unless the user asked for them."""
     result = run.result
     python, shell = words.loading(run)
+    energy_words, energy = efficiency.energy(run)
     return View(
         name=str(result.get("name") or run.folder), model=words.model(result.get("model") or {}), verdict=verdict(run),
         stamped=run.samples is not None, notes=tuple(str(note) for note in result.get("notes") or ()),
@@ -88,6 +94,8 @@ def build(run: Run) -> View:
         weighing=weighing(run), arms=arms(run),
         worst=tuple(worst(run)),
         check=words.checked(result.get("check") or {}), steps=tuple(_step(step) for step in result.get("steps") or ()),
+        arithmetic=efficiency.arithmetic(run), energy_words=energy_words, energy=energy,
+        idealized=efficiency.idealized(run), six=efficiency.six(run),
         controls=tables.controls(run), predicted=predicted(run), scored=scored(run), roofline=roofline(run),
         spent=spent(run), bounds=bounds(run), recipe=run.recipe, python=python, shell=shell,
         artifact=_artifact(result.get("artifact") or {}), place=words.machine(result.get("machine") or {}),

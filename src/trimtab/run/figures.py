@@ -16,21 +16,29 @@ from trimtab.evaluate.ratio import more_repeats, of_windows
 from trimtab.evaluate.sequential import level
 from trimtab.evaluate.shares import accuracy
 from trimtab.measure import params
-from trimtab.measure.vlm import operations, parts
+from trimtab.measure.activations import stand_ins
+from trimtab.measure.parts import activations, arithmetic
+from trimtab.measure.vlm import parts
 from trimtab.run import calibration, enough, quality, robustness
 from trimtab.run.context import Context
 
 
-def cost(context: Context) -> list[Reading]:
-    """What is counted: parameters, stored bytes of the weights, operations of vision and prefill."""
-    batch = calibration.sample_batch(context, 1, context.recipe.task.split)
-    with context.loaded.reference():
-        return [*params.readings(context.loaded.library), *operations(parts(context.loaded.model, batch))]
+def cost(context: Context) -> tuple[list[Reading], dict[str, Any]]:
+    """What is counted: parameters, stored bytes of the weights, operations and activation memory of vision, prefill and
+    decode at batch 1; and the operations by part of the model and by operator."""
+    loaded, batch = context.loaded, calibration.sample_batch(context, 1, context.recipe.task.split)
+    with loaded.reference():
+        found = parts(loaded.model, batch)
+        counted = arithmetic(loaded.library, found, loaded.anatomy.part_of)
+        done = [Reading(f"flops.{name}", float(sum(row["operators"].values())), "flop")
+                for name, row in counted.items()]  # fmt: skip
+        with stand_ins([host for _, host in loaded.anatomy.linears()]):
+            return [*params.readings(loaded.library), *done, *activations(found)], counted
 
 
 def before(context: Context) -> dict[str, Any]:
     """Quality of the model as it came, also on worse pictures, its control and its costs; a hash of what was asked."""
-    readings = cost(context)
+    readings, counted = cost(context)
     readings += [quality.measure(context, "before", task) for task in quality.tasks(context)]
     readings += robustness.measure(context, "before")
     readings += control(context)
@@ -39,7 +47,7 @@ def before(context: Context) -> dict[str, Any]:
     return {"model": {"id": source.id, "license": source.license, "kind": source.kind, "revision": source.revision,
                       "streamed": context.loaded.streamed,
                       "parameters": params.parameters(context.loaded.library)},
-            "reused": context.reused,
+            "reused": context.reused, "arithmetic": counted,
             "data": quality.data(context)}  # fmt: skip
 
 
@@ -88,7 +96,8 @@ def gained(context: Context, when: str, earlier: str) -> dict[str, Any] | None:
 
 def after(context: Context) -> dict[str, Any]:
     """Quality and cost of what reloaded from the artifact, compared sample by sample with what it was before."""
-    readings = [one for one in cost(context) if one.name != "bytes.weights"]
+    readings, counted = cost(context)
+    readings = [one for one in readings if one.name != "bytes.weights"]
     said = context.loaded.manifest
     assert said is not None
     readings.append(Reading("bytes.weights", float(said.bytes), "bytes"))  # the file, not only the tensors in it
@@ -99,7 +108,7 @@ def after(context: Context) -> dict[str, Any]:
     quality.publish(context)
     found = {task.name: compared(context, task) for task in quality.tasks(context)}
     main = found[context.recipe.task.name]
-    return {"quality": {row["figure"]: row for row in found.values()}, "flips": main["flips"],
+    return {"quality": {row["figure"]: row for row in found.values()}, "flips": main["flips"], "arithmetic": counted,
             "robust": robustness.compared(context)}  # fmt: skip
 
 

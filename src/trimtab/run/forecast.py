@@ -19,13 +19,14 @@ from trimtab.data import text as texts
 from trimtab.data.task import Task
 from trimtab.measure.ceilings import Ceilings
 from trimtab.measure.roofline import Roof
-from trimtab.run import deliver, steps, timing
+from trimtab.run import deliver, economy, steps, timing
 from trimtab.run.arms import LAYERWISE
 from trimtab.run.fitcost import fit_cost
 from trimtab.run.follow import targeted
 from trimtab.run.foresee import Phase, foresee
 from trimtab.run.prompts import Asked, Batch, asked, batch_of
 from trimtab.run.prospect import Prospect
+from trimtab.run.queries import Cost, places
 from trimtab.run.recipe import Recipe, Step
 from trimtab.run.walk import MAX_TOKENS
 
@@ -147,7 +148,14 @@ class Forecast:
             each = sum(self.round(self.measured[when][size]) for when in ("before", "after"))
             rounds = min(given.repeats + 1, max(timing.LEAST + 1, 60 * given.max_minutes / each))
             found += rounds * each
-        return found + self.process(False) + self.process(True)
+        return found + self.process(False) + self.process(True) + self.economy()
+
+    def economy(self) -> float:
+        """Of joules and of the idealized runtime, at batch 1."""
+        sides = (self.measured[when][1] for when in ("before", "after"))
+        costs = [Cost(*(one[name].seconds if name in one else 0.0 for name in ("vision", "prefill", "decode")))
+                 for one in sides]  # fmt: skip
+        return economy.foreseen(costs, self.tokens, places(self.anatomy.model), self.recipe.measure.repeats)
 
     def round(self, found: Phases) -> float:
         """Of one side once: vision and prefill after one that is not counted, then some words."""

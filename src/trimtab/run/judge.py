@@ -221,7 +221,8 @@ def result(context: Context, name: str) -> dict[str, Any]:
         "artifact": ended("seal") | ({} if ended("gate")["passed"] else {"path": REFUSED}) | {"gate": ended("gate")},
         "arms": ended("arms")["arms"] if "arms" in context.journal.ended else [], "weighing": _weighing(context),
         "plan": foretold.scored(context), "unforeseen": ended("plan")["unforeseen"],
-        "roofline": foretold.placed(context),
+        "roofline": foretold.placed(context), "efficiency": ended("timing").get("efficiency"),
+        "arithmetic": {when: ended(when).get("arithmetic") for when in ("before", "after")},
         "rehearsal": ended("rehearsal") if "rehearsal" in context.journal.ended else None,
         "seconds": context.journal.seconds(), "check": ended("check"),
     }  # fmt: skip

@@ -2,7 +2,8 @@
 and the bytes of the cache that each has filled by then.
 
 Before: the source as it loads, through the library's own forward. After: the artifact as it reloads, kernels and
-policies included. One round times every part of both sides once; ratios are bounded by ranks over all rounds.
+policies included. One round times every part of both sides once; ratios are bounded by ranks over all rounds. What
+answers cost in joules is taken behind them (``economy.py``).
 """
 
 from __future__ import annotations
@@ -20,15 +21,16 @@ from trimtab.data.task import Task
 from trimtab.evaluate.ratio import of_repeats
 from trimtab.load import artifact as artifacts
 from trimtab.load.sources import open_source
-from trimtab.measure.latency import reading, repeats_of
+from trimtab.measure.latency import repeats_of
 from trimtab.measure.machine import facts
+from trimtab.measure.speed import stats
 from trimtab.measure.vlm import Parts, parts
-from trimtab.run import calibration
+from trimtab.run import calibration, economy
 from trimtab.run.context import Context
 from trimtab.run.footprint import peak_of
+from trimtab.run.queries import TOKENS
 from trimtab.runtime.dtype import compute_dtype
 
-TOKENS = 8  # decoded for one repeat
 LEAST = 5  # rounds, however long they take
 
 Times = dict[str, list[float]]
@@ -39,12 +41,13 @@ def measure(context: Context) -> dict[str, Any]:
     recipe = context.recipe
     sides = {"before": as_it_came(context), "after": artifacts.read(context.folder.artifact)}
     times: dict[str, Times] = {when: {} for when in sides}
-    sizes = sorted({1, recipe.measure.batch_size})
-    for size in sizes:
-        found = {}
+    shown: dict[int, dict[str, dict[str, Tensor]]] = {}
+    for size in sorted({1, recipe.measure.batch_size}):
+        found, shown[size] = {}, {}
         for when, loaded in sides.items():
             context.loaded = loaded
-            found[when] = parts(loaded.model, prompts(context, size))
+            shown[size][when] = prompts(context, size)
+            found[when] = parts(loaded.model, shown[size][when])
         _rounds(context, found, times, size)
         for when, side in found.items():  # of the same prompts and as many tokens after them
             context.read(when, [Reading(f"bytes.cache.b{size}", float(side.cache()), "bytes")])
@@ -55,11 +58,18 @@ def measure(context: Context) -> dict[str, Any]:
     peaks = {when: peak_of(weights[when], samples, threads, **source[when]) for when in sides}
     for when, loaded in sides.items():
         memory = Reading("memory.peak", float(peaks[when]), "bytes", how="timed")
-        readings = [_said(reading(name, values), simulated(loaded)) for name, values in times[when].items()]
-        context.read(when, [memory, *readings])
+        readings = [one for name, values in times[when].items() for one in _stats(name, values)]
+        context.read(when, [memory, *(_said(one, simulated(loaded)) for one in readings)])
     ratios = {name: of_repeats(times["before"][name], times["after"][name]) for name in times["before"]}
     rows = {name: {"value": one.value, "low": one.low, "high": one.high} for name, one in ratios.items()}
-    return {"ratios": rows, "machine": facts().row(), "kernels": _kernels(sides["after"])}
+    return {"ratios": rows, "machine": facts().row(), "kernels": _kernels(sides["after"]),
+            "efficiency": economy.measure(context, sides, shown[1])}  # fmt: skip
+
+
+def _stats(name: str, values: list[float]) -> list[Reading]:
+    """The median of ``latency.<part>.bN``, its tail, and how many rows (of decoding, words) that is in a second."""
+    part = name.removeprefix("latency.")
+    return stats(part, values, int(part.rpartition(".b")[2]))
 
 
 def _kernels(loaded: Any) -> dict[str, Any]:

@@ -27,10 +27,17 @@ def time(run: Run) -> Plot:
 
 def _table(run: Run, names: list[str]) -> Table:
     rows = tuple(
-        (Cell(label(name)), reading(run, "before", name), reading(run, "after", name), changed(run, name))
+        (Cell(label(name)), *(reading(run, when, one) for when in ("before", "after") for one in _three(name)),
+         changed(run, name))
         for name in names
-    )
-    return Table("Seconds by part and batch", columns("Part", "#Before", "#After", "#Change"), rows)
+    )  # fmt: skip
+    titles = columns("Part", "#Before", "#its p95", "#a second", "#After", "#its p95", "#a second", "#Change")
+    return Table("Seconds by part and batch", titles, rows)
+
+
+def _three(name: str) -> tuple[str, str, str]:
+    """A latency, its tail, and the throughput: rows a second, of decoding words."""
+    return name, f"{name}.p95", name.replace("latency.", "throughput.")
 
 
 def _order(name: str) -> tuple[int, str, int]:
