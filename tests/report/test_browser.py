@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from report.fixture import RECIPE, VARIANTS, make, make_search
 from trimtab.report import compare, pareto, render
@@ -234,7 +234,7 @@ def test_a_stranger_s_names_stay_text_in_a_plot(browser: Browser, pages: dict[st
       const curve = live.data.findIndex((trace) => trace.customdata.some(odd));
       Plotly.Fx.hover(live, [{ curveNumber: curve, pointNumber: live.data[curve].customdata.findIndex(odd) }]);
     }""")
-    assert "<" in str(page.locator("#layers .hoverlayer").first.text_content())
+    expect(page.locator("#layers .hoverlayer").first).to_contain_text("<")
     assert seen.complaints == []
     page.context.close()
 

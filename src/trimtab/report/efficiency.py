@@ -39,7 +39,7 @@ def arithmetic(run: Run) -> Table:
 
 def _counted(name: str, ends: list[float]) -> tuple[Cell, ...]:
     cells = (Cell(say(one, "flop"), value=one, unit="flop") for one in ends)
-    found = Cell(*change("flops", *ends)[:2])
+    found = Cell(*change("flops", ends[0], ends[1])[:2])
     return (Cell(name.removeprefix("by aten.") if name.startswith("by ") else name), *cells, found,
             Cell(say(ends[1] / 2, "flop").replace("FLOP", "MAC"), value=ends[1] / 2, unit="mac"))  # fmt: skip
 
@@ -93,7 +93,7 @@ def _beaten(found: dict[str, Any]) -> Iterator[Cell]:
 def _ends(title: str, ends: list[float], unit: str, better: str) -> tuple[Cell, ...]:
     cells = (Cell(say(one, unit), value=one, unit=unit) for one in ends)
     name = {"lower": "latency", "higher": "throughput"}[better]
-    return (Cell(title), *cells, Cell(*change(name, *ends)[:2]))
+    return (Cell(title), *cells, Cell(*change(name, ends[0], ends[1])[:2]))
 
 
 def _found(run: Run) -> dict[str, Any]:

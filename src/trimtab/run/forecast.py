@@ -26,7 +26,7 @@ from trimtab.run.follow import targeted
 from trimtab.run.foresee import Phase, foresee
 from trimtab.run.prompts import Asked, Batch, asked, batch_of
 from trimtab.run.prospect import Prospect
-from trimtab.run.queries import Cost, places
+from trimtab.run.queries import TOKENS, Cost, places
 from trimtab.run.recipe import Recipe, Step
 from trimtab.run.walk import MAX_TOKENS
 
@@ -160,7 +160,7 @@ class Forecast:
     def round(self, found: Phases) -> float:
         """Of one side once: vision and prefill after one that is not counted, then some words."""
         vision = found["vision"].seconds if "vision" in found else 0.0
-        return 2 * vision + 2 * found["prefill"].seconds + timing.TOKENS * found["decode"].seconds
+        return 2 * vision + 2 * found["prefill"].seconds + TOKENS * found["decode"].seconds
 
     def stages(self) -> dict[str, float]:
         """Seconds by the stage's name in the journal, in order."""
