@@ -395,6 +395,7 @@ def trial(number: int, rng: random.Random, **more: Any) -> dict[str, Any]:
               "latency.prefill.b1": {"value": seconds, "low": seconds * 0.97, "high": seconds * 1.04},
               "accuracy.easyvqa": {"value": right, "low": right - 0.012, "high": right + 0.01}}  # fmt: skip
     found = {"number": number, "state": "complete", "pareto": False, "why": "", "knobs": {"bits": bits, "keep": keep},
+             "steps": [{"gptq": {"bits": bits, "targets": ["language"]}}, {"divprune": {"keep": keep}}],
              "values": values, "recipe": f"recipes/{number:03}.yaml", "seconds": 40.0, "reference": None}  # fmt: skip
     return found | more
 

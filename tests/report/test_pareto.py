@@ -55,7 +55,7 @@ def test_every_two_objectives_have_a_drawing_with_quality_upright(tmp_path: Path
                                                   "fixed recipes", "on the test split"]  # fmt: skip
     fixed = chart.series[4].points
     assert [point.note for point in fixed] == ["quickstart", "gemma-270m-w4"]
-    assert "bits 3, keep 0.5" in fixed[0].tip
+    assert "gptq 3 language; divprune 0.5" in fixed[0].tip
     edge = chart.series[0].points
     assert all(a.x == b.x or a.y == b.y for a, b in pairwise(edge))
     assert len(edge) % 2 == 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from trimtab.run.search.place import Wanted
     from trimtab.run.search.write import Found
 
-PAGE = "trimtab.report.pareto"
 WIDE = 120
 """Columns of a terminal from which on the table shows steps."""
 
@@ -84,8 +82,9 @@ def finish(found: Found, folder: Path, as_json: bool) -> None:
     """The page, the front as a table, and the exit status."""
     from rich.console import Console
 
-    if find_spec(PAGE) is not None:
-        import_module(PAGE).write(folder)
+    from trimtab.report.pareto import write
+
+    write(folder)
     binds = found.binds()
     if as_json:
         say({"folder": str(folder), **json.loads((folder / "search.json").read_text(encoding="utf-8"))})
@@ -109,7 +108,7 @@ def summary(found: Found, folder: Path) -> list[str]:
         lines.append(f"On the test split, which was read once for {len(found.tested)} points: {names} meets the budget "
                      "and dominates every reference.")  # fmt: skip
     lines += list(found.notes)
-    return [*lines, f"Recipes: {folder / 'recipes'}"]
+    return [*lines, f"Page: {folder / 'search.html'}. Recipes: {folder / 'recipes'}"]
 
 
 def table(found: Found, width: int) -> Table:
@@ -154,13 +153,9 @@ def figure(value: float, unit: str) -> str:
 
 def said(steps: Sequence[Step]) -> str:
     """The steps, shortly."""
-    return "; ".join(_step(one) for one in steps)
+    from trimtab.report.search import said as words
 
-
-def _step(step: Step) -> str:
-    told = [str(step.knobs[name]) for name in ("bits", "pattern", "capacity", "r") if name in step.knobs]
-    told = told or [str(step.knobs[name]) for name in ("keep",) if name in step.knobs]
-    return " ".join([step.method, *told, *(step.targets or ())])
+    return words(one.model_dump(mode="json") for one in steps)
 
 
 def register(app: typer.Typer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,14 +43,15 @@ class Value:
 
 @dataclass(frozen=True)
 class Trial:
-    """A point of the search; ``pareto``: no other is as good in every objective and better in one. ``reference``: the
-    name of a fixed recipe that was tried beside what the search proposed."""
+    """A point of the search; ``pareto``: no other is as good in every objective and better in one. ``steps``: what is
+    done to the model, in words. ``reference``: the name of a fixed recipe that was tried beside what the search
+    proposed."""
 
     number: int
     state: str
     pareto: bool
     why: str
-    knobs: dict[str, Any]
+    steps: str
     values: dict[str, Value]
     recipe: str
     seconds: float
@@ -129,8 +130,19 @@ def _trial(row: dict[str, Any], names: Sequence[str], where: str) -> Trial:
         ends = (float(low), float(high)) if low is not None and high is not None and low != high else None
         values[name] = Value(float(given["value"]), ends)
     return Trial(int(row["number"]), str(row.get("state") or ""), bool(row.get("pareto")), str(row.get("why") or ""),
-                 dict(row.get("knobs") or {}), values, str(row.get("recipe") or ""), float(row.get("seconds") or 0),
+                 said(row.get("steps") or ()), values, str(row.get("recipe") or ""), float(row.get("seconds") or 0),
                  str(row.get("reference") or ""))  # fmt: skip
+
+
+def said(steps: Iterable[Mapping[str, Any]]) -> str:
+    """Steps, shortly: ``gptq 4 language; divprune 0.5``."""
+    return "; ".join(_step(str(method), knobs or {}) for one in steps for method, knobs in one.items())
+
+
+def _step(method: str, knobs: Mapping[str, Any]) -> str:
+    told = [str(knobs[name]) for name in ("bits", "pattern", "capacity", "r") if name in knobs]
+    told = told or [str(knobs[name]) for name in ("keep",) if name in knobs]
+    return " ".join([method, *told, *map(str, knobs.get("targets") or ())])
 
 
 def front(trials: Iterable[Trial], x: Objective, y: Objective) -> list[Trial]:

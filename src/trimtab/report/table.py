@@ -36,11 +36,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Column:
-    """``spare`` columns are the first to go where there is no room: the highest number first."""
+    """``spare`` columns are the first to go where there is no room: the highest number first. ``long`` ones hold
+    sentences, and have room for them."""
 
     title: str
     numeric: bool = False
     spare: int = 0
+    long: bool = False
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from itertools import combinations, pairwise
 from trimtab.report.chart import Axis, Chart, Plot, Point, Series
 from trimtab.report.say import interval, say
 from trimtab.report.search import Objective, Search, Trial, front
-from trimtab.report.table import Cell, Table, columns
+from trimtab.report.table import Cell, Column, Table
 
 FRONT, EDGE = "on the front", "front of the two"
 KINDS = (("other", "other trials"), ("stopped", "stopped early"), ("front", FRONT), ("fixed", "fixed recipes"))
@@ -66,7 +66,7 @@ def _point(one: Trial, x: Objective, y: Objective, search: Search, where: str = 
     a, b = one.values[x.name], one.values[y.name]
     head = ", ".join(part for part in (f"trial {one.number}", one.reference, where or _state(one)) if part)
     said = [f"{o.label}: {value(one, o)}" for o in search.objectives if o.name in one.values]
-    tip = "\n".join((head, *said, *([knobs(one)] if one.knobs else [])))
+    tip = "\n".join((head, *said, *([one.steps] if one.steps else [])))
     if not (where or one.reference or one.pareto):
         return Point(a.value, b.value, tip)
     return Point(a.value, b.value, tip, a.spread, b.spread, note=one.reference)
@@ -83,15 +83,11 @@ def value(one: Trial, of: Objective) -> str:
     return say(found.value, of.unit) + (f" ({ends})" if ends else "")
 
 
-def knobs(one: Trial) -> str:
-    """``bits 4, keep 0.5``."""
-    return ", ".join(f"{key} {item}" for key, item in one.knobs.items())
-
-
 def trials(caption: str, found: Sequence[Trial], search: Search) -> Table:
     """A row for each trial, those on the front first."""
-    measured = (f"#{one.label}" for one in search.objectives)
-    titles = columns("Trial", "State", *measured, "Knobs", "Recipe", "#Time", "Why")
+    measured = (Column(one.label, True) for one in search.objectives)
+    titles = (Column("Trial"), Column("State"), *measured, Column("Steps", long=True), Column("Time", True),
+              Column("Why", long=True))  # fmt: skip
     order = sorted(found, key=lambda one: (not one.pareto, not one.reference, one.number))
     return Table(caption, titles, tuple(_row(one, search) for one in order))
 
@@ -99,7 +95,7 @@ def trials(caption: str, found: Sequence[Trial], search: Search) -> Table:
 def _row(one: Trial, search: Search) -> tuple[Cell, ...]:
     cells = [_cell(one, of) for of in search.objectives]
     state = Cell(FRONT, "good") if one.pareto else Cell(one.state, "bad" if one.state == "failed" else "")
-    return (Cell(str(one.number), note=one.reference), state, *cells, Cell(knobs(one)), Cell(one.recipe),
+    return (Cell(str(one.number), note=one.reference), state, *cells, Cell(one.steps, note=one.recipe),
             Cell(say(one.seconds, "s"), value=one.seconds, unit="s"), Cell(one.why))  # fmt: skip
 
 
