@@ -57,6 +57,7 @@ function draw() {
   the("send").hidden = talk.running;
   the("stop").hidden = !talk.running;
   the("empty").hidden = !talk.empty;
+  the("turns").hidden = talk.empty;
   the("back").hidden = !talk.mayGoBack;
   the("fresh").disabled = talk.empty;
   the("greeting").textContent = asks.length ? `Ask ${asks.map(({ id }) => id).join(" and ")}` : "No model yet";
@@ -145,9 +146,10 @@ function stop() {
 }
 the("stop").addEventListener("click", stop);
 
-the("model").addEventListener("change", () => {
+the("model").addEventListener("change", async () => {
   settings.set({ model: the("model").value });
   draw();
+  await tray.reading;
   tray.tell(tray.pictures.length && !tray.now().sees
     ? `${tray.now().model} takes no pictures: ${plural(tray.pictures.length, "picture")} kept aside.` : "");
 });

@@ -45,10 +45,7 @@ export class Talk {
   /** Begin anew; the conversation that was can be brought back until the next question. */
   clear() {
     this.stop();
-    if (!this.empty) {
-      forget(this.#last);
-      this.#last = { conversation: this.conversation, views: this.#views };
-    }
+    if (!this.empty) this.#last = { conversation: this.conversation, views: this.#views };
     this.conversation = new Conversation();
     this.#views = [];
     the("turns").replaceChildren();
@@ -129,12 +126,6 @@ export class Talk {
     }
   }
 }
-
-const forget = (past) => {
-  for (const { pictures } of past?.conversation.turns ?? []) {
-    for (const { thumb } of pictures) URL.revokeObjectURL(thumb);
-  }
-};
 
 const copy = async ({ answer }) => {
   const done = navigator.clipboard ? await navigator.clipboard.writeText(answer.text).then(() => true, () => false)

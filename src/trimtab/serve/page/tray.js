@@ -58,6 +58,7 @@ export class Tray {
       this.tell(`${model} takes no pictures.`);
       return;
     }
+    this.tell("");
     let room = limits.images - earlier - this.pictures.length;
     for (const file of files) {
       if (room <= 0) {
@@ -73,8 +74,8 @@ export class Tray {
       }
     }
     this.draw();
-    this.tell(wrong.join(" "));
-    if (!wrong.length) say(`${plural(this.pictures.length, "picture")} to send`);
+    if (wrong.length) this.tell(wrong.join(" "));
+    else say(`${plural(this.pictures.length, "picture")} to send`);
     the("question").focus();
   }
 
@@ -93,7 +94,7 @@ export class Tray {
   draw() {
     const { sees } = this.now();
     const items = this.pictures.map((picture) => make("li", {},
-      make("img", { src: picture.thumb, alt: picture.name }),
+      picture.thumb,
       make("small", {}, picture.name, make("br"), size(picture)),
       make("button", { type: "button", class: "remove", "aria-label": `Remove ${picture.name}`, title: "Remove",
         onclick: () => this.#remove(picture) }, "×")));
@@ -104,7 +105,6 @@ export class Tray {
   #remove(picture) {
     const at = this.pictures.indexOf(picture);
     this.pictures.splice(at, 1);
-    URL.revokeObjectURL(picture.thumb);
     this.draw();
     this.tell("");
     say(`${picture.name} removed`);

@@ -13,7 +13,7 @@ export class TurnView {
       return view;
     });
     this.verdict = make("p", { class: "verdict", hidden: true });
-    const items = turn.pictures.map(({ thumb, name }) => make("li", {}, make("img", { src: thumb, alt: name })));
+    const items = turn.pictures.map(({ thumb }) => make("li", {}, thumb));
     const label = plural(items.length, "picture");
     const pictures = items.length ? [make("ul", { class: "shown", "aria-label": label }, ...items)] : [];
     this.node = make("li", { class: this.answers.length > 1 ? "turn two" : "turn" },
