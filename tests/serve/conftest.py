@@ -1,4 +1,4 @@
-"""One browser for all tests of the page."""
+"""A browser for each file: between files none is left open, for its loop would be in the way of other tests' own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from playwright.sync_api import Browser
 from chromium import chromium
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with chromium() as browser:
         yield browser

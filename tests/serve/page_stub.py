@@ -70,6 +70,7 @@ class Stub(ThreadingHTTPServer):
         self.asked: list[dict[str, Any]] = []
         self.seen: list[str] = []
         self.token = ""
+        self.report = REPORT
         self.models = MODELS
         self.limits = LIMITS
         self.go, self.left, self.halted = threading.Event(), threading.Event(), threading.Event()
@@ -100,7 +101,7 @@ class Handler(BaseHTTPRequestHandler):
                        "requests": {"answered": 12, "refused": 0, "cancelled": 0, "failed": 0}})  # fmt: skip
         elif self.path.startswith("/trimtab/report/"):
             policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'self'"
-            self.send(200, "text/html", REPORT.encode(), {"Content-Security-Policy": policy})
+            self.send(200, "text/html", self.server.report.encode(), {"Content-Security-Policy": policy})
         else:
             self.refuse(Refuse(404, "no such path"))
 

@@ -157,7 +157,7 @@ def test_more_than_the_server_takes_are_left_out_earlier_ones_counted(browser: B
         person.answered("It is a circle.")
         give(person, picture("e.png"))
         expect(person.page.locator("#notice")).to_contain_text("e.png was left out")
-        person.press("New conversation")
+        person.press("New chat")
         give(person, picture("f.png"))
         expect(person.page.get_by_role("img", name="f.png")).to_be_visible()
 

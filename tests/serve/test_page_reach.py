@@ -115,7 +115,7 @@ def test_the_theme_follows_the_system_until_it_is_chosen(browser: Browser) -> No
 FOCUS = """() => {
   const node = document.activeElement;
   if (node === document.body) return ["body", true, false];
-  const style = getComputedStyle(node);
+  const style = getComputedStyle(node.closest(".composer:has(textarea:focus-visible)") || node);
   const ring = style.outlineStyle === "solid" && parseFloat(style.outlineWidth) >= 2;
   const box = node.getBoundingClientRect();
   const hit = document.elementFromPoint(box.left + box.width / 2, box.top + box.height / 2);

@@ -64,7 +64,9 @@ function draw() {
   the("invitation").textContent = sees ? "Drop, paste or add a picture, then ask about it."
     : asks.length ? "It takes text only." : "";
   const set = settings.said();
-  the("set").textContent = set ? `With ${set}` : "";
+  the("set").textContent = `Asked with ${set}`;
+  the("set").hidden = !set;
+  the("keys").textContent = talk.running ? "Escape stops" : "Enter sends, Shift+Enter begins a line";
   tray.draw();
 }
 

@@ -101,11 +101,11 @@ export const reportBox = (settings) => {
 };
 
 const still = async (frame, text) => {
-  const page = new DOMParser().parseFromString(text, "text/html");
-  const css = [...page.querySelectorAll("style")].map((node) => node.textContent);
-  page.querySelectorAll("style, script, meta[http-equiv]").forEach((node) => node.remove());
+  const css = [];
+  const bare = text.replace(/<script\b[^>]*>[^]*?<\/script>/gi, "")
+    .replace(/<style\b[^>]*>([^]*?)<\/style>/gi, (_, rules) => { css.push(rules); return ""; });
   const loaded = new Promise((resolve) => { frame.addEventListener("load", resolve, { once: true }); });
-  frame.srcdoc = `<!doctype html>${page.documentElement.outerHTML}`;
+  frame.srcdoc = bare;
   await loaded;
   const { contentDocument: inside, contentWindow } = frame;
   inside.adoptedStyleSheets = css.map((rules) => {

@@ -11,7 +11,7 @@ export const modelLines = (models) => models.map((model) => {
     make("li", { class: "name" }, model.id),
     make("li", { class: `kind is-${model.kind}` }, model.kind),
     ...(on.length ? on : ["nothing trimmed"]).map((words) => make("li", { class: "on" }, words)),
-    ...rest.filter(Boolean).map((words) => make("li", {}, words)));
+    ...rest.filter(Boolean).map((words) => make("li", { class: "more" }, words)));
 });
 
 export const statusWords = ({ queue, memory, requests }) => [

@@ -1,5 +1,7 @@
 // A model's text as nodes: paragraphs as they are, and fenced code (CommonMark 4.5, backticks only) in a block.
 
+const paragraphs = (text) => text.split(/\n\s*\n/).map((one) => one.replace(/^\n+|\s+$/g, "")).filter(Boolean);
+
 /** `[{code, text}]`; a fence that is still open, as in a stream, holds the rest. */
 export const parts = (text) => {
   const found = [];
@@ -8,7 +10,7 @@ export const parts = (text) => {
   const close = (code) => {
     const text = lines.join("\n");
     if (code) found.push({ code, text });
-    else if (text.trim()) found.push({ code, text: text.replace(/^\n+|\s+$/g, "") });
+    else found.push(...paragraphs(text).map((one) => ({ code, text: one })));
     lines = [];
   };
   for (const line of text.split("\n")) {

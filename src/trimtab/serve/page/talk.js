@@ -24,6 +24,7 @@ export class Talk {
     this.tools = tools;
     this.conversation = new Conversation();
     window.addEventListener("scroll", () => { this.#follow = atEnd(); }, { passive: true });
+    new ResizeObserver(() => { if (this.#follow) toEnd(); }).observe(the("dock"));  // it covers the end as it grows
   }
 
   get running() { return this.#stopping !== null; }

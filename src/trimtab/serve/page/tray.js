@@ -33,9 +33,11 @@ export class Tray {
     document.addEventListener("dragover", (event) => {
       if (!carries(event)) return;
       event.preventDefault();  // else the browser would leave this page for the file
-      const taken = this.now().sees && !document.querySelector("dialog[open]");
-      event.dataTransfer.dropEffect = taken ? "copy" : "none";
-      over(taken);
+      const open = Boolean(document.querySelector("dialog[open]"));
+      const { sees, model } = this.now();
+      event.dataTransfer.dropEffect = sees && !open ? "copy" : "none";
+      over(sees && !open);
+      if (!sees && !open) this.tell(`${model} takes no pictures.`);
     });
     document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) over(false); });
     document.addEventListener("drop", (event) => {
