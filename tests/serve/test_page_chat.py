@@ -187,7 +187,9 @@ def test_settings_are_sent_said_and_kept_over_a_reload(browser: Browser) -> None
         person.press("Save")
         expect(page.get_by_role("button", name="Settings")).to_be_focused()
         page.reload()
-        expect(page.locator("#set")).to_have_text("Asked with temperature 0, at most 32 tokens, seed 7, a system prompt")
+        expect(page.locator("#set")).to_have_text(
+            "Asked with temperature 0, at most 32 tokens, seed 7, a system prompt"
+        )
         expect(page.get_by_role("button", name="Send")).to_be_enabled()
         person.ask("What is it?")
         person.answered("It is a circle.")

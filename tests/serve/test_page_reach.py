@@ -12,7 +12,7 @@ from page_person import Person, alone, at_the_page, picture
 from page_stub import Answer, described, stub
 from playwright.sync_api import Browser, Page, expect
 
-from chromium import CONTRAST, OUTSIDE
+from chromium import CONTRAST, OUTSIDE, until
 
 CONTROLS = {"button", "textbox", "combobox", "checkbox", "link", "spinbutton", "switch", "article", "dialog", "img",
             "image", "form", "list", "region", "group", "Iframe"}  # fmt: skip
@@ -217,17 +217,16 @@ def test_reading_back_is_not_pulled_to_the_end(browser: Browser) -> None:
         person.server.script = [Answer(("line\n" * 60, "more\n" * 60, "end"), halt=1)]
         person.ask("What is it?")
         expect(person.answers.last).to_contain_text("line")
-        end = "document.scrollingElement.scrollHeight - scrollY - innerHeight"
-        person.page.wait_for_timeout(50)
-        assert person.page.evaluate(end) < 2, "it follows"
-        person.page.mouse.move(400, 200)
-        person.page.mouse.wheel(0, -600)
-        person.page.wait_for_timeout(100)
-        before = person.page.evaluate("scrollY")
+        page = person.page
+        until(page, "document.scrollingElement.scrollHeight - scrollY - innerHeight < 2")  # it follows
+        page.mouse.move(400, 200)
+        page.mouse.wheel(0, -600)
+        until(page, "document.scrollingElement.scrollHeight - scrollY - innerHeight > 599")  # all of the wheel
+        before = page.evaluate("scrollY")
         person.server.go.set()
         expect(person.answers.last).to_contain_text("end")
-        person.page.wait_for_timeout(100)
-        assert person.page.evaluate("scrollY") == before
+        expect(person.answers.last).not_to_have_attribute("aria-busy", "true")
+        assert page.evaluate("new Promise((done) => requestAnimationFrame(() => done(scrollY)))") == before
 
 
 def test_without_scripts_it_says_what_to_do(browser: Browser) -> None:

@@ -47,6 +47,7 @@ function draw() {
   const model = chosen();
   const beside = other(model);
   const { sees } = tray.now();
+  the("choice").hidden = !models.length;
   the("compared").hidden = !beside;
   const named = model?.kind === "original" ? beside?.id : "the original";
   the("compare-words").textContent = `Compare with ${named}`;
