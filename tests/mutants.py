@@ -59,6 +59,9 @@ AWQ = "tests/quantize/test_awq.py"
 MBQ = "tests/quantize/test_mbq.py"
 MODELS = "tests/quantize/test_scaled_models.py"
 NEARER = "test_with_outlier_channels_awqs_answers_are_nearer_than_those_of_rounding_to_nearest"
+PAGE_CHAT = "tests/serve/test_page_chat.py"
+PAGE_PICTURES = "tests/serve/test_page_pictures.py"
+PAGE_REACH = "tests/serve/test_page_reach.py"
 WEIGHED_ERROR = "test_weighed_by_sensitivity_mbqs_error_is_at_most_awqs_on_every_linear"
 UNEVEN = "tests/export/test_uneven.py"
 SENSITIVITY = "tests/run/test_sensitivity.py"
@@ -1298,6 +1301,50 @@ MUTANTS = (
            (TWINS,)),
     Mutant("report/card.py", "a card is written wherever a result points", ').name\n    if not', ')\n    if not',
            (TWINS,)),
+    Mutant("serve/page/conversation.js", "a question that failed is told again",
+           "const answered = one.answers.filter((answer) => answer.text);",
+           "const answered = one.answers;",
+           (f"{PAGE_CHAT}::test_a_question_without_answer_is_not_told_to_the_model_again",)),
+    Mutant("serve/page/conversation.js", "a model is told another's answers",
+           "answered.find((other) => other.model.id === model.id) ?? answered[0]",
+           "answered[0]",
+           (f"{PAGE_CHAT}::test_both_models_answer_side_by_side_one_after_the_other",)),
+    Mutant("serve/page/prose.js", "what a model writes is markup",
+           "block.textContent = words;",
+           "block.innerHTML = words;",
+           (f"{PAGE_CHAT}::test_what_a_model_writes_stays_text",)),
+    Mutant("serve/page/api.js", "an answer that was cut off is whole",
+           'throw new Failure("lost", "The connection to the server was lost before the answer was whole.");',
+           "return;",
+           (f"{PAGE_CHAT}::test_what_goes_wrong_is_said_beside_the_answer_and_can_be_retried",)),
+    Mutant("serve/page/talk.js", "stop does not leave the server",
+           "this.#stopping?.abort();",
+           "this.#stopping = this.#stopping;",
+           (f"{PAGE_CHAT}::test_stop_leaves_the_server_and_keeps_what_came",)),
+    Mutant("serve/page/talk.js", "two models answer at once",
+           "for (const one of answers) await this.#answer(view, one, this.#stopping.signal);",
+           "await Promise.all(answers.map((one) => this.#answer(view, one, this.#stopping.signal)));",
+           (f"{PAGE_CHAT}::test_both_models_answer_side_by_side_one_after_the_other",)),
+    Mutant("serve/page/watch.js", "the server is looked at behind other tabs",
+           "if (document.hidden || looking) return;",
+           "if (looking) return;",
+           (f"{PAGE_CHAT}::test_queue_and_memory_are_looked_at_only_while_the_page_is_seen",)),
+    Mutant("serve/page/pictures.js", "a large photo is sent as it is",
+           "width * height > limits.image_pixels ?",
+           "width * height < 0 ?",
+           (f"{PAGE_PICTURES}::test_a_large_photo_is_scaled_down_and_it_is_said",)),
+    Mutant("serve/page/tray.js", "pictures of earlier questions do not count",
+           "limits.images - earlier - this.pictures.length",
+           "limits.images - this.pictures.length",
+           (f"{PAGE_PICTURES}::test_more_than_the_server_takes_are_left_out_earlier_ones_counted",)),
+    Mutant("serve/page/style.css", "words that are hard to read",
+           "--soft: #565e68;",
+           "--soft: #8d949c;",
+           (f"{PAGE_REACH}::test_it_fits_and_can_be_read",)),
+    Mutant("serve/page/talk.js", "who reads back is pulled to the end",
+           "if (this.#follow) toEnd(); });",
+           "toEnd(); });",
+           (f"{PAGE_REACH}::test_reading_back_is_not_pulled_to_the_end",)),
 )  # fmt: skip
 COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/levels.py",
            "core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",

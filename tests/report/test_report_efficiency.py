@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.report import fixture
-
+from report import fixture
 from trimtab.report import efficiency
 from trimtab.report.folder import Run, figures
 
