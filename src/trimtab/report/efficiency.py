@@ -17,10 +17,11 @@ SIX = {
     "efficiency.compute": ("Operations, of the highest peak measured here", "share", "higher"),
     "efficiency.latency": ("Time of an answer", "s", "lower"),
     "efficiency.throughput": ("Words a second", "", "higher"),
-    "efficiency.throughput_per_parameter": ("Words a second and parameter", "", "higher"),
+    "efficiency.throughput_per_parameter": ("Words a second and million parameters", "", "higher"),
     "efficiency.energy": ("Energy of an answer", "J", "lower"),
     "efficiency.compression": ("Compression times quality kept", "x", "higher"),
 }
+SCALE = {"efficiency.throughput_per_parameter": 1e6}
 
 
 def arithmetic(run: Run) -> Table:
@@ -78,7 +79,7 @@ def six(run: Run) -> Table:
     found = {row["name"]: row for row in _found(run).get("six") or ()}
     if set(found) != set(ENDS):
         return Table("Six figures of efficiency", columns("Figure", "#Before", "#After", "#Change"), ())
-    rows = [_ends(title, [found[when]["figures"][name] for when in ENDS], unit, better)
+    rows = [_ends(title, [found[when]["figures"][name] * SCALE.get(name, 1) for when in ENDS], unit, better)
             for name, (title, unit, better) in SIX.items()]  # fmt: skip
     rows.append((Cell("Beaten in all by the other"), *_beaten(found), Cell("", "quiet")))
     return Table("Six figures of efficiency", columns("Figure", "#Before", "#After", "#Change"), tuple(rows))

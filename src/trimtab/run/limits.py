@@ -5,10 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
-from trimtab.core.errors import BadInput
+import torch
+
+from trimtab.core.errors import Anomaly, BadInput
 from trimtab.core.files import write_atomic
 from trimtab.load import cache
 from trimtab.measure.ceilings import Ceilings
@@ -50,8 +54,16 @@ def examined() -> Ceilings:
 
 
 def limits() -> Ceilings:
-    """``known``, else ``examined``: some seconds, once on a machine."""
-    return known() or examined()
+    """``known``, else ``examined`` in a process of its own, so that what it holds meanwhile (a gigabyte to read) is not
+    taken for the memory of a run: some seconds, once on a machine. Raises Anomaly where that process fails."""
+    found = known()
+    if found is None:
+        order = [sys.executable, "-m", "trimtab.run.limits", str(torch.get_num_threads())]
+        done = subprocess.run(order, capture_output=True, text=True, check=False)
+        found = None if done.returncode else known()
+        if found is None:
+            raise Anomaly(f"doctor: the measuring process ended with status {done.returncode}: {done.stderr[-1000:]}")
+    return found
 
 
 def read(file: Path) -> Ceilings:
@@ -61,3 +73,8 @@ def read(file: Path) -> Ceilings:
     except (OSError, ValueError) as error:
         raise BadInput(f"{file}: {error}; accepted: a file of 'trimtab doctor --json'") from error
     return Ceilings.parse(row.get("ceilings", row) if isinstance(row, dict) else {})
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(int(sys.argv[1]))
+    examined()
