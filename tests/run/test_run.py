@@ -36,7 +36,7 @@ def finished(model_folder: Path, tmp_path_factory: pytest.TempPathFactory):
     patch.setattr(socket.socket, "connect_ex", forbidden)
     threads = torch.get_num_threads()
     try:
-        _, recipe = resolve("quickstart", [*SMALL, f"model={model_folder}"])
+        _, recipe = resolve("quickstart", [*SMALL, "measure.efficiency=true", f"model={model_folder}"])
         yield run(recipe, tmp_path_factory.mktemp("runs") / "small")
     finally:
         torch.set_num_threads(threads)

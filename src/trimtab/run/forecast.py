@@ -151,7 +151,9 @@ class Forecast:
         return found + self.process(False) + self.process(True) + self.economy()
 
     def economy(self) -> float:
-        """Of joules and of the idealized runtime, at batch 1."""
+        """Of joules and of the idealized runtime, at batch 1, where they are taken."""
+        if not self.recipe.measure.efficiency:
+            return 0.0
         sides = (self.measured[when][1] for when in ("before", "after"))
         costs = [Cost(*(one[name].seconds if name in one else 0.0 for name in ("vision", "prefill", "decode")))
                  for one in sides]  # fmt: skip

@@ -78,10 +78,12 @@ class Evaluate(Strict):
 
 class Measure(Strict):
     """What is timed: language prefill on ``dataset`` at batch 1 and ``batch_size``, ``repeats`` times, in turn; after
-    ``max_minutes`` at one batch size no round is begun, but for the first five. ``prompt_tokens``: of a text prompt."""
+    ``max_minutes`` at one batch size no round is begun, but for the first five. ``prompt_tokens``: of a text prompt.
+    ``efficiency``: whether joules, the idealized runtime and the six figures of efficiency are taken as well."""
 
     dataset: str | None = None
     batch_size: int = Field(default=8, ge=1)
     repeats: int = Field(default=25, ge=3)
     max_minutes: float = Field(default=1.0, gt=0)
     prompt_tokens: int = Field(default=256, ge=8)
+    efficiency: bool = True

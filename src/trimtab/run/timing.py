@@ -62,8 +62,8 @@ def measure(context: Context) -> dict[str, Any]:
         context.read(when, [memory, *(_said(one, simulated(loaded)) for one in readings)])
     ratios = {name: of_repeats(times["before"][name], times["after"][name]) for name in times["before"]}
     rows = {name: {"value": one.value, "low": one.low, "high": one.high} for name, one in ratios.items()}
-    return {"ratios": rows, "machine": facts().row(), "kernels": _kernels(sides["after"]),
-            "efficiency": economy.measure(context, sides, shown[1])}  # fmt: skip
+    more = {"efficiency": economy.measure(context, sides, shown[1])} if recipe.measure.efficiency else {}
+    return {"ratios": rows, "machine": facts().row(), "kernels": _kernels(sides["after"]), **more}
 
 
 def _stats(name: str, values: list[float]) -> list[Reading]:
