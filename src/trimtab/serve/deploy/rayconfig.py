@@ -20,8 +20,6 @@ from trimtab.load.manifest import Manifest, read_manifest
 BUILDER = "trimtab.serve.deploy.rayapp:build"
 NAME = "Trimtab"
 QUEUE = 64
-STARTING = 600.0
-"""Seconds that a replica may need to read its model before Ray calls it dead."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
@@ -64,8 +62,7 @@ def _deployment(said: Manifest, wanted: Wanted) -> dict[str, Any]:
         "max_queued_requests": wanted.queue,
         "backpressure_config": {"status_code": 429, "retry_after_s": 1.0},
         "graceful_shutdown_timeout_s": 60.0,
-        "health_check_timeout_s": STARTING,
-        # the threads of torch follow the cores: Ray sets OMP_NUM_THREADS to them by itself for whole ones alone
+        # said here, or Ray sets them by rules of its own: answers are those that were measured with as many threads
         "ray_actor_options": {"num_cpus": float(cpus), "num_gpus": wanted.gpus,
                               "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(cpus)}}},
     }  # fmt: skip

@@ -1,0 +1,79 @@
+"""The config file of Ray Serve: what stands in it, where from. Ray itself reads it in ``make check-deploy``."""
+
+from __future__ import annotations
+
+import json
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from trimtab.cli.deploy import deploy
+from trimtab.core.errors import BadInput
+from trimtab.load.artifact import write
+from trimtab.load.manifest import read_manifest
+from trimtab.load.sources import open_source
+from trimtab.serve.deploy.rayconfig import BUILDER, NAME, Wanted, config, dumped, notes
+
+
+@pytest.fixture(scope="module")
+def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("deploy") / "it's: an artifact"
+    write(folder, open_source("builtin:easyvqa-llava"), {})
+    return folder
+
+
+def test_a_replica_has_the_artifacts_threads_and_as_many_requests_as_its_queue(artifact: Path) -> None:
+    made = config(artifact, Wanted(port=8123, replicas=3, queue=17))
+    (application,) = made["applications"]
+    (deployment,) = application["deployments"]
+    assert application["import_path"] == BUILDER
+    assert application["args"] == {"artifact": str(artifact), "queue": 17}
+    assert (deployment["num_replicas"], deployment["max_ongoing_requests"]) == (3, 17)
+    assert deployment["max_queued_requests"] == 17
+    threads = read_manifest(artifact).threads
+    actor = deployment["ray_actor_options"]
+    assert actor["num_cpus"] == threads
+    assert actor["runtime_env"]["env_vars"] == {"OMP_NUM_THREADS": str(threads)}
+    assert made["http_options"] == {"host": "127.0.0.1", "port": 8123}
+
+
+def test_the_users_resources_are_taken(artifact: Path) -> None:
+    actor = config(artifact, Wanted(cpus=5, gpus=0.5))["applications"][0]["deployments"][0]["ray_actor_options"]
+    assert (actor["num_cpus"], actor["num_gpus"]) == (5, 0.5)
+    assert actor["runtime_env"]["env_vars"] == {"OMP_NUM_THREADS": "5"}
+    with pytest.raises(BadInput, match=r"--gpus: got 1\.5"):
+        config(artifact, Wanted(gpus=1.5))
+
+
+@pytest.mark.parametrize(("host", "proxies"), [("127.0.0.1", "HeadOnly"), ("0.0.0.0", "EveryNode")])
+def test_who_listens_on_loopback_needs_no_proxy_elsewhere(artifact: Path, host: str, proxies: str) -> None:
+    assert config(artifact, Wanted(host=host))["proxy_location"] == proxies
+    assert any("TRIMTAB" in line for line in notes(Wanted(host=host))) == (host == "0.0.0.0")
+
+
+def test_the_file_reads_as_what_was_meant(artifact: Path) -> None:
+    made = config(artifact, Wanted())
+    assert yaml.safe_load(dumped(made, Wanted())) == made
+
+
+def test_the_builder_is_where_the_file_says_and_ray_is_not_needed_to_find_it() -> None:
+    module, _, name = BUILDER.partition(":")
+    assert callable(getattr(import_module(module), name))
+    assert NAME.isidentifier()
+
+
+def test_what_is_no_artifact_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="not an artifact"):
+        config(tmp_path, Wanted())
+
+
+def test_the_command_line_writes_a_new_file(artifact: Path, tmp_path: Path) -> None:
+    out = tmp_path / "serve.yaml"
+    done = CliRunner().invoke(deploy, ["ray", str(artifact), "--out", str(out), "--replicas", "4", "--json"])
+    assert done.exit_code == 0, done.output
+    made = yaml.safe_load(out.read_text())
+    assert made["applications"][0]["deployments"][0]["num_replicas"] == 4
+    assert json.loads(done.stdout.splitlines()[-1])["config"] == made
