@@ -1,5 +1,5 @@
-"""Folders as ``trimtab export`` leaves them, but for their weights: the built-in model's config and words, with a
-``quantization_config`` of the exporters' own making."""
+"""Folders as ``trimtab export`` and ``trimtab run`` leave them, but for their weights: the built-in model's config and
+words with a ``quantization_config`` of the exporters' own making, and an artifact's manifest."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from trimtab.core.acts import DynamicInt8
 from trimtab.core.weight import Quantized
 from trimtab.export import awq, compressed_tensors, gptq
 from trimtab.load.builtin import builtin_folder
+from trimtab.load.manifest import FILE, Base, Manifest, Policy
 
 
 def codes(bits: int, group: int = 64, symmetric: bool = True) -> Quantized:
@@ -49,4 +50,17 @@ def exported(
     save_file({"a": torch.zeros(1)}, folder / "model.safetensors")
     if name is not None:
         (folder / "trimtab-export.json").write_text(json.dumps({"format": name, "notes": list(notes)}))
+    return folder
+
+
+def artifact(folder: Path, w: Quantized | None = None, policy: str | None = None) -> Path:
+    """A folder with the manifest of an artifact: dense, or with one matrix of codes; ``policy``: a method's name."""
+    folder.mkdir()
+    spec = {"kind": "dense"} if w is None else w.spec()
+    said = Manifest(
+        base=Base(id="easyvqa-llava", revision="1", license="MIT", kind="builtin", bytes16=1), dtype="bfloat16",
+        architecture="LlavaForConditionalGeneration", image_backend="pil", threads=3, lowered=True, versions={},
+        bytes=1, weights={"a": spec}, aliases={}, policies=() if policy is None else (Policy(method=policy, knobs={}),),
+    )  # fmt: skip
+    (folder / FILE).write_text(said.dump())
     return folder

@@ -6,37 +6,33 @@ import json
 from importlib import import_module
 from pathlib import Path
 
+import deploying
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from trimtab.cli.deploy import deploy
 from trimtab.core.errors import BadInput
-from trimtab.load.artifact import write
-from trimtab.load.manifest import read_manifest
-from trimtab.load.sources import open_source
 from trimtab.serve.deploy.rayconfig import BUILDER, NAME, Wanted, config, dumped, notes
 
 
-@pytest.fixture(scope="module")
-def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("deploy") / "it's: an artifact"
-    write(folder, open_source("builtin:easyvqa-llava"), {})
-    return folder
+@pytest.fixture
+def artifact(tmp_path: Path) -> Path:
+    return deploying.artifact(tmp_path / "it's: an artifact")
 
 
 def test_a_replica_has_the_artifacts_threads_and_as_many_requests_as_its_queue(artifact: Path) -> None:
-    made = config(artifact, Wanted(port=8123, replicas=3, queue=17))
+    made = config(artifact, Wanted(port=8123, replicas=3, waiting=12, rows=5))
     (application,) = made["applications"]
     (deployment,) = application["deployments"]
     assert application["import_path"] == BUILDER
-    assert application["args"] == {"artifact": str(artifact), "queue": 17}
+    assert application["args"] == {"artifact": str(artifact), "host": "127.0.0.1", "waiting": 12, "rows": 5,
+                                   "remember": 256 << 20}  # fmt: skip
     assert (deployment["num_replicas"], deployment["max_ongoing_requests"]) == (3, 17)
     assert deployment["max_queued_requests"] == 17
-    threads = read_manifest(artifact).threads
     actor = deployment["ray_actor_options"]
-    assert actor["num_cpus"] == threads
-    assert actor["runtime_env"]["env_vars"] == {"OMP_NUM_THREADS": str(threads)}
+    assert actor["num_cpus"] == 3
+    assert actor["runtime_env"]["env_vars"] == {"OMP_NUM_THREADS": "3"}
     assert made["http_options"] == {"host": "127.0.0.1", "port": 8123}
 
 

@@ -10,13 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from deploying import codes, described, exported
+from deploying import artifact, codes, described, exported
 from typer.testing import CliRunner
 
 from trimtab.cli.deploy import deploy
 from trimtab.core.errors import BadInput, Refused
-from trimtab.load.artifact import write
-from trimtab.load.sources import open_source
 from trimtab.serve.deploy.exported import read
 from trimtab.serve.deploy.vllm import Command, Wanted, command
 
@@ -107,18 +105,10 @@ def test_what_fails_on_cpus_is_refused_there_alone(tmp_path: Path) -> None:
 
 
 def test_an_artifact_of_ours_gets_the_command_that_exports_it(tmp_path: Path) -> None:
-    from trimtab import methods
-    from trimtab.run.walk import walk
-
-    loaded = open_source("builtin:easyvqa-llava")
-    write(tmp_path / "plain", loaded, {})
-    with pytest.raises(Refused, match="--format dense --out"):
-        read(tmp_path / "plain")
-    walk(loaded.anatomy, (), methods.make("rtn", {"bits": 4, "group_size": 64}), ["language"])
-    loaded.policies = [methods.make("divprune", {"keep": 0.5})]
-    write(tmp_path / "trimmed", loaded, {})
+    with pytest.raises(Refused, match=r"--format dense --out \S+/plain-vllm, or trimtab serve"):
+        read(artifact(tmp_path / "plain"))
     with pytest.raises(Refused, match=r"policies divprune .* --format compressed-tensors --without-policies --out"):
-        read(tmp_path / "trimmed")
+        read(artifact(tmp_path / "trimmed", codes(4), "divprune"))
 
 
 @pytest.mark.parametrize(("name", "said"), [("gguf", "llama-server"), ("onnx", "onnxruntime"), ("openvino", "genai")])

@@ -16,24 +16,32 @@ import yaml
 
 from trimtab.core.errors import BadInput
 from trimtab.load.manifest import Manifest, read_manifest
+from trimtab.serve.limits import Limits
 
 BUILDER = "trimtab.serve.deploy.rayapp:build"
 NAME = "Trimtab"
-QUEUE = 64
+REMEMBER = 256 << 20
+"""Bytes for what was seen and read, as ``trimtab serve`` has it."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
 class Wanted:
     """What the user asks for. ``cpus``: of a replica; None: the threads that the artifact was measured with.
-    ``queue``: requests that one server lets wait and run."""
+    ``waiting``: requests that one server lets wait; ``rows``: sequences that it decodes side by side."""
 
     host: str = "127.0.0.1"
     port: int = 8000
     replicas: int = 2
     cpus: int | None = None
     gpus: float = 0.0
-    queue: int = QUEUE
+    waiting: int = Limits.waiting
+    rows: int = Limits.rows
+
+    @property
+    def at_once(self) -> int:
+        """Requests of one replica."""
+        return self.waiting + self.rows
 
 
 def config(artifact: Path, wanted: Wanted) -> dict[str, Any]:
@@ -47,7 +55,8 @@ def config(artifact: Path, wanted: Wanted) -> dict[str, Any]:
         "logging_config": {"enable_access_log": False},
         "applications": [{
             "name": "trimtab", "route_prefix": "/", "import_path": BUILDER,
-            "args": {"artifact": str(artifact.resolve()), "queue": wanted.queue},
+            "args": {"artifact": str(artifact.resolve()), "host": wanted.host, "waiting": wanted.waiting,
+                     "rows": wanted.rows, "remember": REMEMBER},
             "deployments": [_deployment(said, wanted)],
         }],
     }  # fmt: skip
@@ -58,8 +67,8 @@ def _deployment(said: Manifest, wanted: Wanted) -> dict[str, Any]:
     return {
         "name": NAME,
         "num_replicas": wanted.replicas,
-        "max_ongoing_requests": wanted.queue,
-        "max_queued_requests": wanted.queue,
+        "max_ongoing_requests": wanted.at_once,
+        "max_queued_requests": wanted.at_once,
         "backpressure_config": {"status_code": 429, "retry_after_s": 1.0},
         "graceful_shutdown_timeout_s": 60.0,
         # said here, or Ray sets them by rules of its own: answers are those that were measured with as many threads
