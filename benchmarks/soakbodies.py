@@ -101,7 +101,7 @@ def broken(model: str, most: int) -> dict[str, Callable[[random.Random], bytes]]
         "malformed JSON": lambda draw: asked(model, draw)[: draw.randrange(5, 60)],
         "no object": lambda draw: draw.choice([b"[]", b"null", b'"a"', b"1e999", b"", b"[" * 20_000]),
         "wrong types": lambda draw: json.dumps({"model": draw.choice([1, None, [], {}]), "messages": "hello"}).encode(),
-        "invalid UTF-8": lambda draw: asked(model, draw).replace(b"?", b"\xff\xfe\x80"),
+        "invalid UTF-8": lambda draw: asked(model, draw).replace(b'"text": "', b'"text": "\xff\xfe\x80'),
         "bad base64": lambda draw: chat(model, "?", "data:image/png;base64,@@" + "%" * draw.randrange(1, 400)),
         "no picture": lambda draw: chat(model, "?", "data:text/html;base64,PGI+aGk8L2I+"),
         "not ours to fetch": lambda draw: chat(model, "?", draw.choice(

@@ -80,7 +80,9 @@ def deeds(port: int, model: str, limits: dict[str, Any], token: str) -> list[Dee
              frozenset({404})),
     ]  # fmt: skip
     made += [Deed(name, _of(send, body), REFUSED) for name, body in broken(model, limits["images"]).items()]
-    made += [Deed(name, _of(send, _bomb(model, name, data)), REFUSED, 0.5) for name, data in bombs().items()]
+    # of many frames the first is looked at, which is as good as any
+    made += [Deed(name, _of(send, _bomb(model, name, data)), REFUSED | ({GOOD} if "frames" in name else set()), 0.5)
+             for name, data in bombs().items()]  # fmt: skip
     return made
 
 

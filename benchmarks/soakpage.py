@@ -96,7 +96,8 @@ def schema_verdicts(found: Mapping[str, Any]) -> list[Verdict]:
     return [
         Verdict("requests of schemathesis: no crash, no 5xx, none lost", found["alive"] and not found["failed"]
                 and not found["lost"] and found["sent"] >= found["examples"],
-                f"{told}; {len(found['failed'])} 5xx, {len(found['lost'])} lost, {found['examples']:,} wanted"),
+                f"{told}; {len(found['failed'])} 5xx beside {found['injected']} whose own "
+                f"deadline (max_seconds) ran out, {len(found['lost'])} lost, {found['examples']:,} wanted"),
         flat("the same: resident memory", found["memory"], found["warm"]),
     ]  # fmt: skip
 

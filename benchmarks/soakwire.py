@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from time import monotonic
 
@@ -64,13 +65,17 @@ async def exchange(
         return found
     try:
         async with asyncio.timeout(wait):
-            await _send(writer, parts)
-            if leave != 0:
-                await _read(reader, found, sip, leave)
-    except (TimeoutError, ConnectionError, asyncio.IncompleteReadError):
+            async with asyncio.TaskGroup() as group:  # who is told early that it is too much hears it
+                sending = group.create_task(_send(writer, parts))
+                if leave != 0:
+                    await _read(reader, found, sip, leave)
+                    sending.cancel()
+    except* (TimeoutError, ConnectionError, asyncio.IncompleteReadError):
         pass  # what came until then is in ``found``, and that it did not end
     finally:
-        writer.transport.abort() if leave is not None else writer.close()
+        writer.transport.abort()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
     return found
 
 
