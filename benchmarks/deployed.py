@@ -90,7 +90,7 @@ def in_ray(place: Path) -> list[dict[str, Any]]:
                           stdout=subprocess.PIPE, text=True)  # fmt: skip
     found = [json.loads(done.stdout.splitlines()[-1])]
     with (place / "ray.log").open("wb") as log:
-        process = subprocess.Popen([str(python), "-m", "ray.serve.scripts", "run", str(file)], stdout=log, stderr=log,
+        process = subprocess.Popen([str(python.parent / "serve"), "run", str(file)], stdout=log, stderr=log,
                                    env=environment, start_new_session=True)  # fmt: skip
         try:
             said = _answer(wanted.port, process)

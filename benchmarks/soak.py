@@ -43,6 +43,8 @@ from trimtab.run.walk import walk
 HERE = Path(__file__).resolve().parent
 OUT = HERE.parent / "docs" / "measured-soak.md"
 ALONE, UNDER_WAY, WARM = 30, 20, 1 / 3
+SHARES = 4
+"""Of the drawn requests, each done by itself, so that a run that was stopped goes on there."""
 EVERY = ("vision", "projector", "language", "head")
 GOOD = ("chat", "chat, stream", "chat, picture", "chat, picture, stream")
 
@@ -94,13 +96,13 @@ def load(place: Path, given: argparse.Namespace) -> dict[str, Any]:
                     "warm": given.seconds * WARM, "sent": sent}  # fmt: skip
 
 
-def schema(place: Path, given: argparse.Namespace) -> dict[str, Any]:
-    """Schemathesis, one request after the other."""
+def schema(place: Path, given: argparse.Namespace, number: int) -> dict[str, Any]:
+    """A share of schemathesis' requests, one after the other, with a server of its own."""
     python = python_of(SCHEMATHESIS, place.resolve() / "schemathesis")
     with running([place / "artifact"], place / "schema.log") as server:
         model, _ = told(server)
-        job = {"url": f"http://127.0.0.1:{server.port}", "token": TOKEN, "model": model, "examples": given.examples,
-               "seconds": given.patience, "seed": 0}  # fmt: skip
+        job = {"url": f"http://127.0.0.1:{server.port}", "token": TOKEN, "model": model,
+               "examples": given.examples // SHARES, "seconds": given.patience, "seed": 1000 * number}  # fmt: skip
         (place / "job.json").write_text(json.dumps(job), encoding="utf-8")
         server.memory.clear()
         done = subprocess.run([str(python), "-P", str(SIDES / "soak_schema.py"), str(place / "job.json")],
@@ -109,7 +111,7 @@ def schema(place: Path, given: argparse.Namespace) -> dict[str, Any]:
         start = server.memory[0][0] if server.memory else 0.0
         memory = [(at - start, size) for at, size in server.memory]
         return found | {"alive": server.alive(), "memory": memory, "warm": found["seconds"] * WARM,
-                        "examples": given.examples}  # fmt: skip
+                        "wanted": given.examples // SHARES}  # fmt: skip
 
 
 async def shot(server: Server, good: Sequence[Deed], after: float) -> None:
@@ -147,9 +149,20 @@ def _question(model: str) -> bytes:
     return asked(model, draw, picture("PNG", draw), seed=7)
 
 
-PARTS: dict[str, tuple[Callable[..., dict[str, Any]], Callable[[dict[str, Any]], list[Verdict]]]] = {
-    "load": (load, load_verdicts), "schema": (schema, schema_verdicts), "kill": (kill, kill_verdicts),
+JUDGES: dict[str, Callable[[Any], list[Verdict]]] = {
+    "load": load_verdicts, "schema": schema_verdicts, "kill": kill_verdicts,
 }  # fmt: skip
+
+
+def measured(part: str, given: argparse.Namespace, kept: Finished) -> Any:
+    """What was found in a part, now or before; of ``schema`` a row for every share."""
+    sources = [*Path(trimtab.__file__).parent.rglob("*.py"), *HERE.glob("soak*.py"), SIDES / "soak_schema.py"]
+    asked_for = {key: value for key, value in vars(given).items() if key not in ("parts", "out")}
+    on = digest(part, digest_of_files(sources), versions(), asked_for)
+    if part != "schema":
+        return kept.get(on) or kept.put(on, (load if part == "load" else kill)(given.out, given))
+    keys = [digest(on, number) for number in range(SHARES)]
+    return [kept.get(key) or kept.put(key, schema(given.out, given, at)) for at, key in enumerate(keys)]
 
 
 def main() -> None:
@@ -159,20 +172,16 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--seconds", type=float, default=180.0)
     parser.add_argument("--patience", type=float, default=900.0, help="seconds for the requests of schemathesis")
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--parts", nargs="+", choices=JUDGES, default=list(JUDGES))
     parser.add_argument("--out", type=Path, default=Path("runs/soak"))
     given = parser.parse_args()
     whole = vars(given) == vars(parser.parse_args([])) | {"out": given.out}
     given.out.mkdir(parents=True, exist_ok=True)
     size = (artifact(given.out / "artifact") / "trimtab.safetensors").stat().st_size
     kept, found, verdicts = Finished(given.out / "found.json"), {}, list[Verdict]()
-    sources = [*Path(trimtab.__file__).parent.rglob("*.py"), *HERE.glob("soak*.py"), SIDES / "soak_schema.py"]
-    asked_for = {key: value for key, value in vars(given).items() if key not in ("parts", "out")}
     for part in given.parts:
-        key = digest(part, digest_of_files(sources), versions(), asked_for)
-        measure, judge = PARTS[part]
-        found[part] = kept.get(key) or kept.put(key, measure(given.out, given))
-        for one in judge(found[part]):
+        found[part] = measured(part, given, kept)
+        for one in JUDGES[part](found[part]):
             verdicts.append(one)
             print(f"{one.text}: {one.promise}: {one.found}", flush=True)
     for text in [*found.get("load", {}).get("seen", {}).get("wrong", ())][:20]:

@@ -35,6 +35,7 @@ class Sender:
     def __init__(self, job: dict[str, Any]) -> None:
         self.job, self.session, self.until = job, requests.Session(), monotonic() + job["seconds"]
         self.sent, self.injected, self.counts = 0, 0, Counter[str]()
+        self.waited = 0.0
         self.failed: list[str] = []
         self.lost: list[str] = []
         self.session.headers["Authorization"] = f"Bearer {job['token']}"
@@ -56,6 +57,7 @@ class Sender:
         except (requests.RequestException, ValueError) as error:  # what cannot be sent, or was hung up on
             self.counts[f"{name} {type(error).__name__}"] += 1
             return
+        self.waited += answer.elapsed.total_seconds()
         self.counts[f"{name} {answer.status_code}"] += 1
         timed = isinstance(case.body, dict) and "max_seconds" in case.body
         if timed and answer.status_code == 503 and "deadline_exceeded" in answer.text:
@@ -95,7 +97,8 @@ def main() -> None:
         pass
     print(json.dumps({
         "sent": sender.sent, "injected": sender.injected, "counts": dict(sorted(sender.counts.items())),
-        "failed": sender.failed, "lost": sender.lost, "seconds": monotonic() - before, "operations": sorted(described.json()["paths"]),
+        "failed": sender.failed, "lost": sender.lost, "seconds": monotonic() - before, "waited": sender.waited,
+        "operations": sorted(described.json()["paths"]),
     }))  # fmt: skip
 
 

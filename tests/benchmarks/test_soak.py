@@ -6,17 +6,21 @@ import asyncio
 import io
 import json
 import random
+import subprocess
+import sys
 import warnings
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image, UnidentifiedImageError
 
+from jobs import SIDES
 from soakbodies import asked, bombs, broken, picture
 from soakclients import Deed, Seen, deeds, drive
-from soakpage import Verdict, flat, load_verdicts, page, windows
+from soakpage import Verdict, flat, load_verdicts, page, schema_verdicts, windows
 from soakwire import Answer, exchange, request
 
 LIMITS = {"images": 4, "body": 2**20}
@@ -174,8 +178,24 @@ def test_a_page_has_every_verdict_and_count() -> None:
     assert [one.held for one in verdicts] == [True, True, True, False, False, True]
     load["after"]["requests"]["failed"] = 1
     assert load_verdicts(load)[2].held is False
-    text = page([*verdicts, Verdict("more", None, "")], load, {"counts": {"GET /x 404": 2}}, 2_000_000)
+    share = {"counts": {"GET /x 404": 2}, "sent": 2, "injected": 0, "seconds": 30.0, "failed": [], "lost": [],
+             "alive": True, "operations": ["/x"], "wanted": 2, "memory": load["memory"], "warm": 10.0}  # fmt: skip
+    assert [one.held for one in schema_verdicts([share, share])] == [True, True]
+    growing = [(at, size * (1 + at / 50)) for at, size in load["memory"]]
+    assert [one.held for one in schema_verdicts([share, share | {"memory": growing, "sent": 1}])] == [False, False]
+    text = page([*verdicts, Verdict("more", None, "")], load, [share, share], 2_000_000)
     assert "| no 5xx | **NOT HELD** | 1 of 4 |" in text
     assert "| chat | 200: 3, 500: 1 |" in text
-    assert "| GET /x | 404: 2 |" in text
+    assert "| GET /x | 404: 4 |" in text
     assert "| more | not tried |  |" in text
+
+
+@pytest.mark.slow
+def test_a_short_soak_holds(tmp_path: Path) -> None:
+    """The server as it is, for seconds; without the requests of schemathesis, which is not installed here."""
+    command = [sys.executable, str(SIDES.parent / "soak.py"), "--seconds", "5", "--clients", "20", "--kills", "1",
+               "--parts", "load", "kill", "--out", str(tmp_path)]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert len(said["promises"]) == 7
