@@ -95,7 +95,7 @@ def test_lists(what: str) -> None:
         (["fly"], "No such command"),
         (["report", "nowhere"], "result.json"),
         (["cache", "--remove", "nothing"], "nothing"),
-        (["serve", "x"], "not in this version"),
+        (["serve", "x", "--host", "0.0.0.0"], "token"),
     ],
 )
 def test_bad_input_is_status_2_with_a_reason(arguments: list[str], word: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""``trimtab generate``, ``eval``, ``bench``, ``export``, ``serve``."""
+"""``trimtab generate``, ``eval``, ``bench``, ``export``."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import typer
 
 from trimtab.cli.app import note, say
 from trimtab.cli.progress import shown
-from trimtab.core.errors import BadInput
 
 JSON = typer.Option(False, "--json", help="Make the last line of standard output one JSON document.")
 MODEL = typer.Argument(..., help="An artifact folder, builtin:NAME, hub id, local folder or .gguf file.")
@@ -99,15 +98,9 @@ def export(
         say({"folder": str(out), "format": name, "bytes": written.bytes, "notes": list(written.notes), "found": found})
 
 
-def serve(artifact: Path) -> None:
-    """Not in this version: an OpenAI-compatible server. Use `trimtab generate` or `trimtab.load` until then."""
-    raise BadInput(f"serve: not in this version; next: trimtab generate {artifact} --image FILE QUESTION")
-
-
 def register(app: typer.Typer) -> None:
     """Add this room's commands."""
     app.command()(generate)
     app.command("eval")(evaluate)
     app.command()(bench)
     app.command()(export)
-    app.command()(serve)

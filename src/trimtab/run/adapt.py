@@ -21,6 +21,7 @@ from trimtab.core.fit import Site
 from trimtab.core.joins import Sum, leaves
 from trimtab.core.linear import Host, Linear
 from trimtab.core.weight import Dense, Quantized, Weight, bits
+from trimtab.load.loaded import Loaded
 from trimtab.run.context import Context
 from trimtab.run.layers import Layers
 from trimtab.run.settle import relative_error
@@ -50,11 +51,11 @@ def apply(context: Context, index: int, label: str, name: str, knobs: Mapping[st
 
 def _put(context: Context, host: Host, w: Weight) -> None:
     """``w`` at a host and at those that shared its weight."""
-    old = host.w
-    for other in (
-        *dict(context.loaded.anatomy.linears()).values(),
-        *dict(context.loaded.anatomy.embeddings()).values(),
-    ):
+    _share(context.loaded, host.w, w)
+
+
+def _share(loaded: Loaded, old: Weight, w: Weight) -> None:
+    for other in (*dict(loaded.anatomy.linears()).values(), *dict(loaded.anatomy.embeddings()).values()):
         if other.w is old:
             other.w = w
             other.kernel = None
@@ -157,6 +158,16 @@ def load(context: Context, method: LoadAdapter, state: Path, label: str) -> Chan
         changed[path] = old, adapter.beside(old)
         _put(context, linears[path], changed[path][1])
     return changed
+
+
+def put_beside(loaded: Loaded, folder: str) -> None:
+    """A PEFT folder's adapters beside the matrices of a model that is no run's. Raises as ``check`` does."""
+    linears = dict(loaded.anatomy.linears())
+    adapters = fitting(LoadAdapter(folder).adapters(), linears, folder)
+    unrounded("load_adapter", {path: linears[path] for path in adapters})
+    for path, adapter in adapters.items():
+        old = linears[path].w
+        _share(loaded, old, adapter.beside(old))
 
 
 def fitting(

@@ -1,0 +1,177 @@
+"""The queue: full, late, left, stopping; one that fails; and the process, which ends by SIGTERM with what it began."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from serving import Gate, Served, entry, served, talking, until
+
+from trimtab.serve.limits import Limits
+
+ASK = {"prompt": "w5 w9", "max_tokens": 8, "temperature": 0}
+
+
+@pytest.fixture
+def pool() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(16) as made:
+        yield made
+
+
+def ask(one: Served, **more: Any) -> httpx2.Response:
+    with httpx2.Client(base_url=one.url, timeout=60) as client:
+        return client.post("/v1/completions", json=ASK | more)
+
+
+def total(one: Served) -> int:
+    return one.house.desk.inside + one.house.desk.waiting
+
+
+def test_a_full_queue_says_when_to_come_again(pool: ThreadPoolExecutor) -> None:
+    with served(entry(talking()), limits=Limits(waiting=2, rows=1)) as one:
+        gate = Gate(one, "tiny")
+        room = 3 + 2  # made ready or running, and waiting
+        asked = []
+        for number in range(room):
+            asked.append(pool.submit(ask, one))
+            until(lambda number=number: total(one) == number + 1)
+        told = one.client.get("/trimtab/status").json()["queue"]
+        assert told == {"waiting": 2, "running": 3, "room": 0}
+        refused = ask(one)
+        assert refused.status_code == 429
+        assert 1 <= int(refused.headers["retry-after"]) <= 60
+        assert refused.json()["error"]["type"] == "rate_limit_error"
+        gate.open()
+        assert {one.result().status_code for one in asked} == {200}
+        assert ask(one).status_code == 200
+        assert one.house.meters.counts == {"answered": room + 1, "refused": 1, "cancelled": 0, "failed": 0}
+
+
+def test_who_is_late_is_told_and_takes_no_more_room(pool: ThreadPoolExecutor) -> None:
+    with served(entry(talking())) as one:
+        gate = Gate(one, "tiny")
+        patient, hasty = pool.submit(ask, one), pool.submit(ask, one, max_seconds=0.05)
+        until(lambda: total(one) == 2)
+        time.sleep(0.1)  # the deadline is past before any step
+        gate.open()
+        late = hasty.result()
+        assert (late.status_code, late.json()["error"]["code"]) == (503, "deadline_exceeded")
+        assert patient.result().status_code == 200
+        until(lambda: one.house.scheduler.running == 0)
+
+
+def test_who_waits_too_long_for_a_place_is_told(pool: ThreadPoolExecutor) -> None:
+    with served(entry(talking()), limits=Limits(rows=1)) as one:
+        gate = Gate(one, "tiny")
+        first = [pool.submit(ask, one) for _ in range(3)]
+        until(lambda: one.house.desk.inside == 3)
+        late = ask(one, max_seconds=0.05)
+        assert (late.status_code, late.json()["error"]["code"]) == (503, "deadline_exceeded")
+        gate.open()
+        assert {one.result().status_code for one in first} == {200}
+
+
+def test_a_client_that_leaves_a_stream_frees_its_row() -> None:
+    with served(entry(talking())) as one:
+        body = ASK | {"stream": True, "max_tokens": 100}
+        gate = Gate(one, "tiny")
+        gate.reading.set()
+        with one.client.stream("POST", "/v1/completions", json=body) as answer:
+            assert next(answer.iter_lines()).startswith("data:")
+        until(lambda: one.house.meters.counts["cancelled"] == 1)
+        gate.open()
+        until(lambda: one.house.scheduler.running == 0 and one.house.desk.idle)
+        assert len(gate.sizes) <= 1, "a step that was taken already"
+
+
+def test_a_client_that_leaves_before_any_answer_frees_its_place(pool: ThreadPoolExecutor) -> None:
+    with served(entry(talking())) as one:
+        gate = Gate(one, "tiny")
+        body = json.dumps(ASK | {"max_tokens": 100}).encode()
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" \
+               f"Content-Length: {len(body)}\r\n\r\n"  # fmt: skip
+        with socket.create_connection(("127.0.0.1", int(one.url.rpartition(":")[2]))) as plain:
+            plain.sendall(head.encode() + body)
+            until(lambda: one.house.desk.inside == 1)
+        until(lambda: one.house.desk.inside == 0)
+        assert one.house.meters.counts["cancelled"] == 1
+        gate.open()
+        assert ask(one).status_code == 200
+        assert gate.sizes == [1] * 7, "of the one that left no word was said behind the first"
+
+
+def test_what_fails_is_told_to_the_one_who_asked_and_the_next_is_answered(pool: ThreadPoolExecutor) -> None:
+    with served(entry(talking())) as one:
+        lane = one.house.scheduler.lanes["tiny"]
+        step, failed = lane.rows.step, [RuntimeError("a secret prompt")]
+
+        def broken(ids: Any) -> Any:
+            if failed:
+                raise failed.pop()
+            return step(ids)
+
+        lane.rows.step = broken  # type: ignore[method-assign]
+        answer = ask(one)
+        assert answer.status_code == 500
+        assert "secret" not in answer.text
+        assert ask(one).status_code == 200
+        failed.append(RuntimeError("again"))
+        events = ask(one, stream=True).text.strip().split("\n\n")
+        assert json.loads(events[-1].removeprefix("data: "))["error"]["type"] == "server_error"
+        failed.append(MemoryError())  # type: ignore[arg-type]
+        assert ask(one).status_code == 503
+        assert one.house.meters.counts["failed"] == 2
+
+
+def test_what_was_begun_is_finished_and_what_is_new_refused(pool: ThreadPoolExecutor) -> None:
+    with served(entry(talking())) as one:
+        gate = Gate(one, "tiny")
+        begun: Future[httpx2.Response] = pool.submit(ask, one)
+        until(lambda: one.house.desk.inside == 1)
+        assert one.client.get("/healthz").status_code == 200
+        one.house.desk.draining = True
+        refused = ask(one)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "stopping")
+        assert "retry-after" in refused.headers
+        assert one.client.get("/healthz").json() == {"status": "stopping"}
+        assert not one.house.desk.idle
+        gate.open()
+        assert begun.result().status_code == 200
+        until(lambda: one.house.desk.idle)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
+def test_the_process_ends_by_sigterm_with_what_it_began(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "trimtab.cli", "serve", "b=builtin:easyvqa-llava", "--port", "0", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        told = json.loads(process.stdout.readline())
+        assert told["models"] == ["b"]
+        body = {"prompt": "what is this private text", "max_tokens": 600, "stream": True, "logit_bias": {"2": -100}}
+        with (
+            httpx2.Client(base_url=told["url"], timeout=60) as client,
+            client.stream("POST", "/v1/completions", json=body) as answer,
+        ):
+            lines = answer.iter_lines()
+            next(lines)
+            process.send_signal(signal.SIGTERM)
+            rest = [line for line in lines if line]
+        assert rest[-1] == "data: [DONE]"
+        assert json.loads(rest[-2].removeprefix("data: "))["choices"][0]["finish_reason"] == "length"
+        errors = process.stderr.read()
+        assert process.wait(60) == 0, errors
+    assert "completions 200" in errors
+    assert "private" not in errors
+    assert "Traceback" not in errors
