@@ -43,6 +43,8 @@ from trimtab.run.walk import walk
 HERE = Path(__file__).resolve().parent
 OUT = HERE.parent / "docs" / "measured-soak.md"
 ALONE, UNDER_WAY, WARM = 30, 20, 1 / 3
+LITTLE = ("--remember", "16")
+"""MiB, of either kind, for what was seen and read: full within the warm-up, so that growth after it is none of these."""
 SHARES = 4
 """Of the drawn requests, each done by itself, so that a run that was stopped goes on there."""
 EVERY = ("vision", "projector", "language", "head")
@@ -89,7 +91,7 @@ def load(place: Path, given: argparse.Namespace) -> dict[str, Any]:
         return {"alone": before, "after": after, "alive": server.alive(),
                 "memory": [(at - start, size) for at, size in memory], "seen": asdict(seen)}  # fmt: skip
 
-    with running([place / "artifact"], place / "load.log") as server:
+    with running([place / "artifact"], place / "load.log", LITTLE) as server:
         found = asyncio.run(go(server))
     sent = sum(sum(row.values()) for row in found["seen"]["counts"].values())
     return found | {"status": server.process.returncode, "clients": given.clients, "seconds": given.seconds,
@@ -99,7 +101,7 @@ def load(place: Path, given: argparse.Namespace) -> dict[str, Any]:
 def schema(place: Path, given: argparse.Namespace, number: int) -> dict[str, Any]:
     """A share of schemathesis' requests, one after the other, with a server of its own."""
     python = python_of(SCHEMATHESIS, place.resolve() / "schemathesis")
-    with running([place / "artifact"], place / "schema.log") as server:
+    with running([place / "artifact"], place / "schema.log", LITTLE) as server:
         model, _ = told(server)
         job = {"url": f"http://127.0.0.1:{server.port}", "token": TOKEN, "model": model,
                "examples": given.examples // SHARES, "seconds": given.patience, "seed": 1000 * number}  # fmt: skip

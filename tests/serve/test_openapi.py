@@ -6,7 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from serving import Served
 
+from trimtab.serve.app import made
 from trimtab.serve.openapi import ASKS, OPEN, PATH, READS, described
 from trimtab.serve.schema import Chat, Completion, Embedding
 
@@ -44,3 +46,13 @@ def test_only_what_holds_nothing_of_the_user_needs_no_token() -> None:
     bare = {path for path, verbs in paths.items() for one in verbs.values() if one.get("security") == []}
     assert bare == set(OPEN)
     assert "401" in paths[PATH]["get"]["responses"]
+
+
+def test_its_paths_are_the_applications_routes(tiny_server: Served) -> None:
+    app = made(tiny_server.house).app.app
+    routes = {(one.path.replace(":path}", "}"), verb.lower()) for one in app.routes for verb in one.methods - {"HEAD"}}
+    assert {(path, verb) for path, verbs in described()["paths"].items() for verb in verbs} == routes
+
+
+def test_it_is_served(tiny_server: Served) -> None:
+    assert tiny_server.client.get(PATH).json() == described()
