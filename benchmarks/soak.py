@@ -44,7 +44,7 @@ HERE = Path(__file__).resolve().parent
 OUT = HERE.parent / "docs" / "measured-soak.md"
 ALONE, UNDER_WAY, WARM = 30, 20, 1 / 3
 LITTLE = ("--remember", "16")
-"""MiB, of either kind, for what was seen and read: full within the warm-up, so that growth after it is none of these."""
+"""MiB, of either kind, for what was seen and read: full within the warm-up, so growth after it is none of these."""
 SHARES = 4
 """Of the drawn requests, each done by itself, so that a run that was stopped goes on there."""
 EVERY = ("vision", "projector", "language", "head")
@@ -180,6 +180,8 @@ def main() -> None:
     whole = vars(given) == vars(parser.parse_args([])) | {"out": given.out}
     given.out.mkdir(parents=True, exist_ok=True)
     size = (artifact(given.out / "artifact") / "trimtab.safetensors").stat().st_size
+    for log in given.out.glob("*.log"):
+        log.unlink()
     kept, found, verdicts = Finished(given.out / "found.json"), {}, list[Verdict]()
     for part in given.parts:
         found[part] = measured(part, given, kept)

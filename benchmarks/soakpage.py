@@ -147,8 +147,8 @@ def page(verdicts: Sequence[Verdict], load: Mapping[str, Any], shares: Sequence[
         f"torch {torch.__version__}. The server is `trimtab serve` on loopback with a token; its artifact is the "
         f"built-in VLM at 4 bits with half of the visual tokens (DivPrune), {size / 1e6:.1f} MB. Clients and server "
         "share the machine, so times are those of a machine that does both. Warm-up: the first third; `--remember 16`, "
-        "so that what is remembered on purpose has reached its bound by then. Clients that are told to come later (429) "
-        "do.", "",
+        "so that what is remembered on purpose has reached its bound by then. Clients that are told to come later "
+        "(429) do.", "",
         "| promise | verdict | found |", "| --- | --- | --- |",
         *(f"| {one.promise} | {one.text} | {one.found} |" for one in verdicts), "",
         f"## What {load['clients']} clients sent", "", *table(load["seen"]["counts"]), "",
