@@ -85,7 +85,10 @@ def in_ray(place: Path) -> list[dict[str, Any]]:
     file = place / "serve.yaml"
     file.write_text(rayconfig.dumped(rayconfig.config(folder, wanted), wanted), encoding="utf-8")
     source = str(Path(trimtab.__file__).parents[1])
-    environment = os.environ | {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": source}
+    # Ray keeps a token of its own at home, and all else below a folder whose path has to be short
+    own = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join([source, os.environ.get("PYTHONPATH", "")]),
+           "HOME": str(place)}  # fmt: skip
+    environment = os.environ | own
     done = subprocess.run([str(python), "-P", str(SIDES / "deploy_ray.py"), str(file)], check=True, env=environment,
                           stdout=subprocess.PIPE, text=True)  # fmt: skip
     found = [json.loads(done.stdout.splitlines()[-1])]
@@ -93,14 +96,14 @@ def in_ray(place: Path) -> list[dict[str, Any]]:
         process = subprocess.Popen([str(python.parent / "serve"), "run", str(file)], stdout=log, stderr=log,
                                    env=environment, start_new_session=True)  # fmt: skip
         try:
-            said = _answer(wanted.port, process)
+            said, streamed = _answers(wanted.port, process)
         finally:
             process.send_signal(signal.SIGINT)
             process.wait(60)
     (place / "red.png").write_bytes(red())
-    own = ask(read(folder), ASKED, [place / "red.png"], WORDS)
-    assert said == own, f"by Ray {said!r}, by the artifact itself {own!r}"
-    return [*found, {"answer": "the same as the artifact's own"}]
+    right = ask(read(folder), ASKED, [place / "red.png"], WORDS)
+    assert said == streamed == right, f"by Ray {said!r}, streamed {streamed!r}, by the artifact itself {right!r}"
+    return [*found, {"answer": "the same as the artifact's own, whole and streamed"}]
 
 
 def red() -> bytes:
@@ -110,21 +113,31 @@ def red() -> bytes:
     return kept.getvalue()
 
 
-def _answer(port: int, process: subprocess.Popen[bytes]) -> str:
-    """To the question, when somebody answers. Raises RuntimeError where nobody does."""
+def _answers(port: int, process: subprocess.Popen[bytes]) -> tuple[str, str]:
+    """To the question, whole and streamed, when somebody answers. Raises RuntimeError where nobody does."""
     url = f"data:image/png;base64,{base64.b64encode(red()).decode()}"
     until = monotonic() + READY
     while process.poll() is None and monotonic() < until:
         try:
             with urlopen(f"http://127.0.0.1:{port}/v1/models", timeout=30) as answer:
                 model = json.loads(answer.read())["data"][0]["id"]
-            body, head = chat(model, ASKED, url, max_tokens=WORDS), {"Content-Type": "application/json"}
-            asked = Request(f"http://127.0.0.1:{port}/v1/chat/completions", body, head)
-            with urlopen(asked, timeout=60) as answer:
-                return str(json.loads(answer.read())["choices"][0]["message"]["content"]).strip()
+            whole = json.loads(_post(port, chat(model, ASKED, url, max_tokens=WORDS)))
+            lines = _post(port, chat(model, ASKED, url, max_tokens=WORDS, stream=True)).decode().splitlines()
         except (URLError, ConnectionError):
             sleep(1.0)
+            continue
+        assert "data: [DONE]" in lines, lines
+        chunks = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+        words = [one["choices"][0]["delta"].get("content") or "" for one in chunks if one["choices"]]
+        return str(whole["choices"][0]["message"]["content"]).strip(), "".join(words).strip()
     raise RuntimeError("the deployment did not come up; its log is ray.log")
+
+
+def _post(port: int, body: bytes) -> bytes:
+    asked = Request(f"http://127.0.0.1:{port}/v1/chat/completions", body, {"Content-Type": "application/json"})
+    with urlopen(asked, timeout=60) as answer:
+        found: bytes = answer.read()
+    return found
 
 
 PARTS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {"vllm": in_vllm, "ray": in_ray}
