@@ -8,7 +8,7 @@ WORKERS ?= 2
 
 .PHONY: demo test lint types docs mutants clean make-easyvqa-llava bench-kill bench-quickstart bench-gemma \
 	bench-heal-3bit bench-keeping bench-layerwise bench-quantize bench-modality bench-encoder \
-	bench-gguf bench-vllm bench-agree bench-decode bench-plan bench-search sanitize soak check-deploy
+	bench-gguf bench-vllm bench-agree bench-decode bench-plan bench-search sanitize soak check-deploy serve-harness
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -33,6 +33,12 @@ sanitize:
 	for one in address,undefined thread; do for tiles in "" "-include tests/native/tiles.h"; do \
 	  $(CXX) -std=c++17 -O1 -g -pthread -Wno-psabi -fno-sanitize-recover=all -fsanitize=$$one $$tiles \
 	    src/trimtab/native/*.cpp tests/native/stress.cpp -o build/stress && ./build/stress || exit 1; done; done
+
+# lm-evaluation-harness against the server; in a folder of its own, since it brings some forty packages.
+serve-harness: $(VENV)/.installed
+	$(BIN)/pip install --quiet --target build/harness "lm_eval>=0.4.13,<0.5"
+	PYTHONPATH=$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))"):$(CURDIR)/build/harness \
+	  $(BIN)/python -m pytest -q -m slow tests/serve/test_serve_harness.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

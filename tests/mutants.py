@@ -26,6 +26,10 @@ ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "tests" / "mutants.tsv"
 AT_ONCE = 2
 
+SERVED = "tests/serve/test_serve"
+SAID = f"{SERVED}_words.py"
+PICTURES = f"{SERVED}_pictures.py::test"
+TOGETHER = f"{SERVED}_law.py::test_alone_and_together_it_says_what_generate_says"
 FRONT = "tests/run/test_search_front.py"
 GOALS = "tests/run/test_search_goals.py"
 SPACE = "tests/run/test_search_space.py"
@@ -1309,6 +1313,43 @@ MUTANTS = (
            (f"{RAY}::test_a_replica_has_the_artifacts_threads_and_as_many_requests_as_its_queue",)),
     Mutant("serve/openapi.py", "no token where one is needed", '({"security": []} if path in OPEN else {})',
            '{"security": []}', (f"{DESCRIBED}::test_only_what_holds_nothing_of_the_user_needs_no_token",)),
+    # the server
+    Mutant("serve/words.py", "show broken characters", "now.endswith(BROKEN) or len(now) <=", "len(now) <=", (SAID,)),
+    Mutant("serve/words.py", "hold no beginning of a stop",
+           "keep = max((_begun(text, stop) for stop in self.stops), default=0)", "keep = 0", (SAID,)),
+    Mutant("serve/drawing.py", "presence counts", "count * wish.frequency + wish.presence",
+           "count * (wish.frequency + wish.presence)", (SAID,)),
+    Mutant("serve/drawing.py", "top_p leaves one out", "values.cumsum(0) - values >=", "values.cumsum(0) >=", (SAID,)),
+    Mutant("serve/drawing.py", "no rules of the model", "if self.rules:", "if self.rules and self.said is None:",
+           (f"{SERVED}_law.py::test_the_models_own_rules_hold",)),
+    Mutant("serve/answer.py", "words of a stop are told",
+           "[one for one in self._waiting if one.at < self._length or (finish and not self._stopping.found)]",
+           "list(self._waiting)",
+           (f"{SERVED}_openai.py::test_it_stops_before_a_stop_sequence_and_never_shows_a_part_of_it",)),
+    Mutant("serve/answer.py", "how likely the word before was", "first = len(self._waiting)",
+           "first = len(self._waiting) - 1",
+           (f"{SERVED}_scoring.py::test_a_prompts_words_are_as_likely_as_the_model_says",)),
+    Mutant("serve/gathered.py", "fill up on the right", "F.pad(part, (width - part.shape[1], 0), value=fill)",
+           "F.pad(part, (0, width - part.shape[1]), value=fill)", (TOGETHER,)),
+    Mutant("serve/gathered.py", "leave as they came", "slots.following[index]", "slots.following[: len(index)]",
+           (TOGETHER,)),
+    Mutant("serve/rows.py", "bfloat16 rows share products", "model.cached or model.dtype != torch.float32",
+           "model.cached", (TOGETHER,)),
+    Mutant("serve/schedule.py", "read on for who left", "        if job.left:\n            return\n", "",
+           (f"{SERVED}_queue.py::test_a_client_that_leaves_before_any_answer_frees_its_place",)),
+    Mutant("serve/remote.py", "one public address is enough", "not all(map(public, found))",
+           "not any(map(public, found))", (f"{PICTURES}_other_addresses_are_never_asked",)),
+    Mutant("serve/remote.py", "ask for the address again", "self._socket(parts, address, port, end)",
+           "self._socket(parts, self._address(parts.hostname, port), port, end)",
+           (f"{PICTURES}_a_public_picture_is_fetched_from_the_address_that_was_checked",)),
+    Mutant("serve/remote.py", "mapped addresses are the internet's", "[found.ipv4_mapped, found.sixtofour,",
+           "[found.sixtofour,", (f"{PICTURES}_addresses_that_are_not_the_internets",)),
+    Mutant("serve/guard.py", "any token", "not hmac.compare_digest(_digest(given.strip()), self.key)", "not given",
+           (f"{SERVED}_guard.py::test_without_the_token_nothing_is_told",)),
+    Mutant("serve/guard.py", "believe what a body says of its length", 'total += len(message.get("body", b""))',
+           "total += 0", (f"{SERVED}_guard.py::test_a_body_is_counted_as_it_comes",)),
+    Mutant("serve/guard.py", "any host", "if self.loopback and", "if self.loopback is None and",
+           (f"{SERVED}_guard.py::test_on_loopback_other_names_are_refused",)),
 )  # fmt: skip
 COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/levels.py",
            "core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",

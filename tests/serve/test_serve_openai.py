@@ -74,7 +74,7 @@ def test_it_stops_before_a_stop_sequence_and_never_shows_a_part_of_it(tiny_serve
     text = client.completions.create(**ask).choices[0].text
     words = text.split()
     assert len(set(words)) > 9
-    stop = f"{words[4]} {words[5][:2]}"  # begins and ends within words of its own
+    stop = f" {words[4]} {words[5][:2]}"  # ends within a word
     wanted = text[: text.index(stop)]
     made = client.completions.create(**ask, stop=[stop, "never"])
     assert made.choices[0].text == wanted

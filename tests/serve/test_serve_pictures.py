@@ -41,7 +41,7 @@ BAD = {
     "no image type": "data:text/html;base64,AAAA", "letters that are none": "data:image/png;base64,A!A=",
     "padding is missing": "data:image/png;base64,AAAAA", "a newline": data_url(RED)[:40] + "\n" + data_url(RED)[40:],
     "other letters": "data:image/png;base64,ΑΑΑΑ", "empty": "data:image/png;base64,", "no picture": coded(b"hello"),
-    "cut off": coded(WHOLE[:-20]), "a head alone": coded(WHOLE[:24]), "SVG": coded(b"<svg/>", "svg+xml"),
+    "cut off": coded(WHOLE[:-30]), "a head alone": coded(WHOLE[:24]), "SVG": coded(b"<svg/>", "svg+xml"),
     "a bomb": coded(bomb()), "a thread": data_url(Image.new("L", (1, 5000))),
     "16 bits": data_url(Image.new("I;16", (4, 4))), "remote": "https://example.org/x.png", "": "",
 }  # fmt: skip

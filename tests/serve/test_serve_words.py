@@ -118,6 +118,10 @@ def test_only_the_fewest_words_that_reach_top_p_are_drawn() -> None:
     assert {drawing(top_p=0.76, seed=seed).next(logits, []) for seed in range(200)} == {1, 3, 2}
 
 
+def test_the_lowest_temperature_is_greedy() -> None:
+    assert {drawing(temperature=5e-324, seed=seed).next(torch.tensor([7.0, 9.0, 8.0]), []) for seed in range(9)} == {1}
+
+
 def test_penalties_are_openais_formula() -> None:
     one = drawing(temperature=0, frequency=0.5, presence=0.25, bias={2: 1.5})
     logits = torch.tensor([3.0, 2.0, 0.0, -9.0])

@@ -70,7 +70,8 @@ class Drawing:
 
     def _drawn(self, logits: Float[Tensor, " words"]) -> int:
         """From softmax(z / temperature), of the fewest words whose probabilities reach top_p (Holtzman et al. 2020)."""
-        chances = torch.softmax(logits.double() / self.wish.temperature, -1)
+        made = logits.double()
+        chances = torch.softmax((made - made.max()) / self.wish.temperature, -1)  # finite at any temperature
         if self.wish.top_p < 1:
             values, order = chances.sort(descending=True, stable=True)
             values[values.cumsum(0) - values >= self.wish.top_p] = 0

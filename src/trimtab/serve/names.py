@@ -35,7 +35,7 @@ class Entry:
 
     @property
     def embeds(self) -> bool:
-        return not self.loaded.anatomy.decodes and hasattr(self.loaded.library, "get_input_embeddings")
+        return not self.loaded.library.can_generate()
 
     @property
     def sees(self) -> bool:

@@ -13,6 +13,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urljoin, urlsplit
 
@@ -39,7 +40,10 @@ def connected(address: str, port: int, seconds: float) -> socket.socket:
 def public(address: str) -> bool:
     """Whether it is an address of the open internet: none that is private, of this machine or link, shared, reserved or
     multicast, also where it stands inside an IPv6 one (mapped, 6to4, Teredo, NAT64)."""
-    found = ipaddress.ip_address(address.partition("%")[0])
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
     if isinstance(found, ipaddress.IPv6Address):
         inner = [found.ipv4_mapped, found.sixtofour, *(found.teredo or ())]
         if found in NAT64:
@@ -81,12 +85,12 @@ class Remote:
             made.sock = self._socket(parts, address, port, end)
             target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
             made.request("GET", target, headers={"Accept": "image/*", "Accept-Encoding": "identity"})
-            answer = made.getresponse()
-            if answer.status in MOVED and (where := answer.getheader("Location")):
-                return where
-            if answer.status != 200:
-                raise _no(f"it answered with status {answer.status}")
-            return self._body(answer, made, end)
+            with closing(made.getresponse()) as answer:
+                if answer.status in MOVED and (where := answer.getheader("Location")):
+                    return where
+                if answer.status != 200:
+                    raise _no(f"it answered with status {answer.status}")
+                return self._body(answer, made, end)
         except (OSError, http.client.HTTPException, ValueError) as error:
             raise _no("it could not be fetched") from error
         finally:

@@ -7,6 +7,7 @@ would find nobody instead of a 503.
 from __future__ import annotations
 
 import ipaddress
+import logging
 import signal
 import socket
 import threading
@@ -64,6 +65,7 @@ def running(house: House, listening: socket.socket) -> Iterator[threading.Thread
         made(house), log_config=None, access_log=False, server_header=False, http="h11", ws="none", lifespan="off",
         loop="asyncio", timeout_keep_alive=5, timeout_graceful_shutdown=2,
     )  # fmt: skip
+    logging.getLogger("uvicorn.access").disabled = True  # its lines hold addresses and what stands behind a "?"
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, name="trimtab-http", daemon=True)
     with house.scheduler:

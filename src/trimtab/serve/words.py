@@ -21,8 +21,8 @@ class Growing:
         self._from, self._read, self._shown = 0, 0, 0
 
     def add(self, token: int) -> str:
-        """What the token adds; a character whose bytes are not all there waits for them. Only what stands since the part
-        before last is decoded again: the beginning of a text is written in its own way by some tokenizers."""
+        """What the token adds; a character whose bytes are not all there waits for them. Only what stands since the
+        part before last is decoded again: the beginning of a text is written in its own way by some tokenizers."""
         self.ids.append(token)
         now = self._decode(self._from, len(self.ids))
         if now.endswith(BROKEN) or len(now) <= self._shown:
