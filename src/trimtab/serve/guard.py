@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,6 +31,16 @@ HEADERS = (
 PAGE = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
         "frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")  # fmt: skip
 
+HELD = 8
+"""Bodies of the largest size that are held at once: bodies come before the queue, and clients are many."""
+
+
+@dataclass
+class Taken:
+    """Bytes of a request's body that are held."""
+
+    bytes: int = 0
+
 
 class Guard:
     """``token``: what every client must bring, None for none. ``loopback``: whether only this machine can ask; then
@@ -39,11 +50,12 @@ class Guard:
     def __init__(self, app: App, token: str | None, loopback: bool, most: int) -> None:
         self.app, self.loopback, self.most = app, loopback, most
         self.key = None if token is None else _digest(token.encode())
+        self.held = 0
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        begun = False
+        begun, taken = False, Taken()
 
         async def sent(message: Message) -> None:
             nonlocal begun
@@ -57,11 +69,13 @@ class Guard:
         try:
             headers = dict(scope["headers"])
             self.allowed(scope["path"], headers)
-            await self.app(scope, self._counted(headers, receive), sent)
+            await self.app(scope, self._counted(headers, receive, taken), sent)
         except ApiError as error:
             if begun:
                 raise
             await answered(error, sent)
+        finally:
+            self.held -= taken.bytes
 
     def allowed(self, path: str, headers: MutableMapping[bytes, bytes]) -> None:
         """Raises ApiError for another host's name, another site's page, or a token that is missing or wrong."""
@@ -77,7 +91,7 @@ class Guard:
         if kind.lower() != b"bearer" or not hmac.compare_digest(_digest(given.strip()), self.key):
             raise ApiError(401, "a bearer token is needed (Authorization: Bearer TOKEN)", code="invalid_api_key")
 
-    def _counted(self, headers: MutableMapping[bytes, bytes], receive: Receive) -> Receive:
+    def _counted(self, headers: MutableMapping[bytes, bytes], receive: Receive, taken: Taken) -> Receive:
         told = headers.get(b"content-length", b"0")
         if not told.isdigit() or int(told[:20]) > self.most:
             raise self._huge()
@@ -89,6 +103,10 @@ class Guard:
             total += len(message.get("body", b""))
             if total > self.most:
                 raise self._huge()
+            self.held += total - taken.bytes
+            taken.bytes = total
+            if self.held > HELD * self.most:
+                raise ApiError(429, "bodies of other requests fill the room that is for them", code="bodies", retry=1)
             return message
 
         return counted
