@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import deploying
+import httpx2
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from trimtab.cli.deploy import deploy
 from trimtab.core.errors import BadInput
+from trimtab.serve.deploy.rayapp import application
 from trimtab.serve.deploy.rayconfig import BUILDER, NAME, Wanted, config, dumped, notes
 
 
@@ -59,6 +63,28 @@ def test_the_builder_is_where_the_file_says_and_ray_is_not_needed_to_find_it() -
     module, _, name = BUILDER.partition(":")
     assert callable(getattr(import_module(module), name))
     assert NAME.isidentifier()
+
+
+def test_a_replica_that_others_can_reach_does_not_start_without_a_token(artifact: Path) -> None:
+    given = config(artifact, Wanted(host="0.0.0.0"))["applications"][0]["args"]
+    with pytest.raises(BadInput, match="--host 0.0.0.0: others can reach it"):
+        application(given, None)
+
+
+def test_a_replica_is_the_server_of_trimtab_serve(run_folder: Path) -> None:
+    given = config(run_folder / "artifact", Wanted())["applications"][0]["args"]
+
+    async def ask(path: str, host: str) -> tuple[int, dict[str, Any]]:
+        transport = httpx2.ASGITransport(app=application(given, "a-token-of-many-letters"))
+        async with httpx2.AsyncClient(transport=transport, base_url=f"http://{host}") as client:
+            answer = await client.get(path, headers={"Authorization": "Bearer a-token-of-many-letters"})
+            bare = await client.get(path)
+        assert bare.status_code == (403 if host != "127.0.0.1" else 401)
+        return answer.status_code, answer.json()
+
+    status, said = asyncio.run(ask("/trimtab/models", "127.0.0.1"))
+    assert (status, said["models"][0]["policies"]["tokens"]) == (200, "divprune keep 0.5")
+    assert asyncio.run(ask("/trimtab/models", "elsewhere.example"))[0] == 403
 
 
 def test_what_is_no_artifact_is_refused(tmp_path: Path) -> None:
