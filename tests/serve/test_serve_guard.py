@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-import select
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 
 import httpx2
@@ -131,25 +129,6 @@ def test_a_body_is_counted_as_it_comes() -> None:
         for length in ("-5", "9" * 30, "1e3"):
             assert b" 4" in _raw(one, f"Content-Length: {length}\r\n")
         assert one.client.get("/healthz").status_code == 200
-
-
-def test_bodies_that_come_at_once_have_a_bound_together() -> None:
-    """Each is within its own; the ninth of the largest is told to come later, and afterwards there is room again."""
-    small = json.dumps({"prompt": "w5", "max_tokens": 1}).encode().ljust(10_000)
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n" \
-           f"Content-Length: {len(small)}\r\n\r\n"  # fmt: skip
-    with served(entry(talking()), limits=Limits(body=len(small))) as one, ExitStack() as stack:
-        address = ("127.0.0.1", int(one.url.rpartition(":")[2]))
-        held = [stack.enter_context(socket.create_connection(address, 20)) for _ in range(9)]
-        for plain in held:
-            plain.sendall(head.encode() + small[:-1000])
-        told, _, _ = select.select(held, [], [], 20)
-        assert [plain.recv(12) for plain in told] == [b"HTTP/1.1 429"]
-        for plain in held:
-            if plain not in told:
-                plain.sendall(small[-1000:])
-                assert plain.recv(12) == b"HTTP/1.1 200"
-        assert one.post("/v1/completions", prompt="w5", max_tokens=1)
 
 
 def _raw(one: Served, header: str) -> bytes:

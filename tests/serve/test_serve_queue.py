@@ -82,6 +82,24 @@ def test_who_waits_too_long_for_a_place_is_told(pool: ThreadPoolExecutor) -> Non
         assert {one.result().status_code for one in first} == {200}
 
 
+def test_what_all_requests_hold_together_is_bounded(pool: ThreadPoolExecutor) -> None:
+    body, headers = json.dumps(ASK).encode().ljust(1000), {"Content-Type": "application/json"}
+
+    def send(one: Served) -> httpx2.Response:
+        return httpx2.post(f"{one.url}/v1/completions", content=body, headers=headers, timeout=60)
+
+    with served(entry(talking()), limits=Limits(body=1000)) as one:
+        gate = Gate(one, "tiny")
+        begun = [pool.submit(send, one) for _ in range(8)]
+        until(lambda: total(one) == 8)
+        refused = send(one)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
+        assert refused.headers["retry-after"] == "1"
+        gate.open()
+        assert {one.result().status_code for one in begun} == {200}
+        assert {send(one).status_code for _ in range(9)} == {200}, "what was held was let go"
+
+
 def test_a_client_that_leaves_a_stream_frees_its_row() -> None:
     with served(entry(talking())) as one:
         body = ASK | {"stream": True, "max_tokens": 100}

@@ -9,7 +9,6 @@ import hashlib
 import hmac
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,6 +22,8 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 LOCAL = ("localhost", "127.0.0.1", "::1")
 OPEN = ("/healthz", "/page/")
 """What needs no token beside the page itself: it holds nothing of the user."""
+ALL = 8
+"""Bodies of the greatest size that may be here at once."""
 HEADERS = (
     (b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-opener-policy", b"same-origin"), (b"cross-origin-resource-policy", b"same-origin"),
@@ -31,31 +32,20 @@ HEADERS = (
 PAGE = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
         "frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'")  # fmt: skip
 
-HELD = 8
-"""Bodies of the largest size that are held at once: bodies come before the queue, and clients are many."""
-
-
-@dataclass
-class Taken:
-    """Bytes of a request's body that are held."""
-
-    bytes: int = 0
-
 
 class Guard:
     """``token``: what every client must bring, None for none. ``loopback``: whether only this machine can ask; then
     only its own names are taken as Host, so that no web page gets here by a name that resolves to this machine.
-    ``most``: bytes of a body."""
+    ``most``: bytes of a body; all requests together hold ``ALL`` times as many."""
 
     def __init__(self, app: App, token: str | None, loopback: bool, most: int) -> None:
-        self.app, self.loopback, self.most = app, loopback, most
+        self.app, self.loopback, self.most, self.held = app, loopback, most, 0
         self.key = None if token is None else _digest(token.encode())
-        self.held = 0
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        begun, taken = False, Taken()
+        begun, body = False, Counted(self, receive)
 
         async def sent(message: Message) -> None:
             nonlocal begun
@@ -69,13 +59,14 @@ class Guard:
         try:
             headers = dict(scope["headers"])
             self.allowed(scope["path"], headers)
-            await self.app(scope, self._counted(headers, receive, taken), sent)
+            body.told(headers.get(b"content-length", b"0"))
+            await self.app(scope, body, sent)
         except ApiError as error:
             if begun:
                 raise
             await answered(error, sent)
         finally:
-            self.held -= taken.bytes
+            self.held -= body.total
 
     def allowed(self, path: str, headers: MutableMapping[bytes, bytes]) -> None:
         """Raises ApiError for another host's name, another site's page, or a token that is missing or wrong."""
@@ -91,28 +82,32 @@ class Guard:
         if kind.lower() != b"bearer" or not hmac.compare_digest(_digest(given.strip()), self.key):
             raise ApiError(401, "a bearer token is needed (Authorization: Bearer TOKEN)", code="invalid_api_key")
 
-    def _counted(self, headers: MutableMapping[bytes, bytes], receive: Receive, taken: Taken) -> Receive:
-        told = headers.get(b"content-length", b"0")
-        if not told.isdigit() or int(told[:20]) > self.most:
+
+class Counted:
+    """A request's body on its way in: ``total`` bytes so far."""
+
+    def __init__(self, guard: Guard, receive: Receive) -> None:
+        self.guard, self.receive, self.total = guard, receive, 0
+
+    def told(self, length: bytes) -> None:
+        """Raises ApiError 413 for a Content-Length that is too much, or is none."""
+        if not length.isdigit() or int(length[:20]) > self.guard.most:
             raise self._huge()
-        total = 0
 
-        async def counted() -> Message:
-            nonlocal total
-            message = await receive()
-            total += len(message.get("body", b""))
-            if total > self.most:
-                raise self._huge()
-            self.held += total - taken.bytes
-            taken.bytes = total
-            if self.held > HELD * self.most:
-                raise ApiError(429, "bodies of other requests fill the room that is for them", code="bodies", retry=1)
-            return message
-
-        return counted
+    async def __call__(self) -> Message:
+        """The next part. Raises ApiError 413 for more than one request may have, 429 for more than all may."""
+        message = await self.receive()
+        size = len(message.get("body", b""))
+        self.total += size
+        self.guard.held += size
+        if self.total > self.guard.most:
+            raise self._huge()
+        if self.guard.held > ALL * self.guard.most:
+            raise ApiError(429, "the requests that are here hold too much", code="queue_full", retry=1)
+        return message
 
     def _huge(self) -> ApiError:
-        return ApiError(413, f"the body is too large; accepted: at most {self.most} bytes", code="body_too_large")
+        return ApiError(413, f"the body is too large; accepted: at most {self.guard.most} bytes", code="body_too_large")
 
 
 async def answered(error: ApiError, send: Send) -> None:
