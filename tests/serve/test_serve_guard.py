@@ -71,7 +71,7 @@ def test_on_loopback_other_names_are_refused(tiny_server: Served, host: str) -> 
 
 
 def test_pages_of_other_sites_are_refused(tiny_server: Served) -> None:
-    for origin in ("https://evil.example", "null", "http://localhost:1"):
+    for origin in ("https://evil.example", "null", "http://localhost:1", "http://[", ""):
         assert tiny_server.client.get("/v1/models", headers={"Origin": origin}).status_code == 403
     assert tiny_server.client.get("/v1/models", headers={"Origin": tiny_server.url}).status_code == 200
     form = tiny_server.client.post(

@@ -10,7 +10,6 @@ import hmac
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from trimtab.serve.errors import ApiError
 
@@ -74,7 +73,7 @@ class Guard:
         if self.loopback and _name(host) not in LOCAL:
             raise ApiError(403, "Host: accepted: localhost, 127.0.0.1, [::1]", code="host")
         origin = headers.get(b"origin")
-        if origin is not None and urlsplit(origin.decode("latin-1")).netloc != host:
+        if origin is not None and origin.decode("latin-1") not in (f"http://{host}", f"https://{host}"):
             raise ApiError(403, "Origin: accepted: this server's own page", code="origin")
         if self.key is None or path == "/" or path.startswith(OPEN):
             return
