@@ -57,7 +57,7 @@ class Sender:
         except (requests.RequestException, ValueError) as error:  # what cannot be sent, or was hung up on
             self.counts[f"{name} {type(error).__name__}"] += 1
             return
-        self.waited += answer.elapsed.total_seconds()
+        self.waited += answer.elapsed
         self.counts[f"{name} {answer.status_code}"] += 1
         timed = isinstance(case.body, dict) and "max_seconds" in case.body
         if timed and answer.status_code == 503 and "deadline_exceeded" in answer.text:
