@@ -8,7 +8,7 @@ WORKERS ?= 2
 
 .PHONY: demo test lint types docs mutants clean make-easyvqa-llava bench-kill bench-quickstart bench-gemma \
 	bench-heal-3bit bench-keeping bench-layerwise bench-quantize bench-modality bench-encoder \
-	bench-gguf bench-vllm bench-agree bench-decode bench-plan bench-search sanitize serve-harness
+	bench-gguf bench-vllm bench-agree bench-decode bench-plan bench-search sanitize soak check-deploy serve-harness
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -102,6 +102,12 @@ bench-gguf: $(VENV)/.installed  # llama.cpp comes as a wheel, into an environmen
 
 bench-search: $(VENV)/.installed  # about an hour; it goes on where it was stopped
 	$(BIN)/python benchmarks/search.py
+
+soak: $(VENV)/.installed  # the server under load for three minutes, 10,000 drawn requests, kill -9; about 15 minutes
+	$(BIN)/python benchmarks/soak.py
+
+check-deploy: $(VENV)/.installed  # what `trimtab deploy` writes, read by vLLM (3.5 GB) and Ray in environments of their own
+	$(BIN)/python benchmarks/deployed.py
 
 clean:
 	rm -rf $(VENV) build dist runs .mypy_cache .ruff_cache .pytest_cache

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sysconfig
 import venv
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ TORCH = "torch==2.13.0"
 class Peer:
     """``packages``: what pip is asked for beside torch. ``jobs``: what it does here; ``cannot``: why not the others, by
     name of the job. ``environment``: variables that its processes need. ``torch``: whether it needs that at all.
-    ``without``: what pip installs with it, is not needed and does not import beside a CPU build of torch."""
+    ``without``: what pip installs with it, is not needed and does not import beside a CPU build of torch.
+    ``beside``: it also finds the packages of the interpreter that makes it, behind its own."""
 
     packages: tuple[str, ...]
     jobs: tuple[str, ...]
@@ -24,6 +26,7 @@ class Peer:
     environment: dict[str, str] = field(default_factory=dict)
     torch: bool = True
     without: tuple[str, ...] = ()
+    beside: bool = False
 
     @property
     def pins(self) -> tuple[str, ...]:
@@ -57,6 +60,11 @@ VLLM = Peer(
 )  # fmt: skip
 """llama.cpp and vLLM, as wheels that are built already: they read what was exported, and quantize nothing here."""
 
+SCHEMATHESIS = Peer(("schemathesis==4.32.5",), (), torch=False)
+"""Makes requests of an OpenAPI description, for ``make soak``. Not in ``dev``: it brings a plugin into pytest."""
+RAY = Peer(("ray[serve]==2.60.0",), (), torch=False, beside=True)
+"""Runs a deployment of one node, for ``make check-deploy``."""
+
 
 def python_of(peer: Peer, home: Path) -> Path:
     """The interpreter of ``peer``'s environment at ``home``. Raises CalledProcessError where pip fails."""
@@ -72,6 +80,9 @@ def python_of(peer: Peer, home: Path) -> Path:
         subprocess.run([*pip, *peer.pins], check=True)
         if peer.without:
             subprocess.run([*pip[:3], "uninstall", "--quiet", "--yes", *peer.without], check=True)
+        if peer.beside:
+            own = Path(sysconfig.get_path("purelib", vars={"base": str(home)}))
+            (own / "beside.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
         done.write_text(wanted, encoding="utf-8")
     return python
 

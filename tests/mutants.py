@@ -46,6 +46,9 @@ NATIVE = "tests/quantize/test_native.py"
 PRODUCTS = "tests/laws/test_products.py"
 BY_CODES = "tests/runtime/test_compiled.py"
 PLAN = "tests/runtime/test_plan.py"
+VLLM = "tests/serve/test_deploy_vllm.py"
+RAY = "tests/serve/test_deploy_ray.py"
+DESCRIBED = "tests/serve/test_openapi.py"
 PLACE = "tests/runtime/test_place.py"
 MEMORY = "tests/runtime/test_remembered.py"
 THREADS = "tests/runtime/test_threads.py"
@@ -1349,6 +1352,32 @@ MUTANTS = (
            "if (this.#follow) toEnd(); });",
            "toEnd(); });",
            (f"{PAGE_REACH}::test_reading_back_is_not_pulled_to_the_end",)),
+    # deployments
+    Mutant("serve/deploy/exported.py", "zeros in GPTQ's layout are taken", 'not about.get("sym", True)',
+           'not about.get("symmetric", True)', (f"{VLLM}::test_codes_without_a_kernel_are_refused",)),
+    Mutant("serve/deploy/exported.py", "codes of 2 bits are taken", "get(method, (4, 8))", "get(method, (2, 4, 8))",
+           (f"{VLLM}::test_codes_without_a_kernel_are_refused",)),
+    Mutant("serve/deploy/exported.py", "policies are forgotten", '" --without-policies" if said.policies else ""', '""',
+           (f"{VLLM}::test_an_artifact_of_ours_gets_the_command_that_exports_it",)),
+    Mutant("serve/deploy/exported.py", "rounded inputs count as kept", 'if not one.get("input_activations")}',
+           'if one.get("input_activations") != 0}', (f"{VLLM}::test_what_fails_on_cpus_is_refused_there_alone",)),
+    Mutant("serve/deploy/vllm.py", "a group may be cut", "inner % (count * step) == 0", "inner % count == 0",
+           (f"{VLLM}::test_matrices_are_shared_only_where_heads_and_groups_come_out_even",)),
+    Mutant("serve/deploy/vllm.py", "keys and values may be cut anyhow", "return shared and heads", "return heads",
+           (f"{VLLM}::test_matrices_are_shared_only_where_heads_and_groups_come_out_even",)),
+    Mutant("serve/deploy/vllm.py", "twice the model's length", "asked > most:", "asked > 2 * most:",
+           (f"{VLLM}::test_wishes_that_cannot_be_met_say_what_can",)),
+    Mutant("serve/deploy/vllm.py", "words as they stand", "[shlex.quote(word) for word in self.arguments]",
+           "[*self.arguments]", (f"{VLLM}::test_the_shell_takes_the_script_apart_as_it_was_put_together",)),
+    Mutant("serve/deploy/vllm.py", "pages of all origins may ask", '"--allowed-origins": "[]"',
+           '"--allowed-origins": "*"', (f"{VLLM}::test_every_option_is_the_folders_or_the_users",)),
+    Mutant("serve/deploy/rayconfig.py", "one core for every replica", "wanted.cpus or said.threads", "wanted.cpus or 1",
+           (f"{RAY}::test_a_replica_has_the_artifacts_threads_and_as_many_requests_as_its_queue",)),
+    Mutant("serve/deploy/rayconfig.py", "what runs has no place", "self.waiting + self.rows", "self.waiting",
+           (f"{RAY}::test_a_replica_has_the_artifacts_threads_and_as_many_requests_as_its_queue",)),
+    Mutant("serve/openapi.py", "no token where one is needed", '({"security": []} if path in OPEN else {})',
+           '{"security": []}', (f"{DESCRIBED}::test_only_what_holds_nothing_of_the_user_needs_no_token",)),
+    # the server
     Mutant("serve/words.py", "show broken characters", "now.endswith(BROKEN) or len(now) <=", "len(now) <=", (SAID,)),
     Mutant("serve/words.py", "hold no beginning of a stop",
            "keep = max((_begun(text, stop) for stop in self.stops), default=0)", "keep = 0", (SAID,)),

@@ -93,7 +93,7 @@ def test_headers_of_the_page(tiny_server: Served) -> None:
     for name, value in (("x-content-type-options", "nosniff"), ("referrer-policy", "no-referrer"),
                         ("cross-origin-opener-policy", "same-origin")):  # fmt: skip
         assert answer.headers[name] == value
-    for path in ("/page/../app.py", "/page/%2e%2e%2fapp.py", "/page/__init__.py", "/docs", "/openapi.json"):
+    for path in ("/page/../app.py", "/page/%2e%2e%2fapp.py", "/page/__init__.py", "/docs", "/redoc"):
         assert tiny_server.client.get(path).status_code == 404
 
 

@@ -129,6 +129,17 @@ def test_a_client_that_leaves_before_any_answer_frees_its_place(pool: ThreadPool
         assert gate.sizes == [1] * 7, "of the one that left no word was said behind the first"
 
 
+def test_a_client_that_leaves_within_its_body_is_cancelled_and_no_failure() -> None:
+    with served(entry(talking())) as one:
+        head = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        with socket.create_connection(("127.0.0.1", int(one.url.rpartition(":")[2]))) as plain:
+            plain.sendall(head + b'Content-Length: 999\r\n\r\n{"prompt"')
+            time.sleep(0.1)  # the head is read, most likely; either way nothing may fail
+        assert ask(one).status_code == 200
+        until(lambda: sum(one.house.meters.counts.values()) == 2)
+        assert one.house.meters.counts == {"answered": 1, "refused": 0, "cancelled": 1, "failed": 0}
+
+
 def test_what_fails_is_told_to_the_one_who_asked_and_the_next_is_answered(pool: ThreadPoolExecutor) -> None:
     with served(entry(talking())) as one:
         lane = one.house.scheduler.lanes["tiny"]

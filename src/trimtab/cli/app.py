@@ -59,9 +59,9 @@ def _log(error: BaseException, arguments: list[str]) -> Path:
 
 def main() -> None:
     """Entry point of ``trimtab``."""
-    from trimtab.cli import look, models, runs, search, serve
+    from trimtab.cli import deploy, look, models, runs, search, serve
 
-    for room in (runs, search, models, serve, look):
+    for room in (runs, search, models, serve, deploy, look):
         room.register(app)
     arguments = sys.argv[1:]
     as_json, debug = "--json" in arguments, "--debug" in arguments

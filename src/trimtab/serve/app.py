@@ -14,9 +14,10 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from trimtab.core.errors import BadInput
-from trimtab.serve import pages
+from trimtab.serve import openapi, pages
 from trimtab.serve.desk import Desk
 from trimtab.serve.embed import Item, checked, embedded, ids_of
 from trimtab.serve.errors import ApiError, bad
@@ -83,6 +84,8 @@ class House:
                 return await request.body()
         except TimeoutError as error:
             raise bad("the body came too slowly", code="timeout") from error
+        except ClientDisconnect as error:  # nobody is there to be answered
+            raise asyncio.CancelledError from error
 
     async def talk(self, request: Request, kind: type[Chat] | type[Completion], name: str) -> Response:
         arrived = time.monotonic()
@@ -206,5 +209,6 @@ def made(house: House) -> Any:
         return JSONResponse(error.body, error.status, error.headers)
 
     pages.add(app, house)
+    openapi.add(app)
     limits = house.settings.limits
     return Guard(Leaving(app), house.settings.token, house.settings.loopback, limits.body)
