@@ -43,6 +43,7 @@ def test_a_run_scores_its_plan(model_folder: Path, tmp_path: Path) -> None:
     spent = {name: row["measured"] for (_, name), row in rows.items() if name.startswith("seconds.")}
     total = spent.pop("seconds.total")
     assert total == pytest.approx(sum(spent.values()))
+    assert 0 < spent["seconds.load"] == result.reading("run", "seconds.load")
     assert spent["seconds.step 1 gptq"] == result.data["steps"][0]["seconds"]
     assert all(row["low"] <= row["predicted"] <= row["high"] for row in rows.values())
     weights = rows["after", "bytes.weights"]
@@ -76,6 +77,7 @@ def test_what_is_asked_more_often_takes_longer(model_folder: Path) -> None:
     assert many.stages()["before"] > 3 * few.stages()["before"]
     assert many.calibration() == pytest.approx(10 * few.calibration(), rel=0.35)
     assert few.views(False) > 0
+    assert replace(few, opening=2.0).stages()["load"] == 2.0 + 8e6 / few.known.disk
     assert told(model_folder, "evaluate.robust={limit: 0}").views(False) == 0
 
 

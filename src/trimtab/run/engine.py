@@ -15,6 +15,7 @@ import time
 from functools import partial
 from typing import Any
 
+from trimtab.core.reading import Reading
 from trimtab.load.sources import open_source
 from trimtab.run import (
     ablation,
@@ -68,7 +69,7 @@ def _begin(context: Context) -> dict[str, Any]:
 
 
 def _load(context: Context) -> None:
-    recipe = context.recipe
+    recipe, begun = context.recipe, time.monotonic()
     context.progress("load", 0, 1)
     context.loaded = open_source(
         recipe.model, revision=recipe.revision, dtype=recipe.dtype, trust_remote_code=recipe.trust_remote_code,
@@ -76,6 +77,7 @@ def _load(context: Context) -> None:
     )  # fmt: skip
     for note in context.loaded.notes:
         context.log.info("load: %s", note)
+    context.read("run", [Reading("seconds.load", time.monotonic() - begun, "s", how="timed")])
     check.fits(context)
     check_space(context.folder.root, 2 * context.loaded.source.bytes16)
     context.progress("load", 1, 1)

@@ -41,7 +41,8 @@ Phases = dict[str, Phase]
 class Forecast:
     """``processor``: the model's, None where none is there. ``bytes16`` and ``bytes`` of the weights, before and as the
     recipe leaves them. ``roof``: of other hardware, which runs the forward passes; all else is done here.
-    ``before``: of an artifact that is trimmed again, what it is."""
+    ``before``: of an artifact that is trimmed again, what it is. ``opening``: seconds that its config, its processor
+    and the model without weights took here."""
 
     recipe: Recipe
     anatomy: Anatomy
@@ -52,6 +53,7 @@ class Forecast:
     bytes: float
     roof: Roof | None = None
     before: Prospect | None = None
+    opening: float = 0.0
     traced: dict[Any, Phases] = field(default_factory=dict, repr=False)
 
     def phases(self, task: Task, size: int, trimmed: bool, length: int | None = None) -> Phases:
@@ -165,12 +167,14 @@ class Forecast:
         return 2 * vision + 2 * found["prefill"].seconds + TOKENS * found["decode"].seconds
 
     def stages(self) -> dict[str, float]:
-        """Seconds by the stage's name in the journal, in order."""
+        """Seconds by the stage's name in the journal, in order; ``load`` has no stage, for a run that goes on loads
+        again."""
         recipe, tasks = self.recipe, (self.recipe.task, *self.recipe.also)
         given = recipe.evaluate
         text = recipe.task.type == "text"
         prepared = 0.0 if text else asked(self.processor, recipe.task, 8, 8, 1).prepared
         found = {
+            "load": self.opening + self.bytes16 / self.known.disk,
             "check": 4 * _whole(self.measured["before"][1]),
             "audit": prepared * recipe.calibrate.num_samples,
             "before": sum(self.evaluation(task, None, False) for task in tasks) + self.views(False),

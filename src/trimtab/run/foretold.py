@@ -40,7 +40,8 @@ def scored(context: Context) -> list[dict[str, Any]]:
     figures = {(one["when"], one["name"]): one["value"] for one in whole_lines(context.folder.readings)}
     spent = {f"seconds.{name}": seconds for name, seconds in context.journal.seconds().items()
              if name not in UNPLANNED}  # fmt: skip
-    spent |= _resumed(context)
+    spent |= _resumed(context) | {name: value for (when, name), value in figures.items()
+                                  if when == "run" and name.startswith("seconds.")}  # fmt: skip
     whole = {**spent, "seconds.total": sum(spent.values())}
     return [row | {"measured": _measured(row, figures, whole)} for row in rows]
 

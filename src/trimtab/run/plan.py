@@ -7,6 +7,7 @@ predictions of other models kept to (``make bench-plan``); figures that are coun
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -75,7 +76,9 @@ class Plan:
 def plan(recipe: Recipe, known: Ceilings | None = None, roof: Roof | None = None, convert: bool = False) -> Plan:
     """The plan of a recipe; ``known``: this machine, for times; ``roof``: another one that shall run the model's
     forward passes; ``convert``: a GGUF file too. Raises BadInput where the model's config cannot be had."""
+    begun = time.monotonic()
     found = opened(recipe.model, recipe.revision, convert)
+    opening = time.monotonic() - begun
     anatomy = found.anatomy
     standing = found.policies or ()
     after = prospect(anatomy, recipe.steps, standing)
@@ -87,7 +90,8 @@ def plan(recipe: Recipe, known: Ceilings | None = None, roof: Roof | None = None
     drawn: Mapping[str, Any] = {}
     if known is not None and not problems:
         machine = roof.name if roof is not None else str(known.machine.get("processor", ""))
-        told = Forecast(recipe, anatomy, known, after, found.processor, whole / 8, trimmed / 8, roof, before)
+        told = Forecast(recipe, anatomy, known, after, found.processor, whole / 8, trimmed / 8, roof, before,
+                        opening)  # fmt: skip
         try:
             guesses, drawn = tuple(guessed(told, found)), roofline(told)
         except (BadInput, Refused) as error:
