@@ -11,11 +11,17 @@ import torch
 from trimtab import anatomy as anatomies
 from trimtab.anatomy import tiny
 from trimtab.anatomy.trimmed import Trimmed
-from trimtab.measure.flops import count
+from trimtab.core.reading import Reading
+from trimtab.measure.flops import count, flops
 from trimtab.measure.layers import macs
 from trimtab.measure.parts import activations, arithmetic, calls, energies, operators, speeds
-from trimtab.measure.vlm import Parts, operations, parts
+from trimtab.measure.vlm import Parts, parts
 from trimtab.tokens.divprune import DivPrune
+
+
+def operations(found: Parts) -> list[Reading]:
+    """``flops.vision`` and ``flops.prefill``, each counted by itself."""
+    return [flops(f"flops.{name}", call) for name, call in calls(found) if name != "decode"]
 
 
 @pytest.fixture

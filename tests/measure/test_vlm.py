@@ -20,9 +20,17 @@ from trimtab.anatomy.trimmed import Trimmed
 from trimtab.cache import Sinks
 from trimtab.core.errors import BadInput
 from trimtab.core.keep import Keep, share
-from trimtab.measure.vlm import latencies, operations, parts
+from trimtab.core.reading import Reading
+from trimtab.measure.flops import flops
+from trimtab.measure.parts import calls
+from trimtab.measure.vlm import Parts, latencies, parts
 
 IMAGE, PATCHES = 60, 16
+
+
+def operations(found: Parts) -> list[Reading]:
+    """``flops.vision`` and ``flops.prefill``, each counted by itself."""
+    return [flops(f"flops.{name}", call) for name, call in calls(found) if name != "decode"]
 
 
 @pytest.fixture

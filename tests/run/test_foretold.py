@@ -39,7 +39,9 @@ def test_a_run_scores_its_plan(model_folder: Path, tmp_path: Path) -> None:
             assert rows[when, name]["measured"] == result.reading(when, name), (when, name)
     assert rows["run", "memory.peak"]["measured"] > 1e8
     for when in ("before", "after"):
-        assert rows[when, "flops.vision"]["measured"] == rows[when, "flops.vision"]["predicted"]
+        for part in ("vision", "prefill"):
+            counted = rows[when, f"flops.{part}"]
+            assert counted["measured"] == counted["predicted"], (when, part)
     spent = {name: row["measured"] for (_, name), row in rows.items() if name.startswith("seconds.")}
     total = spent.pop("seconds.total")
     assert total == pytest.approx(sum(spent.values()))

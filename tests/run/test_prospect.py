@@ -84,7 +84,11 @@ def test_as_many_tokens_go_as_will_go(name: str, knobs: dict[str, float]) -> Non
         guess = prefill(anatomy, batch, policies(told.policies))
     assert torch.equal(real.kept[0].after, guess.kept[0].after)
     assert int((real.stream.kinds == IMAGE).sum()) == int((guess.stream.kinds == IMAGE).sum())
+    image = batch["input_ids"] == model.config.image_token_id
+    shown = int(image[0].sum()) * len(batch["pixel_values"]) // int(image.sum())  # pictures of the first row
+    batch = {name: value[: shown if name == "pixel_values" else 1] for name, value in batch.items()}
     with torch.no_grad():
-        counted = count(lambda: prefill(anatomy, batch, policies(told.policies), Slots(), logits_to_keep=1))
+        acting = [methods.make(name, knobs).policy()]  # what it does to choose them is in what is foreseen
+        counted = count(lambda: prefill(anatomy, batch, acting, Slots(), logits_to_keep=1))
     traced = phases(anatomy, batch, policies(told.policies))
     assert sum(one.flops for phase in ("vision", "prefill") for one in traced[phase]) == counted

@@ -19,7 +19,6 @@ from torch.nn import functional as F
 from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_map
 
 from trimtab.anatomy.base import Anatomy
 from trimtab.core.errors import Refused
@@ -172,8 +171,8 @@ class _Operators(TorchDispatchMode):
         self, func: Any, types: Any, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         given: tuple[Any, Any] = (tuple(args), dict(kwargs or {}))
-        if any(isinstance(one, Tensor) and one.is_meta for one in tree_flatten(given)[0]):
-            given = tree_map(_to_meta, given)
+        if any(one.is_meta for one in _tensors(*given)):
+            given = tuple(map(_to_meta, given[0])), {name: _to_meta(one) for name, one in given[1].items()}
         packet = str(func._overloadpacket)
         if packet in MADE and given[1].get("device") is not None:  # places and counts, wherever they are asked for
             given[1]["device"] = torch.device("cpu")
@@ -186,8 +185,8 @@ class _Operators(TorchDispatchMode):
 
     def note(self, func: Any, packet: str, given: tuple[Any, Any], out: Any) -> None:
         """Bytes of what goes in, each tensor once, and of what comes out."""
-        read = {id(one): one for one in tree_flatten(given)[0] if isinstance(one, Tensor)}
-        made = [one for one in tree_flatten(out)[0] if isinstance(one, Tensor)]
+        read = {id(one): one for one in _tensors(*given)}
+        made = list(_tensors((out,), {}))
         if not made or (formula := flops.TABLE.get(func._overloadpacket)) is None:
             count = 0.0
         else:
@@ -198,7 +197,18 @@ class _Operators(TorchDispatchMode):
                        rows=made[0].numel() if made else 0)  # fmt: skip
 
 
+def _tensors(args: Sequence[Any], kwargs: Mapping[str, Any]) -> Iterator[Tensor]:
+    """An operator of torch has tensors and lists of them, and nothing deeper."""
+    for one in (*args, *kwargs.values()):
+        if isinstance(one, Tensor):
+            yield one
+        elif isinstance(one, list | tuple):
+            yield from (each for each in one if isinstance(each, Tensor))
+
+
 def _to_meta(one: Any) -> Any:
+    if isinstance(one, list | tuple):
+        return type(one)(map(_to_meta, one))
     if isinstance(one, Tensor):
         return one if one.is_meta else one.to("meta")
     return torch.device("meta") if isinstance(one, torch.device) else one

@@ -18,7 +18,6 @@ from torch import Tensor
 from trimtab.anatomy.vlm import Given
 from trimtab.core.errors import BadInput
 from trimtab.core.reading import Reading
-from trimtab.measure.flops import flops
 from trimtab.measure.latency import Clock, reading, repeats_of
 from trimtab.measure.memory import stored
 
@@ -137,9 +136,3 @@ def repeated(
     each["prefill"] = repeats_of(found.prefill, repeats, warmup, clock=clock)
     decode = repeats_of(several, repeats, 1, setup=found.prefill, clock=clock)
     return each | {"decode": [one / tokens for one in decode]}
-
-
-def operations(found: Parts) -> list[Reading]:
-    """``flops.vision`` and ``flops.prefill`` of the batch, counted."""
-    readings = [flops("flops.vision", found.vision)] if found.vision else []
-    return [*readings, flops("flops.prefill", found.prefill)]

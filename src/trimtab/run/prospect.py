@@ -1,17 +1,19 @@
 """A recipe's model as its steps will leave it, told from the config alone: what its linears will be stored as, and how
 many image tokens its policies will let through.
 
-Which tokens these are cannot be known without weights and does not matter to time: the first ones stand for them.
+Which tokens these are cannot be known without weights and does not matter to time: the first ones stand for them, and
+what would choose them is asked in vain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
-from jaxtyping import Integer
+from jaxtyping import Bool, Float, Integer
 from torch import Tensor
 
 from trimtab import methods
@@ -89,22 +91,49 @@ def formed(method: Any, shape: tuple[int, int], before: list[Piece], more: int) 
 
 
 def policies(methods_: Sequence[Any]) -> Policies:
-    """Policies for tracing: as many tokens go as will go."""
+    """Policies for tracing: as many tokens go as will go. What decides which runs, for a prompt of one row, on random
+    numbers in the shapes of the model's, for the operations that it takes; what it says is passed over. With more rows
+    it is left out: of a large model that would take longer and more memory than a plan may."""
     return [_blind(method.policy()) for method in methods_]
 
 
 def _blind(policy: Any) -> Any:
     if isinstance(policy, Keep):
-        return replace(policy, score=alike, pick=topk)
-    return replace(policy, match=_into_the_first) if isinstance(policy, Merge) else policy
+        return replace(policy, score=alike, pick=partial(_the_first, policy))
+    return replace(policy, match=partial(_into_the_first, policy)) if isinstance(policy, Merge) else policy
 
 
-def _into_the_first(sight: Sight, count: Integer[Tensor, " b"]) -> Integer[Tensor, "b t"]:
+def _the_first(
+    policy: Keep, sight: Sight, scores: Float[Tensor, "b t"], count: Integer[Tensor, " b"]
+) -> Bool[Tensor, "b t"]:
+    """The first ``count`` image tokens of each row."""
+    if len(count) == 1:
+        shown = _shown(sight)
+        policy.pick(shown, policy.score(shown), count)
+    return topk(sight, scores, count)
+
+
+def _into_the_first(policy: Merge, sight: Sight, count: Integer[Tensor, " b"]) -> Integer[Tensor, "b t"]:
     """The first ``count`` image tokens of each row stay, the others go into the first."""
+    if len(count) == 1:
+        policy.match(_shown(sight), count)
     image = sight.stream.kinds == IMAGE
     here = torch.arange(image.shape[1]).expand_as(image)
     goes = image & (image.long().cumsum(1) > count[:, None])
     return torch.where(goes, image.int().argmax(1, keepdim=True), here)
+
+
+def _shown(sight: Sight) -> Sight:
+    """What a policy may look at, in random numbers where only shapes are known."""
+    drawn = torch.Generator().manual_seed(0)
+
+    def real(one: Tensor) -> Tensor:
+        return torch.randn(one.shape, generator=drawn).to(one.dtype) if one.is_meta else one
+
+    stream = sight.stream
+    q, k, mask = (None if one is None else real(one) for one in (sight.q, sight.k, sight.mask))
+    side = {name: real(value) for name, value in stream.side.items()}
+    return replace(sight, stream=replace(stream, x=real(stream.x), side=side), q=q, k=k, mask=mask)
 
 
 def _bits(anatomy: Anatomy) -> dict[str, int]:

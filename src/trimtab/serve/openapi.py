@@ -7,10 +7,11 @@ nothing of them. A test holds the paths to the application's routes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from fastapi import FastAPI, Response
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 import trimtab
@@ -46,8 +47,8 @@ OPEN = ("/", "/page/{name}", "/healthz")
 
 def described() -> dict[str, Any]:
     """The document."""
-    kinds = [(kind, "validation") for kind, _ in ASKS.values()]
-    _, schemas = models_json_schema(kinds, ref_template="#/components/schemas/{model}")  # type: ignore[arg-type]
+    kinds: list[tuple[type[BaseModel], Literal["validation"]]] = [(kind, "validation") for kind, _ in ASKS.values()]
+    _, schemas = models_json_schema(kinds, ref_template="#/components/schemas/{model}")
     paths = {path: {"post": _post(kind, what)} for path, (kind, what) in ASKS.items()}
     paths |= {path: {"get": _get(path, media, what)} for path, (media, what) in READS.items()}
     word, maybe = {"type": "string"}, {"type": ["string", "null"]}
