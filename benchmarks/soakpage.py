@@ -101,8 +101,7 @@ def schema_verdicts(shares: Sequence[Mapping[str, Any]]) -> list[Verdict]:
     return [
         Verdict("requests of schemathesis: no crash, no 5xx, none lost", found["alive"] and not found["failed"]
                 and not found["lost"] and found["sent"] >= found["wanted"],
-                f"{told}; {len(found['failed'])} 5xx beside {found['injected']} whose own "
-                f"deadline (max_seconds) ran out, {len(found['lost'])} lost, {found['wanted']:,} wanted"),
+                f"{told}; {len(found['failed'])} 5xx, {len(found['lost'])} lost, {found['wanted']:,} wanted"),
         Verdict(SAME, worst.held, f"{worst.found} (the worst of {len(shares)} servers)"),
     ]  # fmt: skip
 
@@ -112,7 +111,7 @@ def whole(shares: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     counts: Counter[str] = Counter()
     for one in shares:
         counts.update(one["counts"])
-    found: dict[str, Any] = {key: sum(one[key] for one in shares) for key in ("sent", "injected", "seconds")}
+    found: dict[str, Any] = {key: sum(one[key] for one in shares) for key in ("sent", "seconds")}
     found |= {key: [name for one in shares for name in one[key]] for key in ("failed", "lost")}
     return found | {"counts": dict(sorted(counts.items())), "alive": all(one["alive"] for one in shares),
                     "operations": shares[0]["operations"], "wanted": sum(one["wanted"] for one in shares)}  # fmt: skip

@@ -178,7 +178,7 @@ def test_a_page_has_every_verdict_and_count() -> None:
     assert [one.held for one in verdicts] == [True, True, True, False, False, True]
     load["after"]["requests"]["failed"] = 1
     assert load_verdicts(load)[2].held is False
-    share = {"counts": {"GET /x 404": 2}, "sent": 2, "injected": 0, "seconds": 30.0, "failed": [], "lost": [],
+    share = {"counts": {"GET /x 404": 2}, "sent": 2, "seconds": 30.0, "failed": [], "lost": [],
              "alive": True, "operations": ["/x"], "wanted": 2, "memory": load["memory"], "warm": 10.0}  # fmt: skip
     assert [one.held for one in schema_verdicts([share, share])] == [True, True]
     growing = [(at, size * (1 + at / 50)) for at, size in load["memory"]]

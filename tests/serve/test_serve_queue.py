@@ -66,7 +66,7 @@ def test_who_is_late_is_told_and_takes_no_more_room(pool: ThreadPoolExecutor) ->
         time.sleep(0.1)  # the deadline is past before any step
         gate.open()
         late = hasty.result()
-        assert (late.status_code, late.json()["error"]["code"]) == (503, "deadline_exceeded")
+        assert (late.status_code, late.json()["error"]["code"]) == (408, "deadline_exceeded")
         assert patient.result().status_code == 200
         until(lambda: one.house.scheduler.running == 0)
 
@@ -77,9 +77,21 @@ def test_who_waits_too_long_for_a_place_is_told(pool: ThreadPoolExecutor) -> Non
         first = [pool.submit(ask, one) for _ in range(3)]
         until(lambda: one.house.desk.inside == 3)
         late = ask(one, max_seconds=0.05)
-        assert (late.status_code, late.json()["error"]["code"]) == (503, "deadline_exceeded")
+        assert (late.status_code, late.json()["error"]["code"]) == (408, "deadline_exceeded")
         gate.open()
         assert {one.result().status_code for one in first} == {200}
+
+
+def test_past_the_servers_own_limit_it_is_the_server_that_gives_up(pool: ThreadPoolExecutor) -> None:
+    with served(entry(talking()), limits=Limits(rows=1, seconds=0.05)) as one:
+        gate = Gate(one, "tiny")
+        late = pool.submit(ask, one, max_seconds=60)
+        until(lambda: total(one) == 1)
+        time.sleep(0.1)
+        gate.open()
+        answer = late.result()
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "deadline_exceeded")
+        assert int(answer.headers["retry-after"]) >= 1
 
 
 def test_what_all_requests_hold_together_is_bounded(pool: ThreadPoolExecutor) -> None:

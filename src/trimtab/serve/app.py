@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect
 
 from trimtab.core.errors import BadInput
 from trimtab.serve import openapi, pages
+from trimtab.serve.deadline import Deadline
 from trimtab.serve.desk import Desk
 from trimtab.serve.embed import Item, checked, embedded, ids_of
 from trimtab.serve.errors import ApiError, bad
@@ -126,14 +127,14 @@ class House:
 
     async def embed(self, request: Request) -> Response:
         wanted = asked(Embedding, await self.read(request))
-        entry, end = self.entry(wanted.model), time.monotonic() + self.settings.limits.seconds
+        entry, deadline = self.entry(wanted.model), Deadline.of(time.monotonic(), self.settings.limits.seconds)
         if not entry.embeds:
             raise bad(f"model: {entry.id!r} makes no embeddings; accepted for it: /v1/chat/completions", "model")
-        async with self.desk.place(end):
+        async with self.desk.place(deadline):
             items = await self.desk.made(lambda: self.items(entry, wanted))
 
             def job(put: Callable[[Any], None]) -> Job:
-                return Job(entry.id, put, end, call=lambda: embedded(entry.loaded, items).numpy())
+                return Job(entry.id, put, deadline, call=lambda: embedded(entry.loaded, items).numpy())
 
             async with aclosing(self.desk.events(job)) as events:
                 rows = await anext(events)

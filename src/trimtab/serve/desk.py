@@ -12,9 +12,10 @@ from typing import Any, TypeVar
 import anyio.to_thread
 from anyio import CapacityLimiter
 
+from trimtab.serve.deadline import Deadline
 from trimtab.serve.errors import ApiError
 from trimtab.serve.limits import Limits
-from trimtab.serve.schedule import LATE, Job, Scheduler
+from trimtab.serve.schedule import Job, Scheduler
 
 V = TypeVar("V")
 SPARE = 2
@@ -38,8 +39,9 @@ class Desk:
         return not self.waiting and not self.inside
 
     @asynccontextmanager
-    async def place(self, end: float) -> AsyncIterator[None]:
-        """Raises ApiError 503 where the server stops or ``end`` comes first, 429 where the queue is full."""
+    async def place(self, deadline: Deadline) -> AsyncIterator[None]:
+        """Raises ApiError: 503 where the server stops, 429 where the queue is full, the deadline's where it is
+        missed."""
         if self.draining:
             raise ApiError(503, "the server is stopping", code="stopping", retry=5)
         if self.waiting >= self.limits.waiting:
@@ -47,10 +49,10 @@ class Desk:
                            code="queue_full", retry=self._patience())  # fmt: skip
         self.waiting += 1
         try:
-            async with asyncio.timeout(max(0.0, end - time.monotonic())):
+            async with asyncio.timeout(deadline.left):
                 await self._room.acquire()
         except TimeoutError as error:
-            raise ApiError(503, LATE, code="deadline_exceeded", retry=self._patience()) from error
+            raise deadline.missed(self._patience()) from error
         finally:
             self.waiting -= 1
         self.inside += 1

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,22 +19,22 @@ import torch
 
 from trimtab.core.errors import TrimtabError
 from trimtab.serve.answer import Answer, Piece
+from trimtab.serve.deadline import Deadline
 from trimtab.serve.errors import ApiError, of
 from trimtab.serve.rows import Rows, read
 
 LOG = logging.getLogger("trimtab.serve")
-LATE = "the request took longer than its deadline"
 
 
 @dataclass(eq=False)
 class Job:
     """What a request wants of the model ``lane``: ``answers``, or the value of ``call`` (an embedding). ``put`` takes
-    each Piece, the value, or the ApiError with which it ends, in the scheduler's thread. ``left``: nobody waits for it.
-    ``end``: its deadline, by ``time.monotonic``."""
+    each Piece, the value, or the ApiError with which it ends, in the scheduler's thread. ``left``: nobody waits for
+    it."""
 
     lane: str
     put: Callable[[Any], None]
-    end: float
+    deadline: Deadline
     answers: Sequence[Answer] = ()
     call: Callable[[], Any] | None = None
     left: bool = False
@@ -106,13 +105,12 @@ class Scheduler:
             return not self._stopping
 
     def _sweep(self) -> None:
-        now = time.monotonic()
         with self._changed:
             jobs = {id(job): job for job, _ in self._waiting}
             jobs |= {id(job): job for lane in self.lanes.values() for job, _, _ in lane.running}
-            late = [job for job in jobs.values() if now > job.end and not job.left]
+            late = [job for job in jobs.values() if not job.deadline.left and not job.left]
             for job in late:
-                _fail(job, ApiError(503, LATE, code="deadline_exceeded", retry=1))
+                _fail(job, job.deadline.missed())
             self._waiting = deque(one for one in self._waiting if not one[0].left)
         for lane in self.lanes.values():
             lane.drop(lambda job, _: job.left)

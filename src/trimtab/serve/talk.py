@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from trimtab.serve.answer import Answer, Piece, Prompt, Speech
+from trimtab.serve.deadline import Deadline
 from trimtab.serve.desk import Desk
 from trimtab.serve.drawing import Wish, ends_of, rules_of
 from trimtab.serve.errors import bad
@@ -106,12 +107,12 @@ def _prompts(asked: Completion) -> list[Any]:
 
 
 class Talk:
-    """One request on its way; ``end``: its deadline."""
+    """One request on its way."""
 
     def __init__(self, speaker: Speaker, desk: Desk, asked: Chat | Completion, arrived: float) -> None:
         self.speaker, self.desk, self.asked = speaker, desk, asked
         self.tally = Tally(speaker.entry, (), arrived)
-        self.end = arrived + min(speaker.limits.seconds, asked.max_seconds or speaker.limits.seconds)
+        self.deadline = Deadline.of(arrived, speaker.limits.seconds, asked.max_seconds)
         options = asked.stream_options
         kind: type[Teller] = OfChat if isinstance(asked, Chat) else OfCompletion
         logprobs = bool(asked.logprobs) if isinstance(asked, Chat) else asked.logprobs is not None
@@ -119,12 +120,12 @@ class Talk:
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
         """As they come. Raises ApiError, at any point."""
-        async with self.desk.place(self.end):
+        async with self.desk.place(self.deadline):
             answers = self.tally.answers = await self.desk.made(self._answers)
             left = len(answers)
 
             def job(put: Callable[[Any], None]) -> Job:
-                return Job(self.speaker.entry.id, put, self.end, answers)
+                return Job(self.speaker.entry.id, put, self.deadline, answers)
 
             async with aclosing(self.desk.events(job)) as events:
                 async for piece in events:
