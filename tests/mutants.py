@@ -1416,6 +1416,12 @@ MUTANTS = (
            (f"{SERVED}_guard.py::test_a_body_is_counted_as_it_comes",)),
     Mutant("serve/guard.py", "any host", "if self.loopback and", "if self.loopback is None and",
            (f"{SERVED}_guard.py::test_on_loopback_other_names_are_refused",)),
+    Mutant("serve/guard.py", "any name of a proxy", "_name(name) in self.names", "bool(self.names)",
+           (f"{SERVED}_guard.py::test_a_proxys_name_is_taken_where_it_was_said_and_needs_a_token",)),
+    Mutant("serve/pages.py", "a report has the page's origin", "sandbox allow-scripts",
+           "sandbox allow-scripts allow-same-origin", (f"{SERVED}_guard.py::test_a_report_stands_in_a_frame_of_the_page_alone",)),
+    Mutant("serve/pages.py", "a report's way as the name is", "quote(entry.id)", "entry.id",
+           (f"{SERVED}_names.py::test_the_way_to_a_report_holds_whatever_the_name",)),
 )  # fmt: skip
 COVERED = ("core/blocks.py", "core/codebook.py", "core/scales.py", "quantize/levels.py",
            "core/hessian.py", "core/pack.py", "core/weight.py", "core/linear.py", "core/stats.py", "core/keep.py",

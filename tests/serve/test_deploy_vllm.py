@@ -46,6 +46,9 @@ def test_the_users_wishes_are_taken(tmp_path: Path) -> None:
         "0.0.0.0", "mine", "float16", "512"]  # fmt: skip
     assert made.environment["VLLM_CPU_INT4_W4A8"] == "0"
     assert "VLLM_API_KEY" in made.notes[-1]
+    said = subprocess.run(["sh", "-c", made.script()], env={}, capture_output=True, text=True, check=False)
+    assert said.returncode != 0
+    assert "VLLM_API_KEY: others can reach the port" in said.stderr, "without a token it does not start"
 
 
 def test_a_model_of_words_has_no_limit_of_pictures_and_one_of_vectors_is_pooled(tmp_path: Path) -> None:
@@ -141,6 +144,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         ({"dtype": "float32"}, "accepted: bfloat16, float16"),
         ({"dtype": "bf16"}, "nearest: 'bfloat16'"),
         ({"parts": 2}, "accepted: 1$"),
+        ({"parts": 300_000_000}, "accepted: 1$"),
         ({"device": "tpu"}, "accepted: cpu, gpu"),
     ],
 )

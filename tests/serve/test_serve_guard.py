@@ -15,7 +15,7 @@ from serving import Served, entry, served, talking
 from trimtab.core.errors import BadInput
 from trimtab.load.loaded import Loaded
 from trimtab.serve.limits import Limits
-from trimtab.serve.run import guarded, is_loopback
+from trimtab.serve.reach import guarded, is_loopback
 
 TOKEN = "a-token-of-many-letters"
 
@@ -70,6 +70,22 @@ def test_on_loopback_other_names_are_refused(tiny_server: Served, host: str) -> 
         assert tiny_server.client.get("/v1/models", headers={"Host": own}).status_code == 200
 
 
+def test_a_proxys_name_is_taken_where_it_was_said_and_needs_a_token() -> None:
+    with pytest.raises(BadInput, match=r"--allowed-host shown\.example.*token"):
+        guarded("127.0.0.1", None, ["shown.example"])
+    key = {"Authorization": f"Bearer {TOKEN}"}
+    with served(entry(talking()), token=TOKEN, names=("Shown.example",)) as one:
+
+        def status(**more: str) -> int:
+            return httpx2.get(f"{one.url}/v1/models", headers=key | more).status_code
+
+        assert status(Host="shown.example", Origin="https://shown.example") == 200
+        assert status(Origin="https://shown.example:8443") == 200  # the proxy asks by the address
+        assert status(Host="other.example") == status(Origin="https://other.example") == 403
+        assert status(Origin="ftp://shown.example") == status(Origin="shown.example") == 403
+        assert httpx2.get(f"{one.url}/v1/models", headers={"Host": "shown.example"}).status_code == 401
+
+
 def test_pages_of_other_sites_are_refused(tiny_server: Served) -> None:
     for origin in ("https://evil.example", "null", "http://localhost:1", "http://[", ""):
         assert tiny_server.client.get("/v1/models", headers={"Origin": origin}).status_code == 403
@@ -104,9 +120,10 @@ def test_a_report_stands_in_a_frame_of_the_page_alone(trimmed: Loaded, run_folde
     with served(made, entry(talking(), "other")) as one:
         answer = one.client.get("/trimtab/report/small")
         assert "report" in answer.text
-        assert answer.headers["content-security-policy"] == (
-            "default-src 'none'; style-src 'sha256-x'; frame-ancestors 'self'"
-        )
+        policy = [part.strip() for part in answer.headers["content-security-policy"].split(";")]
+        assert "sandbox allow-scripts" in policy  # never allow-same-origin: it would read the page
+        assert {"default-src 'none'", "frame-ancestors 'self'", "form-action 'none'", "base-uri 'none'"} <= {*policy}
+        assert not any("http" in part or "*" in part or "self" in part for part in policy if "ancestors" not in part)
         assert one.client.get("/trimtab/report/other").status_code == 404
 
 

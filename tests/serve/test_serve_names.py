@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -48,6 +49,13 @@ def test_an_artifact_and_its_original_side_by_side(run_folder: Path, trimmed: Lo
     with served(*found.values()) as one:
         assert one.client.get("/trimtab/models").json() == {"default": "small", "models": [small, base]}
         assert one.said(ids, max_tokens=5) == generated(trimmed, ids, 5)
+
+
+def test_the_way_to_a_report_holds_whatever_the_name(trimmed: Loaded, run_folder: Path) -> None:
+    odd = replace(entry(trimmed, "run #3? 100%/a", "trimmed"), report=run_folder / "report.html")
+    with served(odd) as one:
+        way = one.client.get("/trimtab/models").json()["models"][0]["report"]
+        assert "report" in one.client.get(way).text
 
 
 def test_an_adapter_answers_otherwise_than_its_base(tmp_path: Path) -> None:

@@ -8,9 +8,9 @@ import typer
 
 from trimtab.cli.app import note, say
 
-JSON = typer.Option(False, "--json", help="Make the last line of standard output one JSON document.")
+JSON = typer.Option(False, "--json", help="Print one JSON document in place of the file.")
 HOST = typer.Option("127.0.0.1", "--host", help="Where to listen; others can reach any other address.")
-PORT = typer.Option(8000, "--port", min=1, max=65535)
+PORT = typer.Option(8000, "--port", min=1, max=65535, help="Its port.")
 
 deploy = typer.Typer(
     name="deploy", no_args_is_help=True, rich_markup_mode=None,
@@ -32,7 +32,7 @@ def vllm(
     device: str = typer.Option("gpu", "--device", help="What it will run on: gpu or cpu."),
     as_json: bool = JSON,
 ) -> None:
-    """Write the command that serves FOLDER with vLLM, checked against what vLLM reads."""
+    """Write the command that serves an exported folder with vLLM."""
     from trimtab.serve.deploy.vllm import Wanted, command
 
     made = command(folder, Wanted(host, port, name, dtype, length, items, parts, device))
@@ -49,13 +49,12 @@ def ray(
     port: int = PORT,
     replicas: int = typer.Option(2, "--replicas", min=1, help="Servers, each with the whole model."),
     cpus: int = typer.Option(None, "--cpus", min=1, help="Cores of a replica (default: the artifact's threads)."),
-    gpus: float = typer.Option(0.0, "--gpus", min=0.0, help="GPUs of a replica; a share is accepted."),
     as_json: bool = JSON,
 ) -> None:
-    """Write a Ray Serve config whose replicas serve ARTIFACT with Trimtab's own server, policies included."""
+    """Write a Ray Serve config: replicas of Trimtab's own server."""
     from trimtab.serve.deploy.rayconfig import Wanted, config, dumped, notes
 
-    wanted = Wanted(host, port, replicas, cpus, gpus)
+    wanted = Wanted(host, port, replicas, cpus)
     made = config(artifact, wanted)
     _hand(dumped(made, wanted), out, notes(wanted), quiet=as_json)
     if as_json:
@@ -63,8 +62,9 @@ def ray(
 
 
 def _hand(text: str, out: Path | None, notes: tuple[str, ...], quiet: bool) -> None:
-    """To a new file, or to standard output. Raises Refused where the file exists."""
-    from trimtab.core.errors import Refused
+    """To a new file, or to standard output. Raises Refused where the file exists, BadInput
+    where its folder does not."""
+    from trimtab.core.errors import BadInput, Refused
     from trimtab.core.files import write_atomic
 
     for line in notes:
@@ -75,6 +75,8 @@ def _hand(text: str, out: Path | None, notes: tuple[str, ...], quiet: bool) -> N
         return
     if out.exists():
         raise Refused(f"--out: {out} exists; name a new file")
+    if not out.parent.is_dir():
+        raise BadInput(f"--out: {out.parent} is not a folder")
     write_atomic(out, text)
     note(f"Wrote {out}")
 

@@ -24,8 +24,13 @@ def serve(
     host: str = typer.Option("127.0.0.1", "--host", help="Any other than loopback needs a token."),
     port: int = typer.Option(8000, "--port", min=0, max=65535, help="0: any that is free."),
     token_file: Path = typer.Option(None, "--token-file", help=f"What clients must bring; or the variable {TOKEN}."),
-    adapter: list[str] = typer.Option([], "--adapter", metavar="ID=FOLDER", help="A PEFT folder on the first model."),
+    adapter: list[str] = typer.Option(
+        [], "--adapter", metavar="ID=FOLDER", help="A PEFT folder on the first model; may be repeated."
+    ),
     original: bool = typer.Option(False, "--original", help="Serve the untouched model of each artifact beside it."),
+    allowed_host: list[str] = typer.Option(
+        [], "--allowed-host", metavar="NAME", help="A proxy's name, by which it is asked too; needs a token."
+    ),
     allow_remote_images: bool = typer.Option(False, "--allow-remote-images", help="Fetch pictures by public URL."),
     images: int = typer.Option(8, "--images", min=1, help="Pictures of one request."),
     image_pixels: int = typer.Option(16_000_000, "--image-pixels", min=1, help="Of each of them."),
@@ -38,26 +43,32 @@ def serve(
     drain: float = typer.Option(30.0, "--drain", min=0, help="Seconds for what was begun when the server has to stop."),
     as_json: bool = JSON,
 ) -> None:
-    """Answer by OpenAI's API on this machine, as the artifact was measured: its token and cache policies included."""
+    """Serve OpenAI's API and a chat page on this machine, as the artifact was measured: its token and cache policies
+    included."""
     missing = [name for name in NEEDS if find_spec(name) is None]
     if missing:
         raise BadInput(f"serve: {', '.join(missing)} is not installed; next: pip install 'trimtab[serve]'")
+    from trimtab.serve.app import Settings
     from trimtab.serve.limits import Limits
-    from trimtab.serve.run import bound, guarded, is_loopback, url_of
+    from trimtab.serve.reach import guarded, is_loopback
+    from trimtab.serve.remote import Remote
+    from trimtab.serve.run import bound, url_of
     from trimtab.serve.run import serve as run
 
     token = _token(token_file)
-    guarded(host, token)
+    guarded(host, token, allowed_host)
     limits = Limits(body << 20, images, image_pixels, tokens, seconds=seconds, waiting=waiting, rows=rows)
+    fetch = Remote(limits.body) if allow_remote_images else None
+    settings = Settings(limits, token, is_loopback(host), fetch, tuple(allowed_host))
     listening = bound(host, port)
     try:
-        house = _house(models, adapter, original, remember << 20, limits, token, is_loopback(host), allow_remote_images)
+        house = _house(models, adapter, original, remember << 20, settings)
 
         def ready() -> None:
             url = url_of(listening)
             for one in house.entries.values():
                 note(f"{one.id}: {one.kind}, {'; '.join(filter(None, one.policies.values()))}, by the {one.engine}")
-            note(f"Listening on {url} (API under {url}/v1). Ctrl-C finishes what was begun and stops.")
+            note(f"Chat page: {url}  OpenAI's API: {url}/v1  Ctrl-C finishes what was begun and stops.")
             if as_json:
                 say({"url": url, "models": list(house.entries)})
 
@@ -67,13 +78,9 @@ def serve(
     note("stopped")
 
 
-def _house(
-    models: list[str], adapter: list[str], original: bool, remember: int, limits: Any, token: str | None,
-    loopback: bool, remote: bool,
-) -> Any:  # fmt: skip
-    from trimtab.serve.app import House, Settings
+def _house(models: list[str], adapter: list[str], original: bool, remember: int, settings: Any) -> Any:
+    from trimtab.serve.app import House
     from trimtab.serve.names import catalogue
-    from trimtab.serve.remote import Remote
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
@@ -82,7 +89,7 @@ def _house(
         if not (name and sign and folder):
             raise BadInput(f"--adapter: got {name + sign + folder!r}; accepted: ID=FOLDER")
     entries = catalogue(models, {name: folder for name, _, folder in rows}, original, remember, int(time.time()))
-    return House(entries, Settings(limits, token, loopback, Remote(limits.body) if remote else None))
+    return House(entries, settings)
 
 
 def _token(file: Path | None) -> str | None:

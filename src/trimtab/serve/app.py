@@ -41,12 +41,13 @@ LOG = logging.getLogger("trimtab.serve")
 @dataclass(frozen=True)
 class Settings:
     """``token``: what clients must bring, None for none. ``loopback``: whether only this machine can ask. ``fetch``:
-    what gets remote pictures, None where none are allowed."""
+    what gets remote pictures, None where none are allowed. ``names`` of a proxy before it."""
 
     limits: Limits = field(default_factory=Limits)
     token: str | None = None
     loopback: bool = True
     fetch: Fetch | None = None
+    names: tuple[str, ...] = ()
 
 
 class House:
@@ -211,5 +212,5 @@ def made(house: House) -> Any:
 
     pages.add(app, house)
     openapi.add(app)
-    limits = house.settings.limits
-    return Guard(Leaving(app), house.settings.token, house.settings.loopback, limits.body)
+    said = house.settings
+    return Guard(Leaving(app), said.token, said.loopback, said.limits.body, said.names)

@@ -8,17 +8,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from typing import Any
 
 from trimtab.serve.errors import ApiError
+from trimtab.serve.reach import is_loopback
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-LOCAL = ("localhost", "127.0.0.1", "::1")
 OPEN = ("/healthz", "/page/")
 """What needs no token beside the page itself: it holds nothing of the user."""
 ALL = 8
@@ -35,10 +35,12 @@ PAGE = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'
 class Guard:
     """``token``: what every client must bring, None for none. ``loopback``: whether only this machine can ask; then
     only its own names are taken as Host, so that no web page gets here by a name that resolves to this machine.
+    ``names``: those of a proxy, taken as Host too, and as a page's Origin where the proxy asks by another name.
     ``most``: bytes of a body; all requests together hold ``ALL`` times as many."""
 
-    def __init__(self, app: App, token: str | None, loopback: bool, most: int) -> None:
+    def __init__(self, app: App, token: str | None, loopback: bool, most: int, names: Sequence[str] = ()) -> None:
         self.app, self.loopback, self.most, self.held = app, loopback, most, 0
+        self.names = frozenset(one.lower() for one in names)
         self.key = None if token is None else _digest(token.encode())
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -70,16 +72,20 @@ class Guard:
     def allowed(self, path: str, headers: MutableMapping[bytes, bytes]) -> None:
         """Raises ApiError for another host's name, another site's page, or a token that is missing or wrong."""
         host = headers.get(b"host", b"").decode("latin-1")
-        if self.loopback and _name(host) not in LOCAL:
-            raise ApiError(403, "Host: accepted: localhost, 127.0.0.1, [::1]", code="host")
+        if self.loopback and not is_loopback(_name(host)) and _name(host) not in self.names:
+            raise ApiError(403, "Host: accepted: localhost, 127.0.0.1, [::1], --allowed-host", code="host")
         origin = headers.get(b"origin")
-        if origin is not None and origin.decode("latin-1") not in (f"http://{host}", f"https://{host}"):
+        if origin is not None and not self._own(origin.decode("latin-1"), host):
             raise ApiError(403, "Origin: accepted: this server's own page", code="origin")
         if self.key is None or path == "/" or path.startswith(OPEN):
             return
         kind, _, given = headers.get(b"authorization", b"").partition(b" ")
         if kind.lower() != b"bearer" or not hmac.compare_digest(_digest(given.strip()), self.key):
             raise ApiError(401, "a bearer token is needed (Authorization: Bearer TOKEN)", code="invalid_api_key")
+
+    def _own(self, origin: str, host: str) -> bool:
+        kind, _, name = origin.partition("://")
+        return kind in ("http", "https") and (name == host or _name(name) in self.names)
 
 
 class Counted:

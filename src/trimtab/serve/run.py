@@ -6,7 +6,6 @@ would find nobody instead of a 503.
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import signal
 import socket
@@ -22,26 +21,7 @@ import uvicorn
 from trimtab.core.errors import BadInput
 from trimtab.serve.app import House, made
 
-LEAST = 16
-"""Letters of a token."""
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches it. A name other than localhost may be anything."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def guarded(host: str, token: str | None) -> None:
-    """Raises BadInput for another address than loopback without a token, or for one that is easily guessed."""
-    if token is None and not is_loopback(host):
-        raise BadInput(f"--host {host}: others can reach it; accepted with a token (--token-file FILE, or the variable "
-                       "TRIMTAB_TOKEN), or 127.0.0.1 without")  # fmt: skip
-    if token is not None and (len(token) < LEAST or not token.isascii() or not token.isprintable() or " " in token):
-        raise BadInput(f"token: accepted: {LEAST} printable ASCII letters or more, without spaces")
 
 
 def bound(host: str, port: int) -> socket.socket:

@@ -31,7 +31,7 @@ def application(given: Mapping[str, Any], token: str | None) -> Any:
     from trimtab.serve.app import House, Settings, made
     from trimtab.serve.limits import Limits
     from trimtab.serve.names import catalogue
-    from trimtab.serve.run import guarded, is_loopback
+    from trimtab.serve.reach import guarded, is_loopback
 
     guarded(given["host"], token)
     limits = Limits(waiting=given["waiting"], rows=given["rows"])

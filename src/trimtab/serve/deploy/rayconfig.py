@@ -1,6 +1,6 @@
 """``trimtab deploy ray``: a config file of Ray Serve whose replicas are Trimtab's own server.
 
-Ray places the replicas, gives each its cores or GPUs, and shares requests among them; what answers is the server of
+Ray places the replicas, gives each its cores, and shares requests among them; what answers is the server of
 ``trimtab serve``, so token and cache policies are followed and limits hold as on one machine. A replica is given as
 many requests at once as its server lets wait and run, and the proxies hold as many again; what comes on top is told to
 come later (429). ``make check-deploy`` has the file read by Ray's own schema, and by a Ray of one node.
@@ -14,15 +14,14 @@ from typing import Any
 
 import yaml
 
-from trimtab.core.errors import BadInput
 from trimtab.load.manifest import Manifest, read_manifest
 from trimtab.serve.limits import Limits
+from trimtab.serve.reach import is_loopback
 
 BUILDER = "trimtab.serve.deploy.rayapp:build"
 NAME = "Trimtab"
 REMEMBER = 256 << 20
 """Bytes for what was seen and read, as ``trimtab serve`` has it."""
-LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,6 @@ class Wanted:
     port: int = 8000
     replicas: int = 2
     cpus: int | None = None
-    gpus: float = 0.0
     waiting: int = Limits.waiting
     rows: int = Limits.rows
 
@@ -45,12 +43,10 @@ class Wanted:
 
 
 def config(artifact: Path, wanted: Wanted) -> dict[str, Any]:
-    """The file as data. Raises BadInput where ``artifact`` is none, or GPUs are asked for that cannot be shared so."""
+    """The file as data. Raises BadInput where ``artifact`` is none."""
     said = read_manifest(artifact)
-    if wanted.gpus > 1 and wanted.gpus != int(wanted.gpus):
-        raise BadInput(f"--gpus: got {wanted.gpus:g}; accepted: a share of one GPU, or whole ones")
     return {
-        "proxy_location": "HeadOnly" if wanted.host in LOOPBACK else "EveryNode",
+        "proxy_location": "HeadOnly" if is_loopback(wanted.host) else "EveryNode",
         "http_options": {"host": wanted.host, "port": wanted.port},
         "logging_config": {"enable_access_log": False},
         "applications": [{
@@ -72,7 +68,7 @@ def _deployment(said: Manifest, wanted: Wanted) -> dict[str, Any]:
         "backpressure_config": {"status_code": 429, "retry_after_s": 1.0},
         "graceful_shutdown_timeout_s": 60.0,
         # said here, or Ray sets them by rules of its own: answers are those that were measured with as many threads
-        "ray_actor_options": {"num_cpus": float(cpus), "num_gpus": wanted.gpus,
+        "ray_actor_options": {"num_cpus": float(cpus), "num_gpus": 0.0,
                               "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(cpus)}}},
     }  # fmt: skip
 
@@ -84,7 +80,7 @@ def notes(wanted: Wanted) -> tuple[str, ...]:
         "start: RAY_USAGE_STATS_ENABLED=0 serve run FILE (one machine), or serve deploy FILE (a cluster)",
         "whoever reaches Ray's own ports can run code on every node: keep them inside (Ray's security page)",
     ]
-    if wanted.host not in LOOPBACK:
+    if not is_loopback(wanted.host):
         said.append("others can reach the port: put TRIMTAB_TOKEN into the environment of every node")
     return tuple(said)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from trimtab.core.errors import BadInput, unknown
 from trimtab.serve.deploy.exported import Exported, grouped, read, refuse_on_cpu, rounds_in_tower
+from trimtab.serve.reach import is_loopback
 
 DTYPES = ("bfloat16", "float16", "float32")
 DEVICES = ("gpu", "cpu")
@@ -23,6 +24,8 @@ QUIET = {"VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
 EXACT = {"VLLM_CPU_INT4_W4A8": "0"}
 """On CPUs, else the inputs of 4-bit products are rounded to 8 bits, whatever the folder says (docs/export.md)."""
 MARLIN = (32, 64, 128)
+MOST = 64
+"""Devices that are named where the folder does not say how many heads there are."""
 
 
 @dataclass(frozen=True)
@@ -42,21 +45,24 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Command:
-    """``arguments`` begin with ``vllm serve``. ``notes``: what a person should know before starting it."""
+    """``arguments`` begin with ``vllm serve``. ``notes``: what a person should know before starting it. ``reached``:
+    by others, so the script does not start without a token."""
 
     arguments: tuple[str, ...]
     environment: dict[str, str]
     notes: tuple[str, ...]
+    reached: bool = False
 
     def script(self) -> str:
         """For a POSIX shell; what stands behind it goes to vLLM too."""
-        head = ["#!/bin/sh", "# Written by trimtab deploy vllm. Set VLLM_API_KEY where others can reach the port."]
+        head = ["#!/bin/sh", "# Written by trimtab deploy vllm. VLLM_API_KEY is the token that clients bring."]
         head += [f"# - {_line(note)}" for note in self.notes]
         shown = [f"export {name}={shlex.quote(value)}" for name, value in self.environment.items()]
         words = [shlex.quote(word) for word in self.arguments]
         start, rest = " ".join(words[:3]), words[3:]
         pairs = [" ".join(rest[at : at + 2]) for at in range(0, len(rest), 2)]
-        return "\n".join([*head, "set -eu", *shown, " \\\n  ".join([f"exec {start}", *pairs, '"$@"']), ""])
+        key = [': "${VLLM_API_KEY:?others can reach the port}"'] if self.reached else []
+        return "\n".join([*head, "set -eu", *key, *shown, " \\\n  ".join([f"exec {start}", *pairs, '"$@"']), ""])
 
 
 def _line(text: str) -> str:
@@ -85,7 +91,8 @@ def command(folder: Path, wanted: Wanted) -> Command:
     options = [word for pair in chosen.items() for word in pair]
     environment = QUIET | (EXACT if wanted.device == "cpu" else {})
     notes = (*found.notes, *_notes(found, wanted))
-    return Command(("vllm", "serve", str(found.folder.resolve()), *options), environment, notes)
+    return Command(("vllm", "serve", str(found.folder.resolve()), *options), environment, notes,
+                   not is_loopback(wanted.host))  # fmt: skip
 
 
 def dtype(found: Exported, asked: str | None) -> str:
@@ -113,9 +120,10 @@ def length(found: Exported, asked: int | None) -> int:
 
 def parts(found: Exported, asked: int) -> int:
     """Among how many devices: vLLM shares heads, so these, and groups of codes along a row, have to come out even."""
-    possible = [count for count in range(1, asked + 1) if _divides(found, count)]
-    if asked not in possible:
+    if not _divides(found, asked):
         group, text = grouped(found.quantization), found.text
+        most = min(asked, int(text.get("num_attention_heads") or MOST))
+        possible = [count for count in range(1, most + 1) if _divides(found, count)]
         why = f"{text.get('num_attention_heads')} heads or {text.get('intermediate_size')} inner features"
         why += f" in groups of {group}" if group else ""
         raise BadInput(f"--tensor-parallel-size: got {asked}, by which {why} do not come out even; accepted: "
@@ -144,6 +152,6 @@ def _notes(found: Exported, wanted: Wanted) -> list[str]:
                      "whole rows; others are slower or not there")  # fmt: skip
     if found.generates and not found.chats:
         notes.append("no chat template: vLLM answers at /v1/completions, not at /v1/chat/completions")
-    if wanted.host not in ("127.0.0.1", "::1", "localhost"):
-        notes.append("others can reach the port: set VLLM_API_KEY, which guards /v1 alone; put a proxy before the rest")
+    if not is_loopback(wanted.host):
+        notes.append("others can reach the port: VLLM_API_KEY guards /v1 alone; put a proxy before the rest")
     return notes
