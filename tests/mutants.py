@@ -1419,7 +1419,8 @@ MUTANTS = (
     Mutant("serve/guard.py", "any name of a proxy", "_name(name) in self.names", "bool(self.names)",
            (f"{SERVED}_guard.py::test_a_proxys_name_is_taken_where_it_was_said_and_needs_a_token",)),
     Mutant("serve/pages.py", "a report has the page's origin", "sandbox allow-scripts",
-           "sandbox allow-scripts allow-same-origin", (f"{SERVED}_guard.py::test_a_report_stands_in_a_frame_of_the_page_alone",)),
+           "sandbox allow-scripts allow-same-origin",
+           (f"{SERVED}_guard.py::test_a_report_stands_in_a_frame_of_the_page_alone",)),
     Mutant("serve/pages.py", "a report's way as the name is", "quote(entry.id)", "entry.id",
            (f"{SERVED}_names.py::test_the_way_to_a_report_holds_whatever_the_name",)),
 )  # fmt: skip

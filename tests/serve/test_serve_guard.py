@@ -6,6 +6,7 @@ import json
 import logging
 import socket
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx2
@@ -113,10 +114,9 @@ def test_headers_of_the_page(tiny_server: Served) -> None:
         assert tiny_server.client.get(path).status_code == 404
 
 
-def test_a_report_stands_in_a_frame_of_the_page_alone(trimmed: Loaded, run_folder: Path) -> None:
-    from dataclasses import replace
-
-    made = replace(entry(trimmed, "small", "trimmed"), report=run_folder / "report.html")
+def test_a_report_stands_in_a_frame_of_the_page_alone(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("<!doctype html><title>a report</title>", encoding="utf-8")
+    made = replace(entry(talking(), "small", "trimmed"), report=tmp_path / "report.html")
     with served(made, entry(talking(), "other")) as one:
         answer = one.client.get("/trimtab/report/small")
         assert "report" in answer.text

@@ -51,8 +51,9 @@ def test_an_artifact_and_its_original_side_by_side(run_folder: Path, trimmed: Lo
         assert one.said(ids, max_tokens=5) == generated(trimmed, ids, 5)
 
 
-def test_the_way_to_a_report_holds_whatever_the_name(trimmed: Loaded, run_folder: Path) -> None:
-    odd = replace(entry(trimmed, "run #3? 100%/a", "trimmed"), report=run_folder / "report.html")
+def test_the_way_to_a_report_holds_whatever_the_name(tmp_path: Path) -> None:
+    (tmp_path / "report.html").write_text("<!doctype html><title>a report</title>", encoding="utf-8")
+    odd = replace(entry(talking(), "run #3? 100%/a"), report=tmp_path / "report.html")
     with served(odd) as one:
         way = one.client.get("/trimtab/models").json()["models"][0]["report"]
         assert "report" in one.client.get(way).text
