@@ -94,16 +94,30 @@ def in_ray(place: Path) -> list[dict[str, Any]]:
     found = [json.loads(done.stdout.splitlines()[-1])]
     with (place / "ray.log").open("wb") as log:
         process = subprocess.Popen([str(python.parent / "serve"), "run", str(file)], stdout=log, stderr=log,
-                                   env=environment, start_new_session=True)  # fmt: skip
+                                   env=environment, start_new_session=True, preexec_fn=_interruptible)  # fmt: skip
         try:
             said, streamed = _answers(wanted.port, process)
         finally:
-            process.send_signal(signal.SIGINT)
-            process.wait(60)
+            _ended(process)
     (place / "red.png").write_bytes(red())
     right = ask(read(folder), ASKED, [place / "red.png"], WORDS)
     assert said == streamed == right, f"by Ray {said!r}, streamed {streamed!r}, by the artifact itself {right!r}"
     return [*found, {"answer": "the same as the artifact's own, whole and streamed"}]
+
+
+def _interruptible() -> None:
+    """Whoever runs this in the background of a shell has interrupts ignored, and children take that over."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _ended(process: subprocess.Popen[bytes]) -> None:
+    """With all that it started, even where it does not end when told to."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(60)
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def red() -> bytes:

@@ -14,7 +14,6 @@ import pytest
 from serving import Served, entry, served, talking
 
 from trimtab.core.errors import BadInput
-from trimtab.load.loaded import Loaded
 from trimtab.serve.limits import Limits
 from trimtab.serve.reach import guarded, is_loopback
 

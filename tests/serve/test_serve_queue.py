@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,9 +18,13 @@ from typing import Any
 
 import httpx2
 import pytest
-from serving import Gate, Served, entry, served, talking, until
+import torch
+from PIL import Image
+from serving import Gate, Served, data_url, entry, served, shown, talking, until
 
+from trimtab.load.loaded import Loaded
 from trimtab.serve.limits import Limits
+from trimtab.serve.talk import Speaker
 
 ASK = {"prompt": "w5 w9", "max_tokens": 8, "temperature": 0}
 
@@ -62,11 +68,10 @@ def test_who_is_late_is_told_and_takes_no_more_room(pool: ThreadPoolExecutor) ->
     with served(entry(talking())) as one:
         gate = Gate(one, "tiny")
         patient, hasty = pool.submit(ask, one), pool.submit(ask, one, max_seconds=0.05)
-        until(lambda: total(one) == 2)
-        time.sleep(0.1)  # the deadline is past before any step
-        gate.open()
-        late = hasty.result()
+        late = hasty.result()  # while a prompt is being read
         assert (late.status_code, late.json()["error"]["code"]) == (408, "deadline_exceeded")
+        assert late.headers["x-should-retry"] == "false"
+        gate.open()
         assert patient.result().status_code == 200
         until(lambda: one.house.scheduler.running == 0)
 
@@ -82,14 +87,49 @@ def test_who_waits_too_long_for_a_place_is_told(pool: ThreadPoolExecutor) -> Non
         assert {one.result().status_code for one in first} == {200}
 
 
+def test_who_is_late_while_prompts_are_made_is_told(pool: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch) -> None:
+    go, heard = threading.Event(), Speaker.heard
+
+    def slow(*given: Any) -> Any:
+        assert go.wait(60)
+        return heard(*given)
+
+    monkeypatch.setattr(Speaker, "heard", slow)
+    with served(entry(talking())) as one:
+        first, late = pool.submit(ask, one), ask(one, max_seconds=0.05)
+        assert (late.status_code, late.json()["error"]["code"]) == (408, "deadline_exceeded")
+        go.set()
+        assert first.result().status_code == 200
+
+
+def test_who_waits_for_a_remote_picture_keeps_no_other_waiting(pool: ThreadPoolExecutor, builtin: Loaded) -> None:
+    go, asked_for, kept = threading.Event(), list[str](), io.BytesIO()
+    Image.new("RGB", (64, 64), "red").save(kept, "PNG")
+
+    def fetch(url: str) -> bytes:
+        asked_for.append(url)
+        assert go.wait(60)
+        return kept.getvalue()
+
+    with served(entry(builtin), fetch=fetch, limits=Limits(body=400_000)) as one:
+        path, more = "/v1/chat/completions", {"max_tokens": 2, "temperature": 0}
+        far = pool.submit(one.post, path, messages=shown("http://far.example/red.png"), **more)
+        until(lambda: asked_for == ["http://far.example/red.png"])
+        near = one.post(path, messages=shown(data_url(Image.new("RGB", (64, 64), "red"))), **more)
+        late = one.client.post(path, json={"messages": shown("http://far.example/2"), "max_seconds": 0.05})
+        assert late.status_code == 408
+        go.set()
+        assert far.result()["choices"] == near["choices"]
+        kept.write(b" " * 400_000)  # behind the picture's end
+        large = one.client.post(path, json={"messages": shown("http://far.example/3")})
+        assert (large.status_code, large.json()["error"]["param"]) == (400, "image_url")
+
+
 def test_past_the_servers_own_limit_it_is_the_server_that_gives_up(pool: ThreadPoolExecutor) -> None:
     with served(entry(talking()), limits=Limits(rows=1, seconds=0.05)) as one:
         gate = Gate(one, "tiny")
-        late = pool.submit(ask, one, max_seconds=60)
-        until(lambda: total(one) == 1)
-        time.sleep(0.1)
+        answer = ask(one, max_seconds=60)
         gate.open()
-        answer = late.result()
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "deadline_exceeded")
         assert int(answer.headers["retry-after"]) >= 1
 
@@ -173,6 +213,57 @@ def test_what_fails_is_told_to_the_one_who_asked_and_the_next_is_answered(pool: 
         failed.append(MemoryError())  # type: ignore[arg-type]
         assert ask(one).status_code == 503
         assert one.house.meters.counts["failed"] == 2
+
+
+def test_no_error_ends_the_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a row, in taking rows out, in reading a prompt: told to whom it concerns."""
+    with served(entry(talking())) as one:
+        rows = one.house.scheduler.lanes["tiny"].rows
+        with monkeypatch.context() as patch:
+            patch.setattr(rows, "step", lambda ids: torch.full((len(ids), 96), torch.nan))
+            assert ask(one, temperature=1, seed=1).status_code == 500
+        with monkeypatch.context() as patch:
+            fails, keep = [RuntimeError("in the cache")], rows.keep
+
+            def broken(which: Any) -> None:
+                if fails:
+                    raise fails.pop()
+                keep(which)
+
+            patch.setattr(rows, "keep", broken)
+            assert ask(one).status_code == 200
+            until(lambda: one.house.scheduler.running == 0)
+        with monkeypatch.context() as patch:
+            patch.setattr(rows, "begin", lambda batch: torch.empty(1 << 50))
+            assert ask(one).status_code == 503, "memory, as torch says it"
+        assert one.client.get("/healthz").status_code == 200
+        assert ask(one).status_code == 200
+        one.house.scheduler.__exit__()
+        assert (one.client.get("/healthz").status_code, one.client.get("/healthz").json()) == (
+            503,
+            {"status": "failed"},
+        )
+
+
+def test_one_row_that_fails_keeps_no_other_from_its_answer(pool: ThreadPoolExecutor) -> None:
+    with served(entry(talking())) as one:
+        gate = Gate(one, "tiny")
+        step = gate.rows.step
+
+        def broken(ids: Any) -> Any:
+            found = step(ids)
+            return torch.cat([torch.full((1, 96), torch.nan), found[1:]]) if len(ids) == 2 else found
+
+        gate.rows.step = broken  # type: ignore[method-assign]
+        gate.reading.set()
+        failing = pool.submit(ask, one, temperature=1, seed=1)
+        until(lambda: one.house.scheduler.running == 1)
+        other = pool.submit(ask, one)
+        until(lambda: one.house.desk.inside == 2)
+        time.sleep(0.1)  # it is with the scheduler, most likely, before the first has said all its words
+        gate.stepping.set()
+        assert failing.result().status_code == 500
+        assert other.result().json()["choices"] == ask(one).json()["choices"]
 
 
 def test_what_was_begun_is_finished_and_what_is_new_refused(pool: ThreadPoolExecutor) -> None:

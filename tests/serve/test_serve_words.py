@@ -15,7 +15,7 @@ from transformers import LogitsProcessorList, PreTrainedTokenizerFast
 from trimtab.load.builtin import builtin_folder
 from trimtab.load.processors import open_processors
 from trimtab.serve.drawing import Drawing, Wish
-from trimtab.serve.words import Growing, Stopping, spelled
+from trimtab.serve.words import Growing, Spelling, Stopping
 
 
 @pytest.fixture(scope="module")
@@ -45,6 +45,20 @@ def test_parts_are_the_whole_and_no_character_comes_in_pieces(by_bytes: Any) -> 
     assert "" in parts, "some tokens are no whole character"
 
 
+def test_behind_a_text_its_completion_keeps_the_space_before_its_first_word(by_bytes: Any) -> None:
+    tokenizer = fallback()
+    growing = Growing(tokenizer, before=[260])  # it
+    assert growing.add(259) == " so"
+    assert Growing(tokenizer).add(259) == "so"
+    ids = by_bytes(TEXT, add_special_tokens=False)["input_ids"]
+    for at in range(1, len(ids)):
+        growing = Growing(by_bytes, before=ids[:at])
+        text = "".join(growing.add(token) for token in ids[at:]) + growing.rest()
+        before = by_bytes.decode(ids[:at], clean_up_tokenization_spaces=False)
+        assert TEXT.endswith(text) or before.endswith("\ufffd")
+        assert before.endswith("\ufffd") or before + text == TEXT
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_whatever_is_said_the_parts_are_what_is_decoded_at_once(seed: int, by_bytes: Any) -> None:
     """Also of bytes that are no text, and with special tokens among them."""
@@ -62,8 +76,8 @@ def test_bytes_that_stand_for_themselves_wait_for_one_another() -> None:
     assert "".join(parts) + growing.rest() == tokenizer.decode(ids)
     assert "".join(parts) == "so 😀é itis"
     assert "\ufffd" not in "".join(parts)
-    assert spelled(tokenizer, 259) == (" so", b" so")
-    assert spelled(tokenizer, 3 + 0xE2) == ("bytes:\\xe2", b"\xe2")
+    assert Spelling(tokenizer)(259) == (" so", b" so")
+    assert Spelling(tokenizer)(3 + 0xE2) == ("bytes:\\xe2", b"\xe2")
 
 
 def test_an_end_in_the_middle_of_a_character_is_shown_as_such(by_bytes: Any) -> None:
@@ -75,9 +89,9 @@ def test_an_end_in_the_middle_of_a_character_is_shown_as_such(by_bytes: Any) -> 
 
 def test_tokens_by_themselves(by_bytes: Any) -> None:
     ids = by_bytes(TEXT, add_special_tokens=False)["input_ids"]
-    assert b"".join(spelled(by_bytes, token)[1] or b"" for token in ids) == TEXT.encode()
-    assert spelled(by_bytes, by_bytes.eos_token_id) == ("</s>", None)
-    assert spelled(words(), 7) == ("w7", b"w7")
+    assert b"".join(Spelling(by_bytes)(token)[1] or b"" for token in ids) == TEXT.encode()
+    assert Spelling(by_bytes)(by_bytes.eos_token_id) == ("</s>", None)
+    assert Spelling(words())(7) == ("w7", b"w7")
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -18,12 +18,13 @@ from trimtab.serve.words import Growing, Stopping
 @dataclass(frozen=True)
 class Prompt:
     """``batch`` as the model takes it, of one row and ``length`` tokens, ``images`` of which stand for pictures;
-    ``text`` of it, for those who want it back."""
+    ``text`` of it, for those who want it back. ``before``: its last tokens, where the answer goes on with its text."""
 
     batch: Batch
     length: int
     images: int = 0
     text: str = ""
+    before: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Answer:
         self.index, self.prompt, self.wish, self.speech = index, prompt, wish, speech
         self.ids: list[int] = []
         self.gone = 0
-        self._growing, self._stopping = Growing(speech.tokenizer), Stopping(wish.stops)
+        self._growing, self._stopping = Growing(speech.tokenizer, prompt.before), Stopping(wish.stops)
         self._drawing: Drawing | None = None
         self._length = len(prompt.text) if wish.echo else 0
         self._waiting: list[Chance] = []

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import Send
 
 from trimtab.core.errors import BadInput
 from trimtab.serve import openapi, pages
@@ -36,6 +37,7 @@ from trimtab.serve.talk import checked as sound
 from trimtab.serve.telling import sse
 
 LOG = logging.getLogger("trimtab.serve")
+Parts = AsyncGenerator[bytes, None]
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,16 @@ class Settings:
     loopback: bool = True
     fetch: Fetch | None = None
     names: tuple[str, ...] = ()
+
+
+class Streamed(StreamingResponse):
+    """Ends what it streams when it ends, not when what is left of that is collected."""
+
+    async def stream_response(self, send: Send) -> None:
+        try:
+            await super().stream_response(send)
+        finally:
+            await self.body_iterator.aclose()  # type: ignore[attr-defined]
 
 
 class House:
@@ -98,18 +110,19 @@ class House:
         if not wanted.stream:
             answer = await talk.whole()
             self.said(talk)
-            return JSONResponse(answer)
+            return Response(answer, media_type="application/json")
         stream = talk.stream()
         first = await anext(stream)  # an error until here is an answer of its own
-        return StreamingResponse(self.streamed(first, stream, talk, name), media_type="text/event-stream")
+        return Streamed(self.streamed(first, stream, talk, name), media_type="text/event-stream")
 
-    async def streamed(self, first: bytes, rest: AsyncIterator[bytes], talk: Talk, name: str) -> AsyncIterator[bytes]:
+    async def streamed(self, first: bytes, rest: Parts, talk: Talk, name: str) -> Parts:
         """A stream to its end, whichever it is."""
         outcome: Outcome = "failed"
         try:
-            yield first
-            async for part in rest:
-                yield part
+            async with aclosing(rest):
+                yield first
+                async for part in rest:
+                    yield part
             self.said(talk)
             outcome = "answered"
         except ApiError as error:
@@ -131,13 +144,13 @@ class House:
         entry, deadline = self.entry(wanted.model), Deadline.of(time.monotonic(), self.settings.limits.seconds)
         if not entry.embeds:
             raise bad(f"model: {entry.id!r} makes no embeddings; accepted for it: /v1/chat/completions", "model")
-        async with self.desk.place(deadline):
-            items = await self.desk.made(lambda: self.items(entry, wanted))
+        async with self.desk.place(deadline) as place:
+            items = await self.desk.made(lambda: self.items(entry, wanted), deadline)
 
             def job(put: Callable[[Any], None]) -> Job:
-                return Job(entry.id, put, deadline, call=lambda: embedded(entry.loaded, items).numpy())
+                return Job(entry.id, put, call=lambda: embedded(entry.loaded, items).numpy())
 
-            async with aclosing(self.desk.events(job)) as events:
+            async with aclosing(self.desk.events(job, place, deadline, lambda _: True)) as events:
                 rows = await anext(events)
         if wanted.dimensions not in (None, rows.shape[1]):
             raise bad(f"dimensions: got {wanted.dimensions}; accepted: {rows.shape[1]}", "dimensions")

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from trimtab.serve.words import spelled
+from trimtab.serve.words import Spelling
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ def chances(logits: Float[Tensor, "rows words"], tokens: Sequence[int], top: int
     return made
 
 
-def in_chat(tokenizer: Any, found: Sequence[Chance]) -> dict[str, Any]:
+def in_chat(spelled: Spelling, found: Sequence[Chance]) -> dict[str, Any]:
     """``logprobs`` of a chat's choice."""
 
     def one(token: int, logprob: float | None) -> dict[str, Any]:
-        text, raw = spelled(tokenizer, token)
+        text, raw = spelled(token)
         return {"token": text, "logprob": -9999.0 if logprob is None else _finite(logprob),
                 "bytes": None if raw is None else list(raw)}  # fmt: skip
 
@@ -57,7 +57,7 @@ def in_chat(tokenizer: Any, found: Sequence[Chance]) -> dict[str, Any]:
     return {"content": rows, "refusal": None}
 
 
-def in_completion(tokenizer: Any, found: Sequence[Chance]) -> dict[str, Any]:
+def in_completion(spelled: Spelling, found: Sequence[Chance]) -> dict[str, Any]:
     """``logprobs`` of a completion's choice: as the older API has them, the word itself among the best of its place. Of
     several tokens of one spelling the likeliest is shown."""
     top: list[dict[str, float] | None] = []
@@ -67,11 +67,11 @@ def in_completion(tokenizer: Any, found: Sequence[Chance]) -> dict[str, Any]:
             continue
         best: dict[str, float] = {}
         for token, logprob in (*row.best, (row.token, row.logprob)):
-            text = spelled(tokenizer, token)[0]
+            text = spelled(token)[0]
             best[text] = max(_finite(logprob), best.get(text, -9999.0))
         top.append(best)
     return {
-        "tokens": [spelled(tokenizer, row.token)[0] for row in found],
+        "tokens": [spelled(row.token)[0] for row in found],
         "token_logprobs": [None if row.logprob is None else _finite(row.logprob) for row in found],
         "top_logprobs": top,
         "text_offset": [row.at for row in found],

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
+
 from trimtab.core.errors import BadInput
 
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error",
@@ -28,6 +30,8 @@ class ApiError(Exception):
     @property
     def headers(self) -> dict[str, str]:
         found = {} if self.retry is None else {"Retry-After": str(self.retry)}
+        if self.status == 408:
+            found["x-should-retry"] = "false"  # OpenAI's client would ask twice more: its user wanted to wait no longer
         return found | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
 
 
@@ -42,6 +46,12 @@ def of(error: BaseException) -> ApiError:
         return error
     if isinstance(error, BadInput):
         return bad(str(error))
-    if isinstance(error, MemoryError):
+    if _of_memory(error):
         return ApiError(503, "no memory is left for this request", code="memory", retry=5)
     return ApiError(500, f"internal error ({type(error).__name__})", code="internal")
+
+
+def _of_memory(error: BaseException) -> bool:
+    """Also as torch says it, in words alone on a CPU."""
+    said = isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    return said or isinstance(error, MemoryError | torch.OutOfMemoryError)

@@ -31,18 +31,21 @@ class Leaving:
                 gone.set()
             return message
 
+        async def sent(message: Message) -> None:
+            await send(message)
+            if gone.is_set():
+                raise asyncio.CancelledError  # what is written to nobody is not answered
+
         async def watch() -> None:
             await whole.wait()
             while not gone.is_set():
                 if (await receive())["type"] == "http.disconnect":
                     gone.set()
+            work.cancel()
 
-        work = asyncio.ensure_future(self.app(scope, given, send))
+        work = asyncio.ensure_future(self.app(scope, given, sent))
         watcher = asyncio.ensure_future(watch())
         try:
-            await asyncio.wait({work, watcher}, return_when=asyncio.FIRST_COMPLETED)
-            if not work.done():
-                work.cancel()
             await asyncio.wait({work})
             if not work.cancelled():
                 work.result()

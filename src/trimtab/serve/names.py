@@ -13,6 +13,7 @@ from trimtab.load.loaded import Loaded
 from trimtab.load.manifest import FILE
 from trimtab.load.sources import open_source
 from trimtab.runtime.place import keeps_copies
+from trimtab.serve.words import Spelling
 
 Kind = Literal["trimmed", "original", "adapter"]
 
@@ -52,6 +53,10 @@ class Entry:
         of = {family: "; ".join(_knobs(one) for one in self.loaded.policies if one.CARD.family == family)
               for family in ("tokens", "cache")}  # fmt: skip
         return {"weights": _weights(self.loaded), **of}
+
+    @cached_property
+    def spelled(self) -> Spelling:
+        return Spelling(self.loaded.tokenizer)
 
     @property
     def engine(self) -> str:

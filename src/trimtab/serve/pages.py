@@ -44,8 +44,8 @@ def add(app: FastAPI, house: House) -> None:
 
     @app.get("/healthz")
     async def health() -> Response:
-        stopping = house.desk.draining
-        return JSONResponse({"status": "stopping" if stopping else "ok"}, 503 if stopping else 200)
+        status = "stopping" if house.desk.draining else "ok" if house.scheduler.alive else "failed"
+        return JSONResponse({"status": status}, 200 if status == "ok" else 503)
 
     @app.get("/metrics")
     async def metrics() -> Response:
@@ -57,7 +57,7 @@ def add(app: FastAPI, house: House) -> None:
 
     @app.get("/v1/models/{name:path}")
     async def model(name: str) -> Response:
-        return JSONResponse(_listed(house.entry(name)))
+        return JSONResponse(_listed(house.entry(name))) if name else await models()
 
     @app.get("/trimtab/models")
     async def ours() -> Response:

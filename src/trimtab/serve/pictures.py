@@ -21,6 +21,10 @@ LONGEST = 50
 Fetch = Callable[[str], bytes]
 
 
+def is_remote(url: str) -> bool:
+    return url[:5].lower() != "data:"
+
+
 def opened(urls: Sequence[str], limits: Limits, fetch: Fetch | None = None) -> list[Image.Image]:
     """The pictures of a request. ``fetch``: what gets a remote one, None where none are allowed. Raises ApiError 400,
     naming the picture by its number, for one that is none, is cut off, damaged or huge, or stands elsewhere."""
@@ -30,7 +34,7 @@ def opened(urls: Sequence[str], limits: Limits, fetch: Fetch | None = None) -> l
 
 
 def _opened(number: int, url: str, limits: Limits, fetch: Fetch | None) -> Image.Image:
-    data = _decoded(number, url) if url[:5].lower() == "data:" else _fetched(number, url, fetch)
+    data = _fetched(number, url, fetch) if is_remote(url) else _decoded(number, url)
     try:
         image = open_image(data, limits.image_pixels)
     except BadInput as error:

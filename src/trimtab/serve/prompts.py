@@ -17,6 +17,8 @@ from trimtab.serve.schema import ImagePart, Message
 
 UNFIT = (TemplateError, ValueError, KeyError, TypeError, IndexError, StopIteration, RuntimeError)
 """What processors and templates raise for a conversation that they do not take."""
+BEFORE = 8
+"""Tokens of a text behind which its completion is decoded, or the space before its first word would be lost."""
 
 
 def links(messages: Sequence[Message]) -> list[str]:
@@ -51,7 +53,8 @@ def of_ids(loaded: Loaded, ids: Sequence[int], most: int, text: str | None = Non
     made = torch.tensor([list(ids)], dtype=torch.long)
     if text is None:
         text = str(loaded.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
-    return Prompt({"input_ids": made, "attention_mask": torch.ones_like(made)}, len(ids), text=text)
+    return Prompt({"input_ids": made, "attention_mask": torch.ones_like(made)}, len(ids), text=text,
+                  before=tuple(ids[-BEFORE:]))  # fmt: skip
 
 
 def written(processor: Any, messages: Sequence[Message]) -> tuple[str, bool]:

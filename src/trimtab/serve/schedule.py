@@ -2,8 +2,9 @@
 
 Each round reads the prompt of at most one request that waits, then takes one step of every model that has rows running
 (``rows.py``): new requests join those that run at the next word, a long queue keeps nobody from speaking, and what has
-ended, was given up or is late leaves between two words. All models share the thread, since all products take all cores:
-two that run at once on two cores are many times slower than one after the other.
+ended or was given up leaves between two words. Whatever fails is told to those whom it concerns, and the thread goes
+on. All models share it, since all products take all cores: two that run at once on two cores are many times slower than
+one after the other.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import torch
 
 from trimtab.core.errors import TrimtabError
 from trimtab.serve.answer import Answer, Piece
-from trimtab.serve.deadline import Deadline
 from trimtab.serve.errors import ApiError, of
 from trimtab.serve.rows import Rows, read
 
@@ -34,7 +34,6 @@ class Job:
 
     lane: str
     put: Callable[[Any], None]
-    deadline: Deadline
     answers: Sequence[Answer] = ()
     call: Callable[[], Any] | None = None
     left: bool = False
@@ -55,6 +54,13 @@ class Lane:
         if len(kept) < len(self.running):
             self.running = [self.running[i] for i in kept]
             self.rows.keep(kept)
+
+    def give_up(self, error: ApiError) -> None:
+        """None of its rows can go on; new ones begin anew."""
+        for job, _, _ in self.running:
+            _fail(job, error)
+        self.running.clear()
+        self.rows.keep([])
 
 
 class Scheduler:
@@ -94,8 +100,19 @@ class Scheduler:
             while self._wait():
                 self._sweep()
                 self._begin()
-                for lane in self.lanes.values():
-                    self._step(lane)
+                self._each(self._step)
+
+    def _each(self, do: Callable[[Lane], None]) -> None:
+        """With every model; one that fails keeps no other from it."""
+        for lane in self.lanes.values():
+            try:
+                do(lane)
+            except Exception as error:  # told to all whose answers it made
+                lane.give_up(logged(error))
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
 
     def _wait(self) -> bool:
         """Until there is something to do; False at the end."""
@@ -106,14 +123,8 @@ class Scheduler:
 
     def _sweep(self) -> None:
         with self._changed:
-            jobs = {id(job): job for job, _ in self._waiting}
-            jobs |= {id(job): job for lane in self.lanes.values() for job, _, _ in lane.running}
-            late = [job for job in jobs.values() if not job.deadline.left and not job.left]
-            for job in late:
-                _fail(job, job.deadline.missed())
             self._waiting = deque(one for one in self._waiting if not one[0].left)
-        for lane in self.lanes.values():
-            lane.drop(lambda job, _: job.left)
+        self._each(lambda lane: lane.drop(lambda job, _: job.left))
 
     def _begin(self) -> None:
         """Read one prompt, or make one embedding."""
@@ -152,18 +163,16 @@ class Scheduler:
         """The next word of every row of a model."""
         if not lane.running:
             return
-        try:
-            logits = lane.rows.step([token for _, _, token in lane.running])
-        except Exception as error:  # none of them can go on; new ones begin anew
-            told = logged(error)
-            for job, _, _ in lane.running:
-                _fail(job, told)
-            return lane.drop(lambda job, _: True)
+        logits = lane.rows.step([token for _, _, token in lane.running])
         ended = set()
         for at, (job, answer, _) in enumerate(lane.running):
             if job.left:
                 continue
-            piece = answer.next(logits[at])
+            try:
+                piece = answer.next(logits[at])
+            except Exception as error:  # of this row alone
+                _fail(job, logged(error))
+                continue
             lane.running[at] = job, answer, answer.ids[-1]
             if piece.finish is not None:
                 ended.add(id(answer))
@@ -178,7 +187,9 @@ def _fail(job: Job, error: ApiError) -> None:
 
 
 def logged(error: Exception) -> ApiError:
-    """What the client is told; of an error of ours the log has where it was, without what was asked."""
+    """What the client is told; of an error of ours the log has where it was, once, without what was asked."""
+    if isinstance(error, ApiError):
+        return error
     told = of(error)
     if told.status == 500 and not isinstance(error, TrimtabError):
         trace, at = error.__traceback__, "?"

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from trimtab.serve.answer import Answer, Piece, Prompt, Speech
@@ -15,11 +16,11 @@ from trimtab.serve.drawing import Wish, ends_of, rules_of
 from trimtab.serve.errors import bad
 from trimtab.serve.limits import Limits
 from trimtab.serve.names import Entry
-from trimtab.serve.pictures import Fetch, opened
+from trimtab.serve.pictures import Fetch, is_remote, opened
 from trimtab.serve.prompts import links, of_chat, of_ids, of_text, too_long
 from trimtab.serve.schedule import Job
 from trimtab.serve.schema import Chat, Completion, Drawn
-from trimtab.serve.telling import OfChat, OfCompletion, Tally, Teller, Whole
+from trimtab.serve.telling import OfChat, OfCompletion, Tally, Teller, Whole, json_of
 
 WORDS = 16
 """Of a completion that does not say how many, as in OpenAI's API."""
@@ -43,14 +44,15 @@ class Speaker:
         """Tokens of a prompt."""
         return min(self.limits.tokens, (self.entry.context or self.limits.tokens + 1) - 1)
 
-    def heard(self, asked: Chat | Completion) -> list[Prompt]:
-        """The prompts of a request. Raises ApiError 400 as ``prompts`` and ``pictures`` do."""
+    def heard(self, asked: Chat | Completion, there: Mapping[str, bytes]) -> list[Prompt]:
+        """The prompts of a request; ``there``: remote pictures that were fetched. Raises ApiError 400 as
+        ``prompts`` and ``pictures`` do."""
         loaded = self.entry.loaded
         if isinstance(asked, Chat):
             urls = links(asked.messages)
             if urls and not self.entry.sees:
                 raise bad("messages: this model takes no pictures; accepted: text", "messages", "no_vision")
-            images = opened(urls, self.limits, self.fetch)
+            images = opened(urls, self.limits, self.fetch and there.__getitem__)
             return [of_chat(loaded, asked.messages, images, self.longest)]
         return [of_text(loaded, one, self.longest) if isinstance(one, str) else of_ids(loaded, one, self.longest)
                 for one in _prompts(asked)]  # fmt: skip
@@ -106,6 +108,17 @@ def _prompts(asked: Completion) -> list[Any]:
     return list(given)
 
 
+class Ends:
+    """Whether a piece is the last of all ``left`` answers."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def __call__(self, piece: Piece) -> bool:
+        self.left -= piece.finish is not None
+        return not self.left
+
+
 class Talk:
     """One request on its way."""
 
@@ -120,34 +133,49 @@ class Talk:
 
     async def pieces(self) -> AsyncGenerator[Piece, None]:
         """As they come. Raises ApiError, at any point."""
-        async with self.desk.place(self.deadline):
-            answers = self.tally.answers = await self.desk.made(self._answers)
-            left = len(answers)
+        desk, deadline = self.desk, self.deadline
+        async with desk.place(deadline) as place:
+            there = await self._fetched()
+            answers = self.tally.answers = await desk.made(lambda: self._answers(there), deadline)
+            come, read = Ends(len(answers)), Ends(len(answers))
 
             def job(put: Callable[[Any], None]) -> Job:
-                return Job(self.speaker.entry.id, put, self.deadline, answers)
+                return Job(self.speaker.entry.id, put, answers)
 
-            async with aclosing(self.desk.events(job)) as events:
+            async with aclosing(desk.events(job, place, deadline, come)) as events:
                 async for piece in events:
                     self.tally.count(piece)
                     yield piece
-                    left -= piece.finish is not None
-                    if not left:
+                    if read(piece):
                         return
 
-    def _answers(self) -> list[Answer]:
-        prompts = self.tally.prompts = self.speaker.heard(self.asked)
+    async def _fetched(self) -> Mapping[str, bytes]:
+        """Remote pictures by their addresses: got before the turn to be made comes, and no more bytes of them together
+        than of a body. Raises ApiError."""
+        fetch, found, room = self.speaker.fetch, dict[str, bytes](), self.speaker.limits.body
+        urls = links(self.asked.messages) if isinstance(self.asked, Chat) else []
+        if fetch is None or not self.speaker.entry.sees or len(urls) > self.speaker.limits.images:
+            return found  # refused when its turn comes
+        for url in dict.fromkeys(filter(is_remote, urls)):
+            found[url] = await self.desk.fetched(partial(fetch, url), self.deadline)
+            room -= len(found[url])
+            if room < 0:
+                raise bad(f"images: more than {self.speaker.limits.body} bytes together", "image_url", "invalid_image")
+        return found
+
+    def _answers(self, there: Mapping[str, bytes]) -> list[Answer]:
+        prompts = self.tally.prompts = self.speaker.heard(self.asked, there)
         each = self.asked.n or 1
         return [Answer(each * at + number, prompt, self.speaker.wish(self.asked, prompt, number), self.speaker.speech)
                 for at, prompt in enumerate(prompts) for number in range(each)]  # fmt: skip
 
-    async def whole(self) -> dict[str, Any]:
-        """The answer as one document."""
+    async def whole(self) -> bytes:
+        """The answer as one document, made in a thread: with its log probabilities it may be long."""
         found: dict[int, Whole] = {}
         async with aclosing(self.pieces()) as pieces:
             async for piece in pieces:
                 found.setdefault(piece.index, Whole()).add(piece)
-        return self.teller.told([found[index] for index in sorted(found)])
+        return await asyncio.to_thread(lambda: json_of(self.teller.told([found[index] for index in sorted(found)])))
 
     async def stream(self) -> AsyncGenerator[bytes, None]:
         """The answer as server-sent events; an error that comes before the first piece is raised."""

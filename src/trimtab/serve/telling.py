@@ -116,7 +116,7 @@ class Teller:
         return {"text": text}
 
     def listed(self, found: Sequence[Chance]) -> dict[str, Any] | None:
-        return in_completion(self.tally.entry.loaded.tokenizer, found) if self.logprobs else None
+        return in_completion(self.tally.entry.spelled, found) if self.logprobs else None
 
     def _event(self, choices: list[dict[str, Any]], more: dict[str, Any]) -> bytes:
         return sse(self._head(self.part) | {"choices": choices} | ({"usage": None} if self.usage else {}) | more)
@@ -146,9 +146,13 @@ class OfChat(Teller):
         return {"delta": {"content": text} if text else {}}
 
     def listed(self, found: Sequence[Chance]) -> dict[str, Any] | None:
-        return in_chat(self.tally.entry.loaded.tokenizer, found) if self.logprobs else None
+        return in_chat(self.tally.entry.spelled, found) if self.logprobs else None
 
 
 def sse(document: dict[str, Any]) -> bytes:
     """A server-sent event."""
-    return b"data: " + json.dumps(document, allow_nan=False, separators=(",", ":")).encode() + b"\n\n"
+    return b"data: " + json_of(document) + b"\n\n"
+
+
+def json_of(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, allow_nan=False, separators=(",", ":")).encode()

@@ -13,12 +13,16 @@ BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 class Growing:
-    """The text of the tokens that were added, without special ones; all parts together are the decoded whole."""
+    """The text of the tokens that were added, without special ones; all parts together are the decoded whole, or what
+    it adds to the text of the tokens ``before``."""
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: Any, before: Sequence[int] = ()) -> None:
         self.tokenizer = tokenizer
-        self.ids: list[int] = []
-        self._from, self._read, self._shown = 0, 0, 0
+        self.ids = list(before)
+        shown = self._decode(0, len(self.ids)) if before else ""
+        if shown.endswith(BROKEN):  # in the middle of a character: its rest shows by itself
+            self.ids, shown = [], ""
+        self._from, self._read, self._shown = 0, len(self.ids), len(shown)
 
     def add(self, token: int) -> str:
         """What the token adds; a character whose bytes are not all there waits for them. Only what stands since the
@@ -72,25 +76,35 @@ def _begun(text: str, stop: str) -> int:
     return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)
 
 
-def spelled(tokenizer: Any, token: int) -> tuple[str, bytes | None]:
+class Spelling:
     """A token by itself, as text and in bytes (None where it is special): for lists of probabilities, where parts of
-    characters have to be shown as well."""
-    piece = tokenizer.convert_ids_to_tokens(token)
-    if piece is None or token in tokenizer.all_special_ids:
-        return piece or "", None
-    byte = BYTE.fullmatch(piece)
-    if byte:
-        raw = bytes([int(byte[1], 16)])
-    elif _by_bytes(tokenizer) and all(letter in letters() for letter in piece):
-        raw = bytes(letters()[letter] for letter in piece)
-    else:
-        raw = piece.replace("▁", " ").encode()
-    text = raw.decode(errors="replace")
-    return (text if BROKEN not in text else "bytes:" + "".join(f"\\x{one:02x}" for one in raw)), raw
+    characters have to be shown as well. Remembered: a long answer asks twenty times for each of its words."""
 
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.special = frozenset(tokenizer.all_special_ids)
+        self.by_bytes = "ByteLevel" in repr(getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None))
+        self.known: dict[int, tuple[str, bytes | None]] = {}
 
-def _by_bytes(tokenizer: Any) -> bool:
-    return "ByteLevel" in repr(getattr(getattr(tokenizer, "backend_tokenizer", None), "decoder", None))
+    def __call__(self, token: int) -> tuple[str, bytes | None]:
+        found = self.known.get(token)
+        if found is None:
+            found = self.known[token] = self._spelled(token)
+        return found
+
+    def _spelled(self, token: int) -> tuple[str, bytes | None]:
+        piece = self.tokenizer.convert_ids_to_tokens(token)
+        if piece is None or token in self.special:
+            return piece or "", None
+        byte = BYTE.fullmatch(piece)
+        if byte:
+            raw = bytes([int(byte[1], 16)])
+        elif self.by_bytes and all(letter in letters() for letter in piece):
+            raw = bytes(letters()[letter] for letter in piece)
+        else:
+            raw = piece.replace("▁", " ").encode()
+        text = raw.decode(errors="replace")
+        return (text if BROKEN not in text else "bytes:" + "".join(f"\\x{one:02x}" for one in raw)), raw
 
 
 @lru_cache(maxsize=1)
