@@ -21,7 +21,6 @@ from trimtab.core.errors import TrimtabError
 app = typer.Typer(
     name="trimtab",
     help="Trims a vision-language model to fit the hardware you have, and proves that it still works.",
-    no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode=None,
@@ -41,10 +40,19 @@ def note(text: str) -> None:
 
 @app.callback(invoke_without_command=True)
 def _root(
+    context: typer.Context,
     version: bool = typer.Option(False, "--version", help="Print the version and stop."),
 ) -> None:
     if version:
         typer.echo(__version__)
+        raise typer.Exit()
+    helped(context)
+
+
+def helped(context: typer.Context) -> None:
+    """Whoever names no command is told which there are."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
         raise typer.Exit()
 
 

@@ -6,16 +6,20 @@ from pathlib import Path
 
 import typer
 
-from trimtab.cli.app import note, say
+from trimtab.cli.app import helped, note, say
 
 JSON = typer.Option(False, "--json", help="Print one JSON document in place of the file.")
 HOST = typer.Option("127.0.0.1", "--host", help="Where to listen; others can reach any other address.")
 PORT = typer.Option(8000, "--port", min=1, max=65535, help="Its port.")
 
 deploy = typer.Typer(
-    name="deploy", no_args_is_help=True, rich_markup_mode=None,
-    help="Write files for where one machine is not enough: vLLM, Ray Serve.",
+    name="deploy", rich_markup_mode=None, help="Write what vLLM or Ray Serve needs to serve on many machines.",
 )  # fmt: skip
+
+
+@deploy.callback(invoke_without_command=True)
+def _root(context: typer.Context) -> None:
+    helped(context)
 
 
 @deploy.command("vllm")

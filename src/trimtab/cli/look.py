@@ -88,7 +88,7 @@ def doctor(
     ),
     as_json: bool = JSON,
 ) -> None:
-    """Say what this machine has and reaches: versions, threads, kernels, bandwidth, products, attention, operators.
+    """Say what this machine has and reaches. Versions, threads, kernels, bandwidth, products, attention, operators.
     What it reaches is measured and remembered, for plans."""
     from dataclasses import asdict
 

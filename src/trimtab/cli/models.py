@@ -85,7 +85,7 @@ def export(
     ),
     as_json: bool = JSON,
 ) -> None:
-    """Write ARTIFACT in the form of another engine, which then has to answer as the artifact does."""
+    """Write ARTIFACT in the form of another engine, and ask that. It has to answer as the artifact does."""
     from trimtab.export.deliver import deliver
 
     written = deliver(artifact, name, out, without_policies=without_policies, k_quants=k_quants)

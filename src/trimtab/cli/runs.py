@@ -21,7 +21,7 @@ SAMPLES = typer.Option(False, "--with-samples", help="Show changed answers in th
 
 def run(recipe: str, out: Path | None = OUT, settings: list[str] = SET, as_json: bool = JSON,
         with_samples: bool = SAMPLES) -> None:  # fmt: skip
-    """Do what RECIPE says: a ready recipe's name (trimtab list recipes) or a YAML file."""
+    """Do what RECIPE says. It is a ready recipe's name (trimtab list recipes) or a YAML file."""
     from trimtab.run import start
     from trimtab.run.folder import default
 
@@ -102,7 +102,7 @@ def plan(
     rehearse: bool = typer.Option(False, "--rehearse", help="Then run it in small: two samples, saved and gated."),
     as_json: bool = JSON,
 ) -> None:
-    """Say what RECIPE needs, how long it takes and whether its shapes fit, without doing it; exit status 5 if not."""
+    """Say what RECIPE needs and how long it takes, without doing it. Exit status 5 where its shapes do not fit."""
     from trimtab.measure.accelerators import accelerator
     from trimtab.run import start
     from trimtab.run.limits import known, limits
@@ -127,7 +127,7 @@ def plan(
 
 
 def report(folder: Path, with_samples: bool = SAMPLES, as_json: bool = JSON) -> None:
-    """Write a run's report again: report.html, .md and .json, and the figures in its artifact's model card."""
+    """Write a run's report and its artifact's model card again. That is report.html, .md and .json."""
     from trimtab.report import render
     from trimtab.run.result import Result
 
@@ -143,7 +143,7 @@ def compare(
     out: Path = typer.Option(Path("compare.html"), "--out", help="The page; its twins .md and .json go beside it."),
     as_json: bool = JSON,
 ) -> None:
-    """Put several runs side by side: figures, plots, and differences of accuracy answer by answer."""
+    """Put several runs side by side. Figures, plots, and differences of accuracy answer by answer."""
     from trimtab.report.compare import show, write
 
     found = write(folders, out)

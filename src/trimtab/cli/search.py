@@ -38,7 +38,7 @@ def search(
     settings: list[str] = SET,
     as_json: bool = JSON,
 ) -> None:  # fmt: skip
-    """Search all axes together under RECIPE's budget; each point that nothing beats becomes a recipe. Exit status 5
+    """Search all axes together under RECIPE's budget. Each point that nothing beats becomes a recipe; exit status 5
     where no point meets the budget."""
     installed()
     from trimtab.run.folder import default

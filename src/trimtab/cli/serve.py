@@ -43,8 +43,8 @@ def serve(
     drain: float = typer.Option(30.0, "--drain", min=0, help="Seconds for what was begun when the server has to stop."),
     as_json: bool = JSON,
 ) -> None:
-    """Serve OpenAI's API and a chat page on this machine, as the artifact was measured: its token and cache policies
-    included."""
+    """Serve OpenAI's API and a chat page on this machine. Models answer as they were measured, their token and cache
+    policies included."""
     missing = [name for name in NEEDS if find_spec(name) is None]
     if missing:
         raise BadInput(f"serve: {', '.join(missing)} is not installed; next: pip install 'trimtab[serve]'")
