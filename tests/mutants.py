@@ -31,6 +31,7 @@ EFFICIENCY = "tests/report/test_report_efficiency.py"
 SERVED = "tests/serve/test_serve"
 SAID = f"{SERVED}_words.py"
 PICTURES = f"{SERVED}_pictures.py::test"
+COSTS = f"{SERVED}_schema.py::test_what_is_refused_costs_little"
 TOGETHER = f"{SERVED}_law.py::test_alone_and_together_it_says_what_generate_says"
 FRONT = "tests/run/test_search_front.py"
 GOALS = "tests/run/test_search_goals.py"
@@ -1378,6 +1379,22 @@ MUTANTS = (
     Mutant("serve/openapi.py", "no token where one is needed", '({"security": []} if path in OPEN else {})',
            '{"security": []}', (f"{DESCRIBED}::test_only_what_holds_nothing_of_the_user_needs_no_token",)),
     # the server
+    Mutant("serve/members.py", "an error for every wrong id",
+           "Words = Annotated[list[Word], Field(fail_fast=True, ", "Words = Annotated[list[Word], Field(", (COSTS,)),
+    Mutant("serve/members.py", "nulls of unknown names are refused", "if value is not None and name not in",
+           "if name not in", (f"{SERVED}_schema.py::test_answers_may_be_sent_back_as_clients_dump_them",)),
+    Mutant("serve/members.py", "keep what says nothing", "BeforeValidator(lambda _: None)",
+           "BeforeValidator(lambda one: one)", (f"{SERVED}_schema.py::test_what_says_nothing_is_not_kept",)),
+    Mutant("serve/reading.py", "read as many values as there are", "> SIGNS and above", "> SIGNS << 9 and above",
+           (COSTS,)),
+    Mutant("serve/reading.py", "signs in texts count", " and above(SIGNS).match(body)", "",
+           (f"{SERVED}_schema.py::test_a_long_text_of_signs_is_a_text",)),
+    Mutant("serve/roles.py", "a developer stays one", 'row | {"role": "system"} if', "row if",
+           (f"{SERVED}_prompts.py::test_a_developer_is_a_system_where_the_template_knows_none",)),
+    Mutant("serve/roles.py", "a system may be passed over", "if lost is not None:", "if False:",
+           (f"{SERVED}_prompts.py::test_what_a_template_has_no_place_for_is_refused",)),
+    Mutant("serve/lengths.py", "read all of a long text", "while size < len(text):", "while size < 0:",
+           (f"{SERVED}_prompts.py::test_a_text_that_is_far_too_long_is_not_read_whole",)),
     Mutant("serve/words.py", "show broken characters", "now.endswith(BROKEN) or len(now) <=", "len(now) <=", (SAID,)),
     Mutant("serve/words.py", "hold no beginning of a stop",
            "keep = max((_begun(text, stop) for stop in self.stops), default=0)", "keep = 0", (SAID,)),

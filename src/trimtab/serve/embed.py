@@ -14,7 +14,8 @@ from torch.nn import functional as F
 
 from trimtab.evaluate.embedding import mean_pooled
 from trimtab.load.loaded import Loaded
-from trimtab.serve.errors import bad
+from trimtab.serve.errors import ApiError, bad
+from trimtab.serve.lengths import over
 
 BATCH = 32
 WHOLE = ("siglip",)
@@ -27,19 +28,30 @@ def ids_of(loaded: Loaded, text: str) -> list[int]:
     """Raises ApiError 400 for a model that reads no texts, or fewer tokens at once."""
     if loaded.tokenizer is None:
         raise bad("input: this model embeds pictures; accepted: image_url parts", "input")
+    most = _most(loaded)
+    if most is not None and over(loaded.tokenizer, text, most):
+        raise _too_long(f"more than {most}", most)
     whole = {"padding": "max_length"} if loaded.library.config.model_type in WHOLE else {}
     return checked(loaded, loaded.tokenizer(text, **whole)["input_ids"])
 
 
 def checked(loaded: Loaded, ids: list[int]) -> list[int]:
     """Raises ApiError 400 for tokens that are none, or are too many."""
-    config = loaded.library.config.get_text_config()
-    words, most = getattr(config, "vocab_size", 0), getattr(config, "max_position_embeddings", None)
+    words, most = getattr(loaded.library.config.get_text_config(), "vocab_size", 0), _most(loaded)
     if not ids or max(ids) >= words:
         raise bad(f"input: accepted: one token or more, of 0 to {words - 1}", "input")
     if most is not None and len(ids) > most:
-        raise bad(f"input: a text has {len(ids)} tokens; accepted: at most {most}", "input", "context_length_exceeded")
+        raise _too_long(str(len(ids)), most)
     return ids
+
+
+def _most(loaded: Loaded) -> int | None:
+    most: int | None = getattr(loaded.library.config.get_text_config(), "max_position_embeddings", None)
+    return most
+
+
+def _too_long(count: str, most: int) -> ApiError:
+    return bad(f"input: a text has {count} tokens; accepted: at most {most}", "input", "context_length_exceeded")
 
 
 def embedded(loaded: Loaded, items: Sequence[Item]) -> Float[Tensor, "n d"]:

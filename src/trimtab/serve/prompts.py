@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jinja2 import TemplateError
 from PIL import Image
 
 from trimtab.evaluate.prompt import placeholder, tensors, tokenizer_of
 from trimtab.load.loaded import Loaded
 from trimtab.serve.answer import Prompt
 from trimtab.serve.errors import ApiError, bad
+from trimtab.serve.lengths import over
+from trimtab.serve.roles import UNFIT, rendered
 from trimtab.serve.schema import ImagePart, Message
 
-UNFIT = (TemplateError, ValueError, KeyError, TypeError, IndexError, StopIteration, RuntimeError)
-"""What processors and templates raise for a conversation that they do not take."""
 BEFORE = 8
 """Tokens of a text behind which its completion is decoded, or the space before its first word would be lost."""
 
@@ -36,7 +35,9 @@ def of_chat(loaded: Loaded, messages: Sequence[Message], images: Sequence[Image.
 
 def of_text(loaded: Loaded, text: str, most: int) -> Prompt:
     """A text as it stands, with the special tokens that the tokenizer puts around one."""
-    found = tokenizer_of(loaded.processor)(text, return_token_type_ids=False, return_tensors=None)
+    tokenizer = tokenizer_of(loaded.processor)
+    _fits(tokenizer, text, most)
+    found = tokenizer(text, return_token_type_ids=False, return_tensors=None)
     ids = found["input_ids"] or _beginning(loaded)
     return of_ids(loaded, ids, most, text)
 
@@ -63,13 +64,7 @@ def written(processor: Any, messages: Sequence[Message]) -> tuple[str, bool]:
     sees = hasattr(processor, "image_processor")
     if getattr(processor, "chat_template", None) is None:
         return "".join(_plainly(processor, one) for one in messages), True
-    rows = [{"role": one.role, "content": _content(one, sees)} for one in messages]
-    try:
-        text = processor.apply_chat_template(rows, tokenize=False, add_generation_prompt=True)
-    except UNFIT as error:
-        raise bad(f"messages: the model's chat template takes no such conversation ({type(error).__name__})",
-                  "messages") from error  # fmt: skip
-    return str(text), False
+    return rendered(processor, [{"role": one.role, "content": _content(one, sees)} for one in messages]), False
 
 
 def _content(message: Message, sees: bool) -> Any:
@@ -96,6 +91,7 @@ def _made(loaded: Loaded, text: str, special: bool, images: Sequence[Image.Image
     if images and text.count(placeholder(loaded.processor)) != len(images):
         raise bad("messages: the text holds the model's own sign of a picture; accepted: pictures as image_url parts",
                   "messages")  # fmt: skip
+    _fits(tokenizer_of(loaded.processor), text, most)
     shown: dict[str, Any] = {"images": [list(images)]} if images else {}
     try:
         batch = tensors(loaded.processor(text=[text], **shown, add_special_tokens=special, return_token_type_ids=False,
@@ -121,6 +117,11 @@ def _beginning(loaded: Loaded) -> list[int]:
     if first is None:
         raise bad("prompt: got nothing; accepted: a word or more", "prompt")
     return [int(first)]
+
+
+def _fits(tokenizer: Any, text: str, most: int) -> None:
+    if over(tokenizer, text, most):
+        raise too_long(f"the prompt has more than {most} tokens; accepted: at most {most}")
 
 
 def _short(length: int, most: int) -> None:

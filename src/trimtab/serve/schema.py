@@ -1,39 +1,46 @@
-"""Requests as OpenAI's API has them, with a bound on everything; what cannot be honoured is refused by name."""
+"""Requests as OpenAI's API has them, with a bound on everything; what cannot be honoured is refused by name.
+
+Members that are null say nothing, known or not: clients send back what they were sent, with all that it might have had.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
-from trimtab.core.errors import nearest
-from trimtab.serve.errors import ApiError, bad
+from trimtab.serve.members import (
+    MESSAGES,
+    PARTS,
+    PROMPTS,
+    Biases,
+    Given,
+    Ignored,
+    Nothing,
+    Penalty,
+    Prompts,
+    PromptsOfWords,
+    Stop,
+    Stops,
+    Text,
+    Words,
+)
+from trimtab.serve.reading import parsed, told
 
-Word = Annotated[int, Field(ge=0, lt=2**31)]
-Words = Annotated[list[Word], Field(min_length=1, max_length=1 << 20)]
-Text = Annotated[str, Field(max_length=1 << 24)]
-Stop = Annotated[str, Field(min_length=1, max_length=256)]
-Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
-Nothing = Annotated[list[Any], Field(max_length=0)] | None
 
-
-class Asked(BaseModel):
-    """Members that every request has; those of ``Ignored`` say nothing about the answer here."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+class Asked(Given):
+    """Members that every request has."""
 
     model: Annotated[str, Field(max_length=256)] = ""
-    user: Any = None
-    metadata: Any = None
-    store: Any = None
-    service_tier: Any = None
-    safety_identifier: Any = None
-    prompt_cache_key: Any = None
+    user: Ignored = None
+    metadata: Ignored = None
+    store: Ignored = None
+    service_tier: Ignored = None
+    safety_identifier: Ignored = None
+    prompt_cache_key: Ignored = None
 
 
-class StreamOptions(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
+class StreamOptions(Given):
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
 
@@ -44,16 +51,11 @@ class Drawn(Asked):
     temperature: Annotated[float, Field(ge=0, le=2, allow_inf_nan=False)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] | None = None
-    stop: Stop | Annotated[list[Stop], Field(max_length=16)] | None = None
+    stop: Stop | Stops | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    logit_bias: Annotated[
-        dict[
-            Annotated[str, Field(pattern=r"^\d{1,9}$")], Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
-        ],
-        Field(max_length=1024),
-    ] | None = None  # fmt: skip
+    logit_bias: Biases | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     max_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
@@ -64,23 +66,17 @@ class Drawn(Asked):
         return (self.stop,) if isinstance(self.stop, str) else tuple(self.stop or ())
 
 
-class Link(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
+class Link(Given):
     url: Annotated[str, Field(max_length=1 << 28)]
     detail: Literal["auto", "low", "high"] | None = None
 
 
-class TextPart(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
+class TextPart(Given):
     type: Literal["text"]
     text: Text
 
 
-class ImagePart(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
+class ImagePart(Given):
     type: Literal["image_url"]
     image_url: Link
 
@@ -88,48 +84,50 @@ class ImagePart(BaseModel):
 Part = Annotated[TextPart | ImagePart, Field(discriminator="type")]
 
 
-class Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
+class Message(Given):
     role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Annotated[list[Part], Field(max_length=1024)]
+    content: Text | Annotated[list[Part], Field(fail_fast=True, max_length=PARTS)]
     name: Annotated[str, Field(max_length=64)] | None = None
     refusal: None = None
+    annotations: Nothing = None
+    tool_calls: Nothing = None
 
 
-class ResponseFormat(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
+class ResponseFormat(Given):
     type: Literal["text"]
 
 
 class Chat(Drawn):
     """``POST /v1/chat/completions``."""
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=1024)]
+    messages: Annotated[list[Message], Field(fail_fast=True, min_length=1, max_length=MESSAGES)]
     max_completion_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     logprobs: bool | None = None
-    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20), AfterValidator(lambda count: count or None)] | None = None
     response_format: ResponseFormat | None = None
     tools: Nothing = None
+    functions: Nothing = None
     tool_choice: Literal["none", "auto"] | None = None
-    parallel_tool_calls: Any = None
+    parallel_tool_calls: Ignored = None
 
 
 class Completion(Drawn):
     """``POST /v1/completions``."""
 
-    prompt: Text | Words | list[Text] | list[Words]
+    prompt: Text | Words | Prompts | PromptsOfWords
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: bool | None = None
     best_of: Literal[1] | None = None
     suffix: None = None
 
 
+Items = Annotated[list[Text | Words | ImagePart], Field(fail_fast=True, min_length=1, max_length=PROMPTS)]
+
+
 class Embedding(Asked):
     """``POST /v1/embeddings``. Beside texts and token ids, ``input`` takes pictures as chat's ``image_url`` parts."""
 
-    input: Text | Words | Annotated[list[Text | Words | ImagePart], Field(min_length=1)]
+    input: Text | Words | Items
     encoding_format: Literal["float", "base64"] | None = None
     dimensions: Annotated[int, Field(ge=1)] | None = None
 
@@ -141,18 +139,7 @@ def asked(kind: type[A], body: bytes) -> A:
     """Raises ApiError 400, naming the first member that is wrong, for a body that is no such request. The text of the
     request is not repeated."""
     try:
-        return kind.model_validate_json(body)
+        return kind.model_validate(parsed(body))
     except ValidationError as error:
-        raise _told(kind, error) from None
-
-
-def _told(kind: type[Asked], error: ValidationError) -> ApiError:
-    row = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    if row["type"] == "json_invalid":
-        return bad(f"the body is no JSON: {row['msg'].partition(': ')[2] or row['msg']}", code="invalid_json")
-    path = [str(one) for one in row["loc"] if isinstance(one, int) or str(one).isidentifier()]
-    where = ".".join(path) or None
-    if row["type"] == "extra_forbidden":
-        name = path[-1] if path else "a member"
-        return bad(f"{where}: not supported here{nearest(name, kind.model_fields)}", where, "unknown_parameter")
-    return bad(f"{where or 'body'}: {row['msg']}", where)
+        wrong = told(error)
+    raise wrong  # out here, so that it does not keep the body alive

@@ -54,7 +54,10 @@ class Speaker:
                 raise bad("messages: this model takes no pictures; accepted: text", "messages", "no_vision")
             images = opened(urls, self.limits, self.fetch and there.__getitem__)
             return [of_chat(loaded, asked.messages, images, self.longest)]
-        return [of_text(loaded, one, self.longest) if isinstance(one, str) else of_ids(loaded, one, self.longest)
+        most = self.longest
+        if asked.max_tokens == 0 and self.entry.context:  # a prompt that is only read may fill it
+            most = min(self.limits.tokens, self.entry.context)
+        return [of_text(loaded, one, most) if isinstance(one, str) else of_ids(loaded, one, most)
                 for one in _prompts(asked)]  # fmt: skip
 
     def wish(self, asked: Drawn, prompt: Prompt, number: int) -> Wish:
