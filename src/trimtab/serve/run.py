@@ -20,7 +20,7 @@ import uvicorn
 
 from trimtab.core.errors import BadInput
 from trimtab.serve.app import House, made
-from trimtab.serve.wire import Wire
+from trimtab.serve.connection import Connection
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -43,7 +43,7 @@ def url_of(listening: socket.socket) -> str:
 def running(house: House, listening: socket.socket) -> Iterator[threading.Thread]:
     """A house that answers on a socket, in threads of its own, until the end of the block."""
     config = uvicorn.Config(
-        made(house), log_config=None, access_log=False, server_header=False, http=Wire, ws="none", lifespan="off",
+        made(house), log_config=None, access_log=False, server_header=False, http=Connection, ws="none", lifespan="off",
         loop="asyncio", timeout_keep_alive=5, timeout_graceful_shutdown=2,
     )  # fmt: skip
     logging.getLogger("uvicorn.access").disabled = True  # its lines hold addresses and what stands behind a "?"

@@ -13,7 +13,7 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 
-class Wire(H11Protocol):
+class Connection(H11Protocol):
     """At most ``MOST`` at once; a head is whole ``HEAD`` seconds after it began, and of an answer that is sent faster
     than it is read something is read every ``STALL`` seconds."""
 

@@ -13,9 +13,9 @@ import pytest
 import serving
 from serving import Served, entry, served, talking, until
 
+from trimtab.serve.connection import Connection
 from trimtab.serve.limits import Limits
 from trimtab.serve.run import bound
-from trimtab.serve.wire import Wire
 
 LONG = {"prompt": "w5", "n": 4, "max_tokens": 40, "stream": True, "logprobs": 20, "temperature": 0}
 """Its answer is larger than what sockets hold."""
@@ -75,7 +75,7 @@ def test_readers_that_stand_still_keep_no_place() -> None:
 
 
 def test_a_reader_that_reads_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Wire, "STALL", 0.2)
+    monkeypatch.setattr(Connection, "STALL", 0.2)
     with served(entry(talking())) as one, plain(one) as reader:
         asks(reader, LONG)
         until(lambda: one.house.meters.counts["cancelled"] == 1)
@@ -84,7 +84,7 @@ def test_a_reader_that_reads_nothing_is_given_up(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("trickle", [b"", b"x"])
 def test_a_head_that_is_never_whole_is_given_up(monkeypatch: pytest.MonkeyPatch, trickle: bytes) -> None:
-    monkeypatch.setattr(Wire, "HEAD", 0.3)
+    monkeypatch.setattr(Connection, "HEAD", 0.3)
     with served(entry(talking())) as one, plain(one) as first:
         first.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX: ")
         first.settimeout(0.05)
@@ -104,7 +104,7 @@ def test_a_head_that_is_never_whole_is_given_up(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_connections_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Wire, "MOST", 3)
+    monkeypatch.setattr(Connection, "MOST", 3)
     with served(entry(talking())) as one:
         with ExitStack() as stack:
             for _ in range(3):
