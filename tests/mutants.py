@@ -32,6 +32,7 @@ SERVED = "tests/serve/test_serve"
 SAID = f"{SERVED}_words.py"
 PICTURES = f"{SERVED}_pictures.py::test"
 COSTS = f"{SERVED}_schema.py::test_what_is_refused_costs_little"
+SLOWLY = f"{SERVED}_slowly.py::test"
 TOGETHER = f"{SERVED}_law.py::test_alone_and_together_it_says_what_generate_says"
 FRONT = "tests/run/test_search_front.py"
 GOALS = "tests/run/test_search_goals.py"
@@ -1423,10 +1424,29 @@ MUTANTS = (
     Mutant("serve/remote.py", "one public address is enough", "not all(map(public, found))",
            "not any(map(public, found))", (f"{PICTURES}_other_addresses_are_never_asked",)),
     Mutant("serve/remote.py", "ask for the address again", "self._socket(parts, address, port, end)",
-           "self._socket(parts, self._address(parts.hostname, port), port, end)",
+           "self._socket(parts, self._address(parts.hostname, port, end), port, end)",
            (f"{PICTURES}_a_public_picture_is_fetched_from_the_address_that_was_checked",)),
-    Mutant("serve/remote.py", "mapped addresses are the internet's", "[found.ipv4_mapped, found.sixtofour,",
-           "[found.sixtofour,", (f"{PICTURES}_addresses_that_are_not_the_internets",)),
+    Mutant("serve/remote.py", "a name may take for ever", "within(end, self.names, partial(self.resolve, host, port))",
+           "self.resolve(host, port)", (f"{SLOWLY}_a_name_that_is_not_found_in_time_is_left",)),
+    Mutant("serve/remote.py", "any URL of a redirect can be read", "where)\n    except ValueError",
+           "where)\n    except KeyError", (f"{PICTURES}_no_redirect_leads_inside",)),
+    Mutant("serve/wire.py", "time for each call", "self.inner.settimeout(left(self.end))\n        return",
+           "self.inner.settimeout(9.0)\n        return", (f"{SLOWLY}_a_server_that_trickles_is_left",)),
+    Mutant("serve/wire.py", "a slot is free before its call has ended", "found.result(left(end))",
+           "(slots.release(), found.result(left(end)))[1]", (f"{SLOWLY}_no_more_names_than_slots_are_looked_up",)),
+    Mutant("serve/addresses.py", "mapped addresses are the internet's", "any(found in one for one in INSIDE)",
+           "found in INSIDE[1]", (f"{PICTURES}_addresses_that_are",)),
+    Mutant("serve/addresses.py", "the inner address is not looked at", "IPv4Address(int(found) & 0xFFFFFFFF)",
+           "IPv4Address(\"8.8.8.8\")", (f"{PICTURES}_addresses_that_are_not_the_internets",)),
+    Mutant("serve/addresses.py", "all of IPv6", "found not in UNICAST", "found in SPECIAL",
+           (f"{PICTURES}_addresses_that_are_not_the_internets",)),
+    Mutant("serve/pictures.py", "every decoder is open", "limits.image_pixels, FORMATS", "limits.image_pixels",
+           (f"{PICTURES}_other_formats_are_named",)),
+    Mutant("serve/pictures.py", "no line breaks", ".translate(None, SPACE)", "",
+           (f"{PICTURES}_data_urls_as_clients_write_them",)),
+    Mutant("data/images.py", "only what decoders raise as a rule", "except Exception as error:",
+           "except (OSError, SyntaxError, ValueError, LookupError) as error:",
+           ("tests/load/test_images.py::test_a_tiff_that_is_damaged_is_refused",)),
     Mutant("serve/guard.py", "any token", "not hmac.compare_digest(_digest(given.strip()), self.key)", "not given",
            (f"{SERVED}_guard.py::test_without_the_token_nothing_is_told",)),
     Mutant("serve/guard.py", "believe what a body says of its length", "self.total += size", "self.total += 0",
@@ -1446,7 +1466,8 @@ MUTANTS = (
            "timer = loop.call_later(1e6, late)",
            (f"{SERVED}_queue.py::test_who_is_late_is_told_and_takes_no_more_room",)),
     Mutant("serve/leaving.py", "what is written to nobody counts", "if gone.is_set():\n                raise",
-           "if False:\n                raise", (f"{SERVED}_connection.py::test_readers_that_stand_still_keep_no_place",)),
+           "if False:\n                raise",
+           (f"{SERVED}_connection.py::test_readers_that_stand_still_keep_no_place",)),
     Mutant("serve/connection.py", "what trickles in begins the head anew", "if name not in self._timers:",
            "if self._off(name) is None:", (f"{SERVED}_connection.py::test_a_head_that_is_never_whole_is_given_up",)),
     Mutant("serve/schedule.py", "one row's failure is all rows'", "except Exception as error:  # of this row alone",

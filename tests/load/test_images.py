@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.BmpImagePlugin import BmpImageFile
 
 from trimtab.core.errors import BadInput, Refused
 from trimtab.data.images import open_image
@@ -93,3 +94,57 @@ def test_sixteen_bits_are_refused_and_errors_name_no_file(tmp_path: Path) -> Non
     with pytest.raises(BadInput, match="accepted: 8 bits") as caught:
         open_image(tmp_path / "jane-doe.png")
     assert "jane" not in str(caught.value)
+
+
+def tiff(strip: bytes) -> bytes:
+    """2 x 2 grey pixels as a TIFF, with ``strip`` as the entry that says where they stand."""
+    short = {256: 2, 257: 2, 258: 8, 259: 1, 262: 1, 273: 0, 277: 1, 278: 2, 279: 4}
+    rows = [strip if tag == 273 else struct.pack("<HHII", tag, 3, 1, value) for tag, value in short.items()]
+    directory = struct.pack("<H", len(rows)) + b"".join(rows) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 12) + b"\0\x55\xaa\xff" + directory + b"\xff" * 8
+
+
+STRIPS = {
+    "a word": struct.pack("<HHI4s", 273, 2, 1, b"8"), "infinite": struct.pack("<HHIf", 273, 11, 1, float("inf")),
+    "beyond 2^63": struct.pack("<HHII", 273, 16, 1, len(tiff(bytes(12))) - 8),
+    "below 0": struct.pack("<HHIi", 273, 9, 1, -1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", STRIPS)
+def test_a_tiff_that_is_damaged_is_refused(name: str) -> None:
+    whole = open_image(tiff(struct.pack("<HHII", 273, 3, 1, 8)))
+    np.testing.assert_array_equal(np.asarray(whole)[..., 0], [[0, 0x55], [0xAA, 0xFF]])
+    with pytest.raises(BadInput, match="cut off or damaged"):
+        open_image(tiff(STRIPS[name]))
+
+
+def test_whatever_a_decoder_raises_but_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def raising(error: Exception) -> None:
+        def load(*_: object) -> None:
+            raise error
+
+        monkeypatch.setattr(BmpImageFile, "load", load)
+
+    for error in (
+        KeyError("x"),
+        RuntimeError(),
+        AttributeError(),
+        ZeroDivisionError(),
+        RecursionError(),
+        AssertionError(),
+    ):
+        raising(error)
+        with pytest.raises(BadInput, match="cut off or damaged") as caught:
+            open_image(encode(picture(), "BMP"))
+        assert caught.value.__cause__ is error
+    raising(MemoryError())
+    with pytest.raises(MemoryError):
+        open_image(encode(picture(), "BMP"))
+
+
+def test_fewer_formats_where_so_asked() -> None:
+    assert open_image(encode(picture(), "TIFF")).size == (7, 5)
+    with pytest.raises(BadInput, match=r"accepted: PNG, BMP$"):
+        open_image(encode(picture(), "TIFF"), formats=("PNG", "BMP"))
+    assert open_image(encode(picture(), "BMP"), formats=("PNG", "BMP")).size == (7, 5)

@@ -127,7 +127,7 @@ def test_a_text_that_is_far_too_long_is_not_read_whole() -> None:
     loaded.tokenizer, loaded.processor = Counting(loaded.tokenizer), None
     most = loaded.library.config.max_position_embeddings
     with pytest.raises(ApiError, match=f"more than {most}"):
-        ids_of(loaded, text)
+        ids_of(loaded, text, 4096)
     assert loaded.tokenizer.read < len(text) / 10
 
 

@@ -6,7 +6,7 @@ import asyncio
 import base64
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,7 +28,7 @@ from trimtab.serve.leaving import Leaving
 from trimtab.serve.limits import Limits
 from trimtab.serve.meters import Meters, Outcome, outcome_of
 from trimtab.serve.names import Entry, entry_of
-from trimtab.serve.pictures import Fetch, opened
+from trimtab.serve.pictures import Fetch, decoded
 from trimtab.serve.rows import rows_of
 from trimtab.serve.schedule import Job, Scheduler, logged
 from trimtab.serve.schema import Chat, Completion, Embedding, ImagePart, asked
@@ -144,8 +144,10 @@ class House:
         entry, deadline = self.entry(wanted.model), Deadline.of(time.monotonic(), self.settings.limits.seconds)
         if not entry.embeds:
             raise bad(f"model: {entry.id!r} makes no embeddings; accepted for it: /v1/chat/completions", "model")
+        given, urls = self.given(entry, wanted)
         async with self.desk.place(deadline) as place:
-            items = await self.desk.made(lambda: self.items(entry, wanted), deadline)
+            bring = await self.desk.brought(urls, self.settings.fetch, deadline)
+            items = await self.desk.made(lambda: self.items(entry, given, bring()), deadline)
 
             def job(put: Callable[[Any], None]) -> Job:
                 return Job(entry.id, put, call=lambda: embedded(entry.loaded, items).numpy())
@@ -163,20 +165,25 @@ class House:
                              "usage": {"prompt_tokens": count, "total_tokens": count},
                              "trimtab": {"policies": entry.policies, "engine": entry.engine}})  # fmt: skip
 
-    def items(self, entry: Entry, wanted: Embedding) -> list[Item]:
-        """What is embedded. Raises ApiError 400."""
+    def given(self, entry: Entry, wanted: Embedding) -> tuple[list[Any], list[str]]:
+        """What is to be embedded, and where its pictures are. Raises ApiError 400."""
         given: Any = wanted.input
         if isinstance(given, str) or isinstance(given[0], int):
             given = [given]
-        limits = self.settings.limits
-        if len(given) > limits.prompts:
-            raise bad(f"input: got {len(given)}; accepted: at most {limits.prompts} at once", "input")
+        most = self.settings.limits.prompts
+        if len(given) > most:
+            raise bad(f"input: got {len(given)}; accepted: at most {most} at once", "input")
         urls = [one.image_url.url for one in given if isinstance(one, ImagePart)]
         if urls and not entry.sees:
             raise bad("input: this model takes no pictures; accepted: text", "input", "no_vision")
-        images = iter(opened(urls, limits, self.settings.fetch))
-        return [next(images) if isinstance(one, ImagePart) else ids_of(entry.loaded, one) if isinstance(one, str)
-                else checked(entry.loaded, one) for one in given]  # fmt: skip
+        return given, urls
+
+    def items(self, entry: Entry, given: Sequence[Any], files: Sequence[bytes]) -> list[Item]:
+        """The same as models take it. Raises ApiError 400."""
+        images = iter(decoded(files, self.settings.limits))
+        most = self.settings.limits.tokens
+        return [next(images) if isinstance(one, ImagePart) else ids_of(entry.loaded, one, most)
+                if isinstance(one, str) else checked(entry.loaded, one, most) for one in given]  # fmt: skip
 
 
 def _coded(row: Any) -> str:

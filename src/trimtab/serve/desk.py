@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 from trimtab.serve.deadline import Deadline
 from trimtab.serve.errors import ApiError
 from trimtab.serve.limits import Limits
+from trimtab.serve.pictures import Fetch, brought, is_remote
 from trimtab.serve.schedule import Job, Scheduler
 
 V = TypeVar("V")
@@ -91,9 +93,14 @@ class Desk:
         ApiError where it is missed; what has begun then ends for nobody."""
         return await _within(self._making, make, deadline)
 
-    async def fetched(self, fetch: Callable[[], V], deadline: Deadline) -> V:
-        """The same for what waits for others rather than computes."""
-        return await _within(self._fetching, fetch, deadline)
+    async def brought(self, urls: Sequence[str], fetch: Fetch | None, deadline: Deadline) -> Callable[[], list[bytes]]:
+        """What gives the files of these pictures, for whoever makes a prompt of them: it waits for nobody, since remote
+        ones are fetched by others and are here before. Raises as it does."""
+        bring = partial(brought, urls, self.limits, fetch)
+        if not any(map(is_remote, urls)):
+            return bring
+        files = await _within(self._fetching, bring, deadline)
+        return lambda: files
 
     async def events(
         self,

@@ -24,30 +24,30 @@ WHOLE = ("siglip",)
 Item = list[int] | Image.Image
 
 
-def ids_of(loaded: Loaded, text: str) -> list[int]:
-    """Raises ApiError 400 for a model that reads no texts, or fewer tokens at once."""
+def ids_of(loaded: Loaded, text: str, most: int) -> list[int]:
+    """Raises ApiError 400 for a model that reads no texts, or fewer tokens at once, or for more than ``most``."""
     if loaded.tokenizer is None:
         raise bad("input: this model embeds pictures; accepted: image_url parts", "input")
-    most = _most(loaded)
-    if most is not None and over(loaded.tokenizer, text, most):
-        raise _too_long(f"more than {most}", most)
+    room = _room(loaded, most)
+    if over(loaded.tokenizer, text, room):
+        raise _too_long(f"more than {room}", room)
     whole = {"padding": "max_length"} if loaded.library.config.model_type in WHOLE else {}
-    return checked(loaded, loaded.tokenizer(text, **whole)["input_ids"])
+    return checked(loaded, loaded.tokenizer(text, **whole)["input_ids"], most)
 
 
-def checked(loaded: Loaded, ids: list[int]) -> list[int]:
+def checked(loaded: Loaded, ids: list[int], most: int) -> list[int]:
     """Raises ApiError 400 for tokens that are none, or are too many."""
-    words, most = getattr(loaded.library.config.get_text_config(), "vocab_size", 0), _most(loaded)
+    words, room = getattr(loaded.library.config.get_text_config(), "vocab_size", 0), _room(loaded, most)
     if not ids or max(ids) >= words:
         raise bad(f"input: accepted: one token or more, of 0 to {words - 1}", "input")
-    if most is not None and len(ids) > most:
-        raise _too_long(str(len(ids)), most)
+    if len(ids) > room:
+        raise _too_long(str(len(ids)), room)
     return ids
 
 
-def _most(loaded: Loaded) -> int | None:
-    most: int | None = getattr(loaded.library.config.get_text_config(), "max_position_embeddings", None)
-    return most
+def _room(loaded: Loaded, most: int) -> int:
+    made: int | None = getattr(loaded.library.config.get_text_config(), "max_position_embeddings", None)
+    return most if made is None else min(most, made)
 
 
 def _too_long(count: str, most: int) -> ApiError:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 from trimtab.serve.answer import Answer, Piece, Prompt, Speech
@@ -16,7 +16,7 @@ from trimtab.serve.drawing import Wish, ends_of, rules_of
 from trimtab.serve.errors import bad
 from trimtab.serve.limits import Limits
 from trimtab.serve.names import Entry
-from trimtab.serve.pictures import Fetch, is_remote, opened
+from trimtab.serve.pictures import Fetch, decoded
 from trimtab.serve.prompts import links, of_chat, of_ids, of_text, too_long
 from trimtab.serve.schedule import Job
 from trimtab.serve.schema import Chat, Completion, Drawn
@@ -44,16 +44,19 @@ class Speaker:
         """Tokens of a prompt."""
         return min(self.limits.tokens, (self.entry.context or self.limits.tokens + 1) - 1)
 
-    def heard(self, asked: Chat | Completion, there: Mapping[str, bytes]) -> list[Prompt]:
-        """The prompts of a request; ``there``: remote pictures that were fetched. Raises ApiError 400 as
-        ``prompts`` and ``pictures`` do."""
+    def links(self, asked: Chat | Completion) -> list[str]:
+        """The pictures of a request. Raises ApiError 400 where the model takes none."""
+        urls = links(asked.messages) if isinstance(asked, Chat) else []
+        if urls and not self.entry.sees:
+            raise bad("messages: this model takes no pictures; accepted: text", "messages", "no_vision")
+        return urls
+
+    def heard(self, asked: Chat | Completion, files: Sequence[bytes]) -> list[Prompt]:
+        """The prompts of a request; ``files``: its pictures'. Raises ApiError 400 as ``prompts`` and ``pictures``
+        do."""
         loaded = self.entry.loaded
         if isinstance(asked, Chat):
-            urls = links(asked.messages)
-            if urls and not self.entry.sees:
-                raise bad("messages: this model takes no pictures; accepted: text", "messages", "no_vision")
-            images = opened(urls, self.limits, self.fetch and there.__getitem__)
-            return [of_chat(loaded, asked.messages, images, self.longest)]
+            return [of_chat(loaded, asked.messages, decoded(files, self.limits), self.longest)]
         most = self.longest
         if asked.max_tokens == 0 and self.entry.context:  # a prompt that is only read may fill it
             most = min(self.limits.tokens, self.entry.context)
@@ -138,8 +141,8 @@ class Talk:
         """As they come. Raises ApiError, at any point."""
         desk, deadline = self.desk, self.deadline
         async with desk.place(deadline) as place:
-            there = await self._fetched()
-            answers = self.tally.answers = await desk.made(lambda: self._answers(there), deadline)
+            bring = await desk.brought(self.speaker.links(self.asked), self.speaker.fetch, deadline)
+            answers = self.tally.answers = await desk.made(lambda: self._answers(bring()), deadline)
             come, read = Ends(len(answers)), Ends(len(answers))
 
             def job(put: Callable[[Any], None]) -> Job:
@@ -152,22 +155,8 @@ class Talk:
                     if read(piece):
                         return
 
-    async def _fetched(self) -> Mapping[str, bytes]:
-        """Remote pictures by their addresses: got before the turn to be made comes, and no more bytes of them together
-        than of a body. Raises ApiError."""
-        fetch, found, room = self.speaker.fetch, dict[str, bytes](), self.speaker.limits.body
-        urls = links(self.asked.messages) if isinstance(self.asked, Chat) else []
-        if fetch is None or not self.speaker.entry.sees or len(urls) > self.speaker.limits.images:
-            return found  # refused when its turn comes
-        for url in dict.fromkeys(filter(is_remote, urls)):
-            found[url] = await self.desk.fetched(partial(fetch, url), self.deadline)
-            room -= len(found[url])
-            if room < 0:
-                raise bad(f"images: more than {self.speaker.limits.body} bytes together", "image_url", "invalid_image")
-        return found
-
-    def _answers(self, there: Mapping[str, bytes]) -> list[Answer]:
-        prompts = self.tally.prompts = self.speaker.heard(self.asked, there)
+    def _answers(self, files: Sequence[bytes]) -> list[Answer]:
+        prompts = self.tally.prompts = self.speaker.heard(self.asked, files)
         each = self.asked.n or 1
         return [Answer(each * at + number, prompt, self.speaker.wish(self.asked, prompt, number), self.speaker.speech)
                 for at, prompt in enumerate(prompts) for number in range(each)]  # fmt: skip
