@@ -20,7 +20,7 @@ from trimtab.load.loaded import Loaded
 from trimtab.serve.addresses import public
 from trimtab.serve.errors import ApiError
 from trimtab.serve.limits import Limits
-from trimtab.serve.pictures import brought, decoded
+from trimtab.serve.pictures import Fetch, brought, decoded
 from trimtab.serve.remote import Remote
 
 RED = Image.new("RGB", (8, 6), "red")
@@ -31,8 +31,8 @@ def coded(data: bytes, kind: str = "png") -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def opened(urls: Sequence[str], limits: Limits) -> list[Image.Image]:
-    return decoded(brought(urls, limits), limits)
+def opened(urls: Sequence[str], limits: Limits, fetch: Fetch | None = None) -> list[Image.Image]:
+    return decoded(brought(urls, limits, fetch), limits)
 
 
 def bomb() -> bytes:
