@@ -29,8 +29,8 @@ HOLD = """() => {
 
 @dataclass
 class Person:
-    """A person at an open page; ``complaints`` is what the browser's console was told, ``requests`` where it went, ``failed``
-    where it did not get."""
+    """A person at an open page; ``complaints`` is what the browser's console was told, ``requests`` where it went,
+    ``failed`` where it did not get."""
 
     page: Page
     server: Stub

@@ -99,7 +99,8 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/trimtab/models":
             self.json({"default": "shapes-w4", "models": self.server.models})
         elif self.path == "/trimtab/status":
-            self.json({"queue": {"waiting": 2, "running": 1, "room": 6}, "seconds": self.server.seconds, "limits": self.server.limits,
+            self.json({"queue": {"waiting": 2, "running": 1, "room": 6},
+                       "seconds": self.server.seconds, "limits": self.server.limits,
                        "memory": {"resident": 1_230_000_000, "available": 14_000_000_000},
                        "requests": {"answered": 12, "refused": 0, "cancelled": 0, "failed": 0}})  # fmt: skip
         elif self.path.startswith("/trimtab/report/"):

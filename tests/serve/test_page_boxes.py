@@ -115,7 +115,8 @@ document.querySelector("h1").textContent = "Script ran";
 try { top.location = "https://elsewhere.example/top"; } catch {}
 fetch("https://elsewhere.example/fetched").catch(() => {});
 </script>
-<svg onload="top.document.title = 'svg'"></svg><img src="https://elsewhere.example/seen" onerror="top.document.title = 'img'">
+<svg onload="top.document.title = 'svg'"></svg>
+<img src="https://elsewhere.example/seen" onerror="top.document.title = 'img'">
 <iframe src="javascript:top.document.title = 'frame'"></iframe>
 <link rel="stylesheet" href="https://elsewhere.example/styled">
 <style>h1 { background: url(https://elsewhere.example/drawn); }</style>

@@ -350,6 +350,8 @@ def test_behind_a_token_the_report_is_shown_without_its_scripts(browser: Browser
             expect(inside.locator("#cost .still svg[role=img]").first).to_be_visible()
             expect(inside.locator(".live").first).to_be_hidden()
             expect(inside.locator("body")).to_have_css("background-color", "rgb(251, 251, 249)")
+            inside.locator("a[href$='#stages']").last.click()
+            expect(inside.locator("#stages")).to_be_in_viewport()
             link = person.page.get_by_role("link", name="Save it")
             with person.page.expect_download() as download:
                 link.click()

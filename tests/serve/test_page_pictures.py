@@ -187,3 +187,19 @@ def test_pictures_of_earlier_questions_are_not_sent_to_a_model_that_does_not_see
         person.answered("Fine.")
         assert [m["content"] for m in person.server.asked[1]["messages"]] == [
             "What is it?", "A circle.", "Tell me more"]  # fmt: skip
+
+
+def test_a_picture_that_hovers_in_vain_is_said_once(browser: Browser, tmp_path: Path) -> None:
+    file = tmp_path / "dropped.png"
+    Image.new("RGB", (50, 50)).save(file)
+    with alone(browser) as person:
+        person.page.get_by_label("Model", exact=True).select_option("words")
+        person.page.evaluate("""() => {
+          window.writes = 0;
+          new MutationObserver((all) => { window.writes += all.length; })
+            .observe(document.getElementById("notice"), { childList: true });
+        }""")
+        for _ in range(3):
+            drop(person, file)
+        expect(person.notice).to_have_text("words takes no pictures.")
+        assert person.page.evaluate("window.writes") == 1

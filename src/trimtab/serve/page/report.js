@@ -62,6 +62,9 @@ const still = async (frame, text) => {
   frame.srcdoc = bare;
   await loaded;
   const { contentDocument: inside, contentWindow } = frame;
+  for (const anchor of inside.querySelectorAll("a[href^='#']")) {  // which would else lead to places of this page
+    anchor.setAttribute("href", `about:srcdoc${anchor.getAttribute("href")}`);
+  }
   inside.adoptedStyleSheets = css.map((rules) => {
     const sheet = new contentWindow.CSSStyleSheet();
     sheet.replaceSync(rules);
