@@ -45,6 +45,7 @@ class Answer:
 
     pieces: tuple[str, ...] = ("It is ", "a circle.")
     halt: int | None = None  # waits there until the test says go
+    again: int | None = None  # and there
     error: str = ""  # an error within the stream, in place of its end
     raw: str = ""  # an event within the stream, in place of its end
     cut: bool = False  # the connection goes away, in place of its end
@@ -165,10 +166,10 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         for at, piece in enumerate(answer.pieces):
-            if at == answer.halt and not self.wait():
+            if at in (answer.halt, answer.again) and not self.wait():
                 return
             self.event({"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]})
-        if answer.halt == len(answer.pieces) and not self.wait():
+        if len(answer.pieces) in (answer.halt, answer.again) and not self.wait():
             return
         if answer.cut:
             self.close_connection = True

@@ -54,8 +54,8 @@ export const tokenBox = (settings) => {
     event.preventDefault();
     const token = field.value.trim();
     if (!PRINTABLE.test(token)) {
-      wrong("A token has only the letters, digits and signs of a plain keyboard; in this one is another, "
-        + "perhaps one that cannot be seen. Type it by hand.");
+      wrong("A token has only letters from A to Z, digits and plain signs; this one has another, perhaps unseen. "
+        + "Type it by hand.");
       field.select();
       return;
     }
