@@ -63,7 +63,8 @@ export const tokenBox = (settings) => {
     given = true;
     box.close();
   });
-  return (words) => {
+  return async (words) => {
+    if (!box.open) await asked;  // of a box that was closed just now, and has not said so yet
     asked ??= new Promise((resolve) => {
       given = false;
       wrong(settings.token ? words : "");
