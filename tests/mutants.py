@@ -71,6 +71,9 @@ NEARER = "test_with_outlier_channels_awqs_answers_are_nearer_than_those_of_round
 PAGE_CHAT = "tests/serve/test_page_chat.py"
 PAGE_PICTURES = "tests/serve/test_page_pictures.py"
 PAGE_REACH = "tests/serve/test_page_reach.py"
+PAGE_SENDING = "tests/serve/test_page_sending.py"
+PAGE_BOXES = "tests/serve/test_page_boxes.py"
+PAGE_SERVER = "tests/serve/test_page_server.py"
 WEIGHED_ERROR = "test_weighed_by_sensitivity_mbqs_error_is_at_most_awqs_on_every_linear"
 UNEVEN = "tests/export/test_uneven.py"
 SENSITIVITY = "tests/run/test_sensitivity.py"
@@ -1315,8 +1318,8 @@ MUTANTS = (
            "const answered = one.answers;",
            (f"{PAGE_CHAT}::test_a_question_without_answer_is_not_told_to_the_model_again",)),
     Mutant("serve/page/conversation.js", "a model is told another's answers",
-           "answered.find((other) => other.model.id === model.id) ?? answered[0]",
-           "answered[0]",
+           "answered.find((other) => other.model.id === model.id)\n",
+           "answered[0]\n",
            (f"{PAGE_CHAT}::test_both_models_answer_side_by_side_one_after_the_other",)),
     Mutant("serve/page/prose.js", "what a model writes is markup",
            "block.textContent = words;",
@@ -1331,8 +1334,8 @@ MUTANTS = (
            "this.#stopping = this.#stopping;",
            (f"{PAGE_CHAT}::test_stop_leaves_the_server_and_keeps_what_came",)),
     Mutant("serve/page/talk.js", "two models answer at once",
-           "for (const one of answers) await this.#answer(view, one, this.#stopping.signal);",
-           "await Promise.all(answers.map((one) => this.#answer(view, one, this.#stopping.signal)));",
+           "for (const one of answers) await this.#answer(view, one,",
+           "for (const one of answers) this.#answer(view, one,",
            (f"{PAGE_CHAT}::test_both_models_answer_side_by_side_one_after_the_other",)),
     Mutant("serve/page/watch.js", "the server is looked at behind other tabs",
            "if (document.hidden || looking) return;",
@@ -1346,6 +1349,26 @@ MUTANTS = (
            "limits.images - earlier - this.pictures.length",
            "limits.images - this.pictures.length",
            (f"{PAGE_PICTURES}::test_more_than_the_server_takes_are_left_out_earlier_ones_counted",)),
+    Mutant("serve/page/composer.js", "a question goes without the picture that could not be read",
+           "if (!whole || !this.#may()) return;",
+           "if (!this.#may()) return;",
+           (f"{PAGE_SENDING}::test_a_question_whose_picture_cannot_be_read_is_not_sent_without_it",)),
+    Mutant("serve/page/turn.js", "answers drawn by chance get a verdict",
+           "({ temperature }) => temperature === 0",
+           "() => true",
+           (f"{PAGE_SENDING}::test_answers_that_were_drawn_by_chance_get_no_verdict",)),
+    Mutant("serve/page/talk.js", "a retry that fails takes the answer of before",
+           "if (kept) Object.assign(answer, before);",
+           "",
+           (f"{PAGE_SENDING}::test_a_retry_that_says_nothing_leaves_the_answer_of_before",)),
+    Mutant("serve/page/report.js", "a report's scripts have the page's origin",
+           'sandbox: token ? "allow-same-origin" : "allow-scripts"',
+           'sandbox: token ? "allow-same-origin" : "allow-same-origin allow-scripts"',
+           (f"{PAGE_BOXES}::test_a_hostile_report_can_neither_reach_the_page_nor_leave_its_frame",)),
+    Mutant("serve/page/server.js", "a server that was started anew is taken for the one before",
+           "if (this.#isAnother(status.seconds)) this.#known = false;",
+           "this.#isAnother(status.seconds);",
+           (f"{PAGE_SERVER}::test_a_server_that_was_started_between_two_looks_has_its_models_read_anew",)),
     Mutant("serve/page/style.css", "words that are hard to read",
            "--soft: #565e68;",
            "--soft: #8d949c;",

@@ -19,18 +19,36 @@ def picture(name: str = "cat.png", size: tuple[int, int] = (60, 40), form: str =
     return {"name": name, "mimeType": f"image/{form.lower()}", "buffer": stream.getvalue()}
 
 
+# Pictures are read when a test says so, by ``read()``.
+HOLD = """() => {
+  const real = window.createImageBitmap;
+  const held = new Promise((go) => { window.read = go; });
+  window.createImageBitmap = async (...what) => { await held; return real(...what); };
+}"""
+
+
 @dataclass
 class Person:
-    """A person at an open page; ``complaints`` is what the browser's console was told, ``requests`` where it went."""
+    """A person at an open page; ``complaints`` is what the browser's console was told, ``requests`` where it went,
+    ``failed`` where it did not get."""
 
     page: Page
     server: Stub
     requests: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
     @property
     def question(self) -> Locator:
         return self.page.get_by_role("textbox", name="Question")
+
+    @property
+    def notice(self) -> Locator:
+        return self.page.locator("#notice")
+
+    @property
+    def tray(self) -> Locator:
+        return self.page.get_by_role("list", name="Pictures to send")
 
     @property
     def answers(self) -> Locator:
@@ -42,6 +60,12 @@ class Person:
 
     def press(self, name: str, exact: bool = True) -> None:
         self.page.get_by_role("button", name=name, exact=exact).click()
+
+    def give(self, *files: FilePayload) -> None:
+        """By the button, as a person does: the browser's own box for files."""
+        with self.page.expect_file_chooser() as box:
+            self.press("Add pictures")
+        box.value.set_files(list(files))
 
     def answered(self, words: str) -> Locator:
         """The last answer, once it is whole and says so."""
@@ -57,6 +81,7 @@ def at_the_page(browser: Browser, server: Stub, ready: bool = True, **context: A
     opened.set_default_timeout(8000)
     person = Person(opened.new_page(), server)
     person.page.on("request", lambda request: person.requests.append(request.url))
+    person.page.on("requestfailed", lambda request: person.failed.append(request.url))
     person.page.on("console", lambda message: person.complaints.append(message.text))
     person.page.on("pageerror", lambda error: person.complaints.append(str(error)))
     try:

@@ -25,11 +25,11 @@ REPORT = """<!doctype html><html><head><title>Report</title>
 
 
 def described(name: str, kind: str, original: str | None = None, **others: Any) -> dict[str, Any]:
-    """A row of /trimtab/models."""
+    """A row of /trimtab/models, as ``serve.pages`` tells it."""
     on = {"weights": "4 bits (gptq)", "tokens": "divprune keep 0.5", "cache": ""}
-    off = dict.fromkeys(on, "")
+    off = {"weights": "bfloat16", "tokens": "", "cache": ""}
     base = {"id": name, "kind": kind, "original": original, "sees": True, "chat": True, "embeds": False,
-            "policies": off if kind == "original" else on, "engine": "own", "bytes": 7_830_000, "context": 512,
+            "policies": off if kind == "original" else on, "engine": "plan", "bytes": 7_830_000, "context": 512,
             "license": "apache-2.0", "report": None if kind == "original" else f"/trimtab/report/{name}"}  # fmt: skip
     return base | others
 
@@ -45,7 +45,9 @@ class Answer:
 
     pieces: tuple[str, ...] = ("It is ", "a circle.")
     halt: int | None = None  # waits there until the test says go
+    again: int | None = None  # and there
     error: str = ""  # an error within the stream, in place of its end
+    raw: str = ""  # an event within the stream, in place of its end
     cut: bool = False  # the connection goes away, in place of its end
     reason: str = "stop"
 
@@ -57,6 +59,7 @@ class Refuse:
     status: int
     message: str
     headers: dict[str, str] = field(default_factory=dict)
+    body: str | None = None  # in place of OpenAI's form
 
 
 class Stub(ThreadingHTTPServer):
@@ -71,6 +74,7 @@ class Stub(ThreadingHTTPServer):
         self.seen: list[str] = []
         self.token = ""
         self.report = REPORT
+        self.seconds = 5.0  # since it was started
         self.models = MODELS
         self.limits = LIMITS
         self.go, self.left, self.halted = threading.Event(), threading.Event(), threading.Event()
@@ -96,11 +100,13 @@ class Handler(BaseHTTPRequestHandler):
         elif self.path == "/trimtab/models":
             self.json({"default": "shapes-w4", "models": self.server.models})
         elif self.path == "/trimtab/status":
-            self.json({"queue": {"waiting": 2, "running": 1, "room": 6}, "seconds": 5.0, "limits": self.server.limits,
+            self.json({"queue": {"waiting": 2, "running": 1, "room": 6},
+                       "seconds": self.server.seconds, "limits": self.server.limits,
                        "memory": {"resident": 1_230_000_000, "available": 14_000_000_000},
                        "requests": {"answered": 12, "refused": 0, "cancelled": 0, "failed": 0}})  # fmt: skip
         elif self.path.startswith("/trimtab/report/"):
-            policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; frame-ancestors 'self'"
+            policy = ("sandbox allow-scripts; default-src 'none'; style-src 'unsafe-inline'; "
+                      "script-src 'unsafe-inline'; frame-ancestors 'self'")  # fmt: skip
             self.send(200, "text/html", self.server.report.encode(), {"Content-Security-Policy": policy})
         else:
             self.refuse(Refuse(404, "no such path"))
@@ -144,6 +150,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send(status, "application/json", json.dumps(value).encode(), headers or {})
 
     def refuse(self, what: Refuse) -> None:
+        if what.body is not None:
+            self.send(what.status, "application/json", what.body.encode(), what.headers)
+            return
         self.json({"error": {"message": what.message, "type": "x", "param": None, "code": None}},
                   what.status, what.headers)  # fmt: skip
 
@@ -157,16 +166,18 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         for at, piece in enumerate(answer.pieces):
-            if at == answer.halt and not self.wait():
+            if at in (answer.halt, answer.again) and not self.wait():
                 return
             self.event({"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]})
-        if answer.halt == len(answer.pieces) and not self.wait():
+        if len(answer.pieces) in (answer.halt, answer.again) and not self.wait():
             return
         if answer.cut:
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
             return
-        if answer.error:
+        if answer.raw:
+            self.event(answer.raw)
+        elif answer.error:
             self.event({"error": {"message": answer.error, "type": "x", "param": None, "code": None}})
         else:
             self.finish_with(model, answer)

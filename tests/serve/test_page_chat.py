@@ -27,14 +27,14 @@ def test_words_are_seen_before_the_last_has_come_then_the_numbers(browser: Brows
         person.answered("A red circle on white.")
         numbers = ["41.3 tokens per second", "420 ms to the first token", "3 tokens", "32 of 64 picture tokens kept"]
         expect(shown.get_by_role("list", name="Numbers").get_by_role("listitem")).to_have_text(numbers)
-        on = ["weights: 4 bits (gptq)", "tokens: divprune keep 0.5", "engine: own"]
+        on = ["weights: 4 bits (gptq)", "tokens: divprune keep 0.5", "engine: plan"]
         expect(shown.get_by_role("list", name="What is on").get_by_role("listitem")).to_have_text(on)
         expect(said).to_have_text("shapes-w4 answered: A red circle on white.")
         expect(person.question).to_be_focused()
         expect(person.question).to_have_value("")
         (asked,) = person.server.asked
         assert asked == {"model": "shapes-w4", "messages": [{"role": "user", "content": "What is it?"}],
-                         "stream": True, "stream_options": {"include_usage": True}}  # fmt: skip
+                         "stream": True, "stream_options": {"include_usage": True}, "temperature": 0}  # fmt: skip
 
 
 def test_shift_enter_begins_a_line_and_nothing_is_not_sent(browser: Browser) -> None:
@@ -180,7 +180,7 @@ def test_settings_are_sent_said_and_kept_over_a_reload(browser: Browser) -> None
         page.get_by_label("Temperature").fill("3")
         person.press("Save")
         expect(page.get_by_role("dialog", name="Settings")).to_be_visible()
-        page.get_by_label("Temperature").fill("0")
+        page.get_by_label("Temperature").fill("0.5")
         page.get_by_label("Most tokens").fill("32")
         page.get_by_label("Seed").fill("7")
         page.get_by_label("System prompt").fill("Be brief.")
@@ -188,19 +188,24 @@ def test_settings_are_sent_said_and_kept_over_a_reload(browser: Browser) -> None
         expect(page.get_by_role("button", name="Settings")).to_be_focused()
         page.reload()
         expect(page.locator("#set")).to_have_text(
-            "Asked with temperature 0, at most 32 tokens, seed 7, a system prompt"
+            "Asked with temperature 0.5, at most 32 tokens, seed 7, a system prompt"
         )
         expect(page.get_by_role("button", name="Send")).to_be_enabled()
         person.ask("What is it?")
         person.answered("It is a circle.")
         (asked,) = person.server.asked
         assert asked["messages"][0] == {"role": "system", "content": "Be brief."}
-        assert (asked["temperature"], asked["max_tokens"], asked["seed"]) == (0, 32, 7)
+        assert (asked["temperature"], asked["max_tokens"], asked["seed"]) == (0.5, 32, 7)
         assert page.evaluate("Object.keys(sessionStorage)") == ["trimtab.settings"]
         assert page.evaluate("localStorage.length + document.cookie.length") == 0
 
 
 WRONG = [
+    (Refuse(400, "", body='{"error": {}}'), "", "The server refused it: status 400 Bad Request"),
+    (Refuse(400, "", body='{"error": "no such model"}'), "", "The server refused it: no such model"),
+    (Refuse(502, "", body="null"), "", "The server failed: status 502 Bad Gateway"),
+    (Answer(("Half",), raw='{"error": "gone"}'), "Half", "The answer broke off: gone"),
+    (Answer(("Half",), raw='{"error": {}}'), "Half", "The answer broke off: the server does not say why."),
     (Refuse(500, "out of memory"), "", "The server failed: out of memory"),
     (Refuse(400, "messages: too long"), "", "The server refused it: messages: too long"),
     (Answer(("Half an",), error="the engine stopped"), "Half an", "The answer broke off: the engine stopped"),
@@ -231,6 +236,15 @@ def test_what_goes_wrong_is_said_beside_the_answer_and_can_be_retried(
         assert server.asked[0] == server.asked[1]
 
 
+def test_a_question_s_own_time_limit_is_said_to_be_its_own(browser: Browser) -> None:
+    with stub() as server, at_the_page(browser, server) as person:
+        server.script = [Refuse(408, "it took more than 2 s")] * 9  # Chromium asks again by itself after a 408
+        person.ask("What is it?")
+        words = "The question's own time limit ran out: it took more than 2 s"
+        expect(person.answers.last.locator(".wrong")).to_have_text(words)
+        expect(person.question).to_have_value("")
+
+
 def test_a_question_without_answer_is_not_told_to_the_model_again(browser: Browser) -> None:
     with stub() as server, at_the_page(browser, server) as person:
         server.script = [Refuse(500, "no"), Answer()]
@@ -241,13 +255,16 @@ def test_a_question_without_answer_is_not_told_to_the_model_again(browser: Brows
         assert [m["content"] for m in server.asked[1]["messages"]] == ["second"]
 
 
-def test_a_full_server_is_waited_for_by_the_second(browser: Browser) -> None:
+@pytest.mark.parametrize(
+    ("status", "words"), [(429, "The server has no room now"), (503, "The server cannot answer now")]
+)
+def test_a_full_server_is_waited_for_by_the_second(browser: Browser, status: int, words: str) -> None:
     with stub() as server, at_the_page(browser, server) as person:
         person.page.clock.install()
-        server.script = [Refuse(429, "8 are waiting", {"Retry-After": "3"}), Answer()]
+        server.script = [Refuse(status, "8 are waiting", {"Retry-After": "3"}), Answer()]
         person.ask("What is it?")
         wrong, retry = person.answers.last.locator(".wrong"), person.page.get_by_role("button", name="Retry shapes-w4")
-        expect(wrong).to_have_text("The server has no room now: 8 are waiting Retry in 3 s.")
+        expect(wrong).to_have_text(f"{words}: 8 are waiting Retry in 3 s.")
         expect(retry).to_be_disabled()
         person.page.clock.run_for(1100)
         expect(wrong).to_contain_text("Retry in 2 s.")
@@ -299,7 +316,9 @@ def test_a_conversation_too_large_for_the_server_is_not_sent(browser: Browser) -
         person.page.reload()
         expect(person.page.get_by_role("button", name="Send")).to_be_enabled()
         person.ask("long " * 300)
-        expect(person.answers.last.locator(".wrong")).to_contain_text("the server takes 1 kB at once")
+        expect(person.notice).to_contain_text("the server takes 1 kB at once")
+        expect(person.question).to_have_value("long " * 300)
+        expect(person.answers).to_have_count(0)
         assert person.server.asked == []
 
 
@@ -331,6 +350,8 @@ def test_behind_a_token_the_report_is_shown_without_its_scripts(browser: Browser
             expect(inside.locator("#cost .still svg[role=img]").first).to_be_visible()
             expect(inside.locator(".live").first).to_be_hidden()
             expect(inside.locator("body")).to_have_css("background-color", "rgb(251, 251, 249)")
+            inside.locator("a[href$='#stages']").last.click()
+            expect(inside.locator("#stages")).to_be_in_viewport()
             link = person.page.get_by_role("link", name="Save it")
             with person.page.expect_download() as download:
                 link.click()

@@ -21,13 +21,6 @@ COPY = """async () => {
 }"""
 
 
-def give(person: Person, *files: FilePayload) -> None:
-    """By the button, as a person does: the browser's own box for files."""
-    with person.page.expect_file_chooser() as box:
-        person.press("Add pictures")
-    box.value.set_files(list(files))
-
-
 def sent(asked: dict[str, Any], at: int = -1) -> list[tuple[str, Any]]:
     """The parts of a message: texts, and pictures as (format, size)."""
     found: list[tuple[str, Any]] = []
@@ -44,7 +37,7 @@ def sent(asked: dict[str, Any], at: int = -1) -> list[tuple[str, Any]]:
 
 def test_a_picture_is_chosen_seen_and_sent_before_the_words(browser: Browser) -> None:
     with alone(browser) as person:
-        give(person, picture())
+        person.give(picture())
         tray = person.page.get_by_role("list", name="Pictures to send")
         expect(tray.get_by_role("img", name="cat.png")).to_be_visible()
         expect(tray).to_contain_text("60 × 40")
@@ -103,7 +96,7 @@ def test_a_picture_is_dropped_anywhere_on_the_page(browser: Browser, tmp_path: P
 
 def test_a_picture_is_taken_out_by_the_keyboard(browser: Browser) -> None:
     with alone(browser) as person:
-        give(person, picture("one.png"), picture("two.png"))
+        person.give(picture("one.png"), picture("two.png"))
         expect(person.page.get_by_role("img")).to_have_count(2)
         person.page.get_by_role("button", name="Remove one.png").press("Enter")
         expect(person.page.get_by_role("img")).to_have_count(1)
@@ -118,7 +111,7 @@ def test_a_picture_is_taken_out_by_the_keyboard(browser: Browser) -> None:
 
 def test_a_large_photo_is_scaled_down_and_it_is_said(browser: Browser) -> None:
     with alone(browser) as person:
-        give(person, picture("photo.jpg", (400, 100), "JPEG"))
+        person.give(picture("photo.jpg", (400, 100), "JPEG"))
         expect(person.page.get_by_text("scaled down from 400 × 100 to 200 × 50")).to_be_visible()
         person.ask("What is it?")
         person.answered("It is a circle.")
@@ -143,22 +136,22 @@ def test_what_is_not_taken_is_said_in_words(browser: Browser, file: FilePayload,
         person.server.limits = person.server.limits | {"body": 9000}
         person.page.reload()
         expect(person.page.get_by_role("button", name="Add pictures")).to_be_visible()
-        give(person, file, picture())
+        person.give(file, picture())
         expect(person.page.locator("#notice")).to_have_text(words)
         expect(person.page.get_by_role("list", name="Pictures to send").get_by_role("img")).to_have_count(1)
 
 
 def test_more_than_the_server_takes_are_left_out_earlier_ones_counted(browser: Browser) -> None:
     with alone(browser) as person:
-        give(person, *(picture(f"{name}.png") for name in "abcd"))
+        person.give(*(picture(f"{name}.png") for name in "abcd"))
         words = "The server takes 3 pictures in a conversation: d.png was left out."
         expect(person.page.locator("#notice")).to_have_text(words)
         person.ask("What are they?")
         person.answered("It is a circle.")
-        give(person, picture("e.png"))
+        person.give(picture("e.png"))
         expect(person.page.locator("#notice")).to_contain_text("e.png was left out")
         person.press("New chat")
-        give(person, picture("f.png"))
+        person.give(picture("f.png"))
         expect(person.page.get_by_role("img", name="f.png")).to_be_visible()
 
 
@@ -166,7 +159,7 @@ def test_a_model_that_does_not_see_has_no_picture_controls(browser: Browser, tmp
     file = tmp_path / "dropped.png"
     Image.new("RGB", (50, 50)).save(file)
     with alone(browser) as person:
-        give(person, picture())
+        person.give(picture())
         person.page.get_by_label("Model", exact=True).select_option("words")
         expect(person.page.get_by_role("button", name="Add pictures")).to_be_hidden()
         expect(person.page.get_by_role("img")).to_have_count(0)
@@ -185,7 +178,7 @@ def test_pictures_of_earlier_questions_are_not_sent_to_a_model_that_does_not_see
         person.server.models = [described("sees", "trimmed"), described("blind", "trimmed", sees=False)]
         person.page.reload()
         expect(person.page.get_by_role("button", name="Send")).to_be_enabled()
-        give(person, picture())
+        person.give(picture())
         person.server.script = [Answer(("A circle.",)), Answer(("Fine.",))]
         person.ask("What is it?")
         person.answered("A circle.")
@@ -194,3 +187,19 @@ def test_pictures_of_earlier_questions_are_not_sent_to_a_model_that_does_not_see
         person.answered("Fine.")
         assert [m["content"] for m in person.server.asked[1]["messages"]] == [
             "What is it?", "A circle.", "Tell me more"]  # fmt: skip
+
+
+def test_a_picture_that_hovers_in_vain_is_said_once(browser: Browser, tmp_path: Path) -> None:
+    file = tmp_path / "dropped.png"
+    Image.new("RGB", (50, 50)).save(file)
+    with alone(browser) as person:
+        person.page.get_by_label("Model", exact=True).select_option("words")
+        person.page.evaluate("""() => {
+          window.writes = 0;
+          new MutationObserver((all) => { window.writes += all.length; })
+            .observe(document.getElementById("notice"), { childList: true });
+        }""")
+        for _ in range(3):
+            drop(person, file)
+        expect(person.notice).to_have_text("words takes no pictures.")
+        assert person.page.evaluate("window.writes") == 1

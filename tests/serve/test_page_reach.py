@@ -214,7 +214,7 @@ def test_nothing_moves_for_who_wants_that(browser: Browser) -> None:
 
 def test_reading_back_is_not_pulled_to_the_end(browser: Browser) -> None:
     with alone(browser, viewport={"width": 900, "height": 500}) as person:
-        person.server.script = [Answer(("line\n" * 60, "more\n" * 60, "end"), halt=1)]
+        person.server.script = [Answer(("line\n" * 60, "more\n" * 60, "end"), halt=1, again=2)]
         person.ask("What is it?")
         expect(person.answers.last).to_contain_text("line")
         page = person.page
@@ -223,6 +223,8 @@ def test_reading_back_is_not_pulled_to_the_end(browser: Browser) -> None:
         page.mouse.wheel(0, -600)
         until(page, "document.scrollingElement.scrollHeight - scrollY - innerHeight > 599")  # all of the wheel
         before = page.evaluate("scrollY")
+        person.server.go.set()
+        expect(person.answers.last).to_contain_text("more")  # as it streams
         person.server.go.set()
         expect(person.answers.last).to_contain_text("end")
         expect(person.answers.last).not_to_have_attribute("aria-busy", "true")

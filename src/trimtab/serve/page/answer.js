@@ -1,7 +1,10 @@
 // One answer on the page: who answers, the words as they come, what went wrong, and its numbers and policies.
 import { make, say } from "./element.js";
 import { show } from "./prose.js";
-import { plural, policies, seconds, short, speed } from "./words.js";
+import { done, plural, seconds, short, speed } from "./words.js";
+import { Wrong } from "./wrong.js";
+
+const COPIED = 4000;  // milliseconds for which it stands there that the answer was copied
 
 const button = (words, label, does) => make("button", { type: "button", "aria-label": label, onclick: does }, words);
 const list = (name, label) => make("ul", { class: name, "aria-label": label, hidden: true });
@@ -28,35 +31,38 @@ const numbers = ({ facts, usage, seen, reason, ended }) => {
 export class AnswerView {
   #timer = 0;
   #frame = 0;
+  #copied = 0;
 
-  /** `does`: `{retry, copy}`, what the buttons do. */
+  /** `does`: `{retry, copy}`, what the buttons do; `copy` promises whether it was done. */
   constructor(answer, id, does) {
     const { model } = answer;
     this.answer = answer;
     this.text = make("div", { class: "text" });
     this.wait = make("p", { class: "wait" });
-    this.wrong = make("p", { class: "wrong", hidden: true });
     this.numbers = list("numbers", "Numbers");
     this.policies = list("policies", "What is on");
-    this.copy = button("Copy", `Copy the answer of ${model.id}`, does.copy);
+    this.copy = button("Copy", `Copy the answer of ${model.id}`, async () => this.#tellCopied(await does.copy()));
+    this.done = make("small", { class: "done", "aria-hidden": "true" });
     this.retry = button("Retry", `Retry ${model.id}`, does.retry);
+    this.wrong = new Wrong(this.retry);
     this.node = make("article", { class: "answer", "aria-labelledby": id },
       make("div", { class: "who" }, make("h3", { id }, model.id),
         make("span", { class: `kind is-${model.kind}` }, model.kind)),
-      this.text, this.wait, this.wrong, this.numbers, this.policies,
-      make("div", { class: "buttons" }, this.copy, this.retry));
+      this.text, this.wait, this.wrong.node, this.numbers, this.policies,
+      make("div", { class: "buttons" }, this.copy, this.retry, this.done));
     this.begin("");
   }
 
-  /** Empty again; `words` say what it waits for. */
+  /** To be answered; `words` say what it waits for. An answer that is there already stays until another comes. */
   begin(words) {
     clearInterval(this.#timer);
-    show(this.text, "");
     this.node.setAttribute("aria-busy", "true");
-    this.wrong.hidden = this.copy.hidden = this.retry.hidden = true;
+    this.wrong.hide();
+    this.copy.hidden = this.retry.hidden = true;
     this.wait.textContent = words;
     this.wait.hidden = false;
     this.node.classList.remove("is-streaming");
+    this.node.classList.toggle("is-old", this.text.hasChildNodes());
     fill(this.numbers, []);
     fill(this.policies, []);
   }
@@ -75,80 +81,66 @@ export class AnswerView {
     if (this.#frame) return;
     this.#frame = requestAnimationFrame(() => {
       this.#frame = 0;
-      if (this.answer.text) {
-        clearInterval(this.#timer);
-        this.wait.hidden = true;
-        this.node.classList.add("is-streaming");
-      }
-      show(this.text, this.answer.text);
       fill(this.numbers, numbers(this.answer));
+      if (!this.answer.text) return;
+      clearInterval(this.#timer);
+      this.wait.hidden = true;
+      this.node.classList.add("is-streaming");
+      this.node.classList.remove("is-old");
+      show(this.text, this.answer.text);
       drawn();
     });
   }
 
-  /** It is over: whole, stopped, or failed with a Failure. Said once, politely. */
-  end(failure) {
+  /** It is over: whole, stopped, or failed with a Failure; `kept`: what is there is the answer of before. */
+  end(failure, kept) {
     const { answer } = this;
     clearInterval(this.#timer);
     cancelAnimationFrame(this.#frame);
     this.#frame = 0;
     show(this.text, answer.text);
     this.node.removeAttribute("aria-busy");
-    this.node.classList.remove("is-streaming");
-    this.wait.hidden = Boolean(answer.text || failure);
-    this.wait.textContent = answer.ended === "stopped" ? "Stopped before the first word." : "The model answered nothing.";
-    fill(this.numbers, failure ? [] : numbers(answer));
+    this.node.classList.remove("is-streaming", "is-old");
+    this.wait.hidden = Boolean(failure || (answer.text && !kept));
+    this.wait.textContent = kept ? "Stopped: the answer of before stands."
+      : answer.ended === "stopped" ? "Stopped before the first word." : "The model answered nothing.";
+    fill(this.numbers, failure && !kept ? [] : numbers(answer));
     fill(this.policies, this.#on());
     this.copy.hidden = !answer.text;
-    if (failure) this.#fail(failure);
-    else this.#tell();
+    if (failure) this.wrong.show(failure, answer.model.id, kept ? " The answer of before stands." : "");
+    else this.#tell(kept);
   }
 
   /** Only the last question can be asked again. */
   mayRetry(may) {
     this.retry.hidden = !may;
-    if (!may) this.#free();
+    if (!may) this.leave();
   }
 
-  /** For good. */
+  /** No one waits for it any more. */
   leave() {
     clearInterval(this.#timer);
+    this.wrong.free();
   }
 
   #on() {
     const { model, facts } = this.answer;
-    const on = policies(facts?.policies ?? model.policies);
     const engine = facts?.engine ?? model.engine;
-    return [...(on.length ? on : ["nothing trimmed"]), ...(engine ? [`engine: ${engine}`] : [])];
+    return [...done(model.kind, facts?.policies ?? model.policies), ...(engine ? [`engine: ${engine}`] : [])];
   }
 
-  #tell() {
+  /** Said once, politely; of a conversation that was left nothing is. */
+  #tell(kept) {
+    if (!this.node.isConnected) return;
     const { model, ended, text } = this.answer;
-    say(`${model.id} ${ended === "stopped" ? "was stopped" : "answered"}: ${short(text || this.wait.textContent)}`);
+    const words = kept ? this.wait.textContent : short(text || this.wait.textContent);
+    say(`${model.id} ${kept || ended === "stopped" ? "was stopped" : "answered"}: ${words}`);
   }
 
-  #free() {
-    clearInterval(this.#timer);
-    this.retry.disabled = false;
-  }
-
-  #fail(failure) {
-    const later = make("span", { class: "later" });
-    this.wrong.replaceChildren(failure.message, later);
-    this.wrong.hidden = false;
-    const wait = failure.wait ? ` It asks to wait ${plural(failure.wait, "second")}.` : "";
-    say(`${this.answer.model.id}: ${failure.message}${wait}`);
-    if (!failure.wait) return;
-    const until = performance.now() + failure.wait * 1000;
-    const count = () => {
-      const left = Math.ceil((until - performance.now()) / 1000);
-      later.textContent = left > 0 ? ` Retry in ${left} s.` : " You can retry now.";
-      if (left > 0) return;
-      this.#free();
-      say("You can retry now.");
-    };
-    this.retry.disabled = true;
-    this.#timer = setInterval(count, 250);
-    count();
+  #tellCopied(copied) {
+    clearTimeout(this.#copied);
+    this.done.textContent = copied ? "Copied" : "The browser did not let it be copied";
+    say(this.done.textContent);
+    this.#copied = setTimeout(() => { this.done.textContent = ""; }, COPIED);
   }
 }

@@ -1,7 +1,12 @@
 // The server's doors. Whatever goes wrong comes out as a Failure, in words for the person who asked.
 import { events } from "./sse.js";
 
-/** `kind`: token (401), busy (429, with `wait` in seconds), refused (other 4xx), failed (5xx, in a stream too), lost. */
+const PATIENCE = 15_000;  // milliseconds for what should come at once
+
+/**
+ * `kind`: token (401), busy (429, and 503 where it says for how long: `wait`, in seconds), late (408), refused (other
+ * 4xx), failed (5xx, in a stream too), lost.
+ */
 export class Failure extends Error {
   constructor(kind, message, wait = 0) {
     super(message);
@@ -10,13 +15,14 @@ export class Failure extends Error {
   }
 }
 
+/** The words of `{"error": {"message"}}`; some servers in between send `{"error": "words"}`, or nothing of the kind. */
+const words = (error) => [error?.message, error].find((one) => typeof one === "string" && one) ?? "";
+
 const told = async (response) => {
   const text = await response.text().catch(() => "");
-  try {
-    return JSON.parse(text).error.message;
-  } catch {
-    return `status ${response.status} ${response.statusText}`.trim();
-  }
+  let said = "";
+  try { said = words(JSON.parse(text)?.error); } catch { /* no JSON: a proxy's page, whose status says it */ }
+  return said || `status ${response.status} ${response.statusText}`.trim();
 };
 
 /** Seconds of a Retry-After, which is a number or a date (RFC 9110, 10.2.3). */
@@ -31,9 +37,10 @@ const failure = async (response, token) => {
   if (response.status === 401) {
     return new Failure("token", token ? "The server did not accept this token." : "This server asks for a token.");
   }
-  if (response.status === 429) {
-    return new Failure("busy", `The server has no room now: ${message}`, pause(response.headers.get("Retry-After")));
-  }
+  const wait = pause(response.headers.get("Retry-After"));
+  if (response.status === 429) return new Failure("busy", `The server has no room now: ${message}`, wait);
+  if (response.status === 503 && wait) return new Failure("busy", `The server cannot answer now: ${message}`, wait);
+  if (response.status === 408) return new Failure("late", `The question's own time limit ran out: ${message}`);
   if (response.status < 500) return new Failure("refused", `The server refused it: ${message}`);
   return new Failure("failed", `The server failed: ${message}`);
 };
@@ -46,6 +53,7 @@ export async function ask(path, { token = "", body = null, signal = null } = {})
   try {
     response = await fetch(path, { method: body ? "POST" : "GET", headers, body, signal, cache: "no-store" });
   } catch (error) {
+    if (error.name === "TimeoutError") throw new Failure("lost", "The server does not answer.");
     if (signal?.aborted) throw error;
     throw new Failure("lost", "The server cannot be reached.");
   }
@@ -53,12 +61,13 @@ export async function ask(path, { token = "", body = null, signal = null } = {})
   return response;
 }
 
-/** What `path` holds, read as JSON. */
-export async function get(path, options) {
-  const response = await ask(path, options);
+/** What `path` holds, read as "json" or "text"; without a signal it must come soon. Throws as `ask` does. */
+export async function get(path, { token, signal = AbortSignal.timeout(PATIENCE), as = "json" }) {
+  const response = await ask(path, { token, signal });
   try {
-    return await response.json();
-  } catch {
+    return await response[as]();
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
     throw new Failure("lost", `The server's answer at ${path} could not be read.`);
   }
 }
@@ -70,7 +79,9 @@ const parsed = (data) => {
   } catch {
     throw new Failure("failed", "The answer broke off: the server sent something that cannot be read.");
   }
-  if (chunk.error) throw new Failure("failed", `The answer broke off: ${chunk.error.message}`);
+  if (chunk?.error) {
+    throw new Failure("failed", `The answer broke off: ${words(chunk.error) || "the server does not say why."}`);
+  }
   return chunk;
 };
 
@@ -81,10 +92,10 @@ export async function* chat(body, { token, signal }) {
     for await (const data of events(response.body)) {
       if (data === "[DONE]") return;
       const chunk = parsed(data);
-      const [choice] = chunk.choices ?? [];
+      const [choice] = chunk?.choices ?? [];
       yield {
         text: choice?.delta?.content ?? "", reason: choice?.finish_reason ?? null,
-        facts: chunk.trimtab ?? null, usage: chunk.usage ?? null,
+        facts: chunk?.trimtab ?? null, usage: chunk?.usage ?? null,
       };
     }
   } catch (error) {

@@ -1,8 +1,11 @@
 // The page: what the controls do. Each idea has a file of its own; here they meet.
-import { Failure, get } from "./api.js";
-import { reportBox, settingsBox, tokenBox } from "./dialogs.js";
-import { make, say, the } from "./element.js";
-import { modelLines, statusWords } from "./facts.js";
+import { Composer } from "./composer.js";
+import { settingsBox, tokenBox } from "./dialogs.js";
+import { tell, the } from "./element.js";
+import { modelLines } from "./facts.js";
+import { Picker } from "./picker.js";
+import { reportBox } from "./report.js";
+import { Server } from "./server.js";
 import { Settings } from "./settings.js";
 import { Talk } from "./talk.js";
 import { Tray } from "./tray.js";
@@ -11,134 +14,57 @@ import { plural } from "./words.js";
 
 const EVERY = 4000;  // milliseconds between two looks at queue and memory
 const SYSTEM = matchMedia("(prefers-color-scheme: dark)");
+const TOUCH = matchMedia("(pointer: coarse)");
 
 const settings = new Settings();
-let models = [];
-let limits = null;
-let known = false;  // the models are those of the server as it runs now
-let locked = false;  // it asks for a token that was not given
-
-const chosen = () => models.find(({ id }) => id === the("model").value) ?? null;
-
-/** The untouched model that a trimmed one is compared with; for an original, the first that was made from it. */
-const other = (model) => models.find(({ id }) => id === model?.original)
-  ?? models.find(({ original }) => model && original === model.id) ?? null;
-
-const asked = () => {
-  const model = chosen();
-  const beside = the("compare").checked ? other(model) : null;
-  return [model, beside].filter(Boolean).sort((one, two) => (one.kind === "original") - (two.kind === "original"));
-};
-
+const picker = new Picker(settings);
 const askToken = tokenBox(settings);
-const talk = new Talk({ settings, limits: () => limits, askToken, changed: () => draw() });
+const server = new Server({ settings, askToken,
+  listed: (models, first) => { picker.fill(models, first); draw(); } });
+const talk = new Talk({ settings, limits: () => server.limits, askToken, changed: () => draw() });
 const tray = new Tray(() => {
-  const asks = asked();
-  const blind = asks.find(({ sees }) => !sees);
-  return { sees: Boolean(asks.length && !blind), model: (blind ?? asks[0])?.id ?? "", limits,
-    earlier: asks.length ? Math.max(...asks.map((model) => talk.conversation.pictures(model))) : 0 };
+  const { asked } = picker;
+  const blind = asked.find(({ sees }) => !sees);
+  return { sees: Boolean(asked.length && !blind), model: (blind ?? asked[0])?.id ?? "", limits: server.limits,
+    earlier: asked.length ? Math.max(...asked.map((model) => talk.conversation.pictures(model))) : 0 };
 });
+const composer = new Composer({ talk, tray, asked: () => picker.asked });
 const showReport = reportBox(settings);
-settingsBox(settings, () => limits, () => draw());
+
+/** A model's context holds the prompt too, and that is one token at least. */
+const mostTokens = () => server.limits
+  && Math.min(server.limits.tokens, ...picker.asked.map(({ context }) => (context ?? Infinity) - 1));
+settingsBox(settings, mostTokens, () => draw());
 
 /** Everything that follows from the choice of models and from what runs. */
 function draw() {
-  const asks = asked();
-  const model = chosen();
-  const beside = other(model);
+  const { asked, chosen, other } = picker;
   const { sees } = tray.now();
-  the("choice").hidden = !models.length;
-  the("compared").hidden = !beside;
-  const named = model?.kind === "original" ? beside?.id : "the original";
-  the("compare-words").textContent = `Compare with ${named}`;
-  the("facts").replaceChildren(...modelLines(asks));
-  the("report").hidden = !asks.some(({ report }) => report);
+  the("choice").hidden = !picker.models.length;
+  the("compared").hidden = !other;
+  the("compare-words").textContent = `Compare with ${chosen?.kind === "original" ? other?.id : "the original"}`;
+  the("facts").replaceChildren(...modelLines(asked));
+  the("report").hidden = !asked.some(({ report }) => report);
   for (const node of document.querySelectorAll(".sees")) node.hidden = !sees;
-  the("send").disabled = !asks.length;
+  the("send").disabled = !asked.length;
   the("send").hidden = talk.running;
   the("stop").hidden = !talk.running;
   the("empty").hidden = !talk.empty;
   the("turns").hidden = talk.empty;
   the("back").hidden = !talk.mayGoBack;
   the("fresh").disabled = talk.empty;
-  the("greeting").textContent = asks.length ? `Ask ${asks.map(({ id }) => id).join(" and ")}` : "No model yet";
+  the("greeting").textContent = asked.length ? `Ask ${asked.map(({ id }) => id).join(" and ")}` : "No model yet";
   the("invitation").textContent = sees ? "Drop, paste or add a picture, then ask about it."
-    : asks.length ? "It takes text only." : "";
+    : asked.length ? "It takes text only." : "";
   const set = settings.said();
   the("set").textContent = `Asked with ${set}`;
   the("set").hidden = !set;
-  the("keys").textContent = talk.running ? "Escape stops" : "Enter sends, Shift+Enter begins a line";
+  the("keys").textContent = TOUCH.matches ? ""
+    : talk.running ? "Escape stops" : "Enter sends, Shift+Enter begins a line";
+  if (!talk.running) composer.ended();
   tray.draw();
 }
 
-function drawModels(first) {
-  const before = the("model").value || settings.get("model");
-  the("model").replaceChildren(...models.map(({ id, kind }) => make("option", { value: id }, `${id} (${kind})`)));
-  the("model").value = models.some(({ id }) => id === before) ? before : first;
-  if (!chosen() && models.length) the("model").value = models[0].id;
-  the("compare").checked = settings.get("compare");
-  draw();
-}
-
-async function load() {
-  const listed = await get("trimtab/models", { token: settings.token });
-  models = listed.models.filter(({ chat }) => chat);
-  known = true;
-  locked = false;
-  drawModels(listed.default);
-  if (!models.length) tray.tell("No model of this server chats.");
-}
-
-/** One look at the server: its state, and its models where they are not known. */
-async function look() {
-  if (locked && !settings.token) return;
-  try {
-    const status = await get("trimtab/status", { token: settings.token });
-    limits = status.limits;
-    if (!known) await load();
-    the("status").textContent = statusWords(status);
-    the("status").classList.remove("is-bad");
-  } catch (error) {
-    if (!(error instanceof Failure)) throw error;
-    known = false;
-    the("status").classList.add("is-bad");
-    the("status").textContent = error.message;
-    if (error.kind === "token") await unlock(error.message);
-  }
-}
-
-async function unlock(words) {
-  locked = true;
-  if (await askToken(words)) { await look(); return; }
-  settings.token = "";
-  the("status").replaceChildren("This server asks for a token. ",
-    make("button", { type: "button", onclick: () => unlock("") }, "Enter the token"));
-}
-
-async function send() {
-  const text = the("question").value.trim();
-  if (!asked().length) return;
-  if (talk.running) { say("Wait for the answer, or stop it with Escape."); return; }
-  await tray.reading;
-  if (!text) {
-    tray.tell(tray.pictures.length ? "Write a question about the picture." : "Write a question first.");
-    the("question").focus();
-    return;
-  }
-  const models = asked();
-  const left = tray.now().sees ? 0 : tray.pictures.length;
-  the("question").value = "";
-  const pictures = tray.take();
-  tray.tell(left ? `${plural(left, "picture")} kept aside: not every model that is asked takes pictures.` : "");
-  await talk.send(text, pictures, models);
-}
-
-the("ask").addEventListener("submit", (event) => { event.preventDefault(); send(); });
-the("question").addEventListener("keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  send();
-});
 document.addEventListener("keydown", (event) => {
   if (event.key === "Escape" && !event.isComposing && !document.querySelector("dialog[open]")) stop();
 });
@@ -153,13 +79,14 @@ the("model").addEventListener("change", async () => {
   settings.set({ model: the("model").value });
   draw();
   await tray.reading;
-  tray.tell(tray.pictures.length && !tray.now().sees
-    ? `${tray.now().model} takes no pictures: ${plural(tray.pictures.length, "picture")} kept aside.` : "");
+  const { sees, model } = tray.now();
+  const aside = tray.pictures.length && !sees;
+  tell(aside ? `${model} takes no pictures: ${plural(tray.pictures.length, "picture")} kept aside.` : tray.over);
 });
 the("compare").addEventListener("change", ({ target }) => { settings.set({ compare: target.checked }); draw(); });
-the("report").addEventListener("click", () => showReport(asked().find(({ report }) => report)));
-the("fresh").addEventListener("click", () => { talk.clear(); tray.tell(""); draw(); the("question").focus(); });
-the("back").addEventListener("click", () => { talk.back(); draw(); the("question").focus(); });
+the("report").addEventListener("click", () => showReport(picker.asked.find(({ report }) => report)));
+the("fresh").addEventListener("click", () => { talk.clear(); tell(""); draw(); the("question").focus(); });
+the("back").addEventListener("click", () => { talk.back(); draw(); tell(tray.over); the("question").focus(); });
 
 const dark = () => (settings.get("theme") ? settings.get("theme") === "dark" : SYSTEM.matches);
 const nameTheme = () => { the("theme").textContent = dark() ? "Light theme" : "Dark theme"; };
@@ -169,9 +96,10 @@ the("theme").addEventListener("click", () => {
   nameTheme();
 });
 SYSTEM.addEventListener("change", nameTheme);
+TOUCH.addEventListener("change", draw);
 
 nameTheme();
 the("app").hidden = false;
 draw();
 the("question").focus();
-watch(look, EVERY);
+watch(() => server.look(), EVERY);

@@ -1,13 +1,12 @@
 /**
  * What was asked and answered. A turn is one question with its pictures and an answer from each model that was asked;
- * a model is told its own earlier answers where it gave some, else those of the first that answered.
+ * a model is told its own earlier answers where it gave some, else a whole one of another model.
  */
 export class Conversation {
   turns = [];
 
   add(text, pictures, models) {
-    const answers = models.map((model) => ({ model, text: "", reason: null, facts: null, usage: null, ended: "" }));
-    const turn = { text, pictures, answers };
+    const turn = turnOf(text, pictures, models);
     this.turns.push(turn);
     return turn;
   }
@@ -21,21 +20,35 @@ export class Conversation {
     return [...said, { role: "user", content: content(turn, model) }];
   }
 
-  /** How many pictures a next question would bring along from earlier ones. */
+  /** How many pictures a next question would bring along from earlier ones; those of what is under way count. */
   pictures(model) {
-    return this.#before(null, model).reduce((sum, { turn }) => sum + turn.pictures.length, 0);
+    const runs = this.turns.filter(({ answers }) => answers.some(({ ended }) => !ended));
+    const earlier = new Set([...this.#before(null, model).map(({ turn }) => turn), ...runs]);
+    return [...earlier].reduce((sum, { pictures }) => sum + pictures.length, 0);
   }
 
-  /** Earlier turns that have an answer; chat templates want question and answer in turns, so others are left out. */
+  /**
+   * Turns before this one (all, for one that is not here) that have an answer; chat templates want question and answer
+   * in turns, so others are left out. What another model began and broke off is no answer of this one's.
+   */
   #before(turn, model) {
-    const end = turn ? this.turns.indexOf(turn) : this.turns.length;
-    return this.turns.slice(0, end).flatMap((one) => {
+    const at = this.turns.indexOf(turn);
+    return this.turns.slice(0, at < 0 ? this.turns.length : at).flatMap((one) => {
       const answered = one.answers.filter((answer) => answer.text);
-      const answer = answered.find((other) => other.model.id === model.id) ?? answered[0];
+      const answer = answered.find((other) => other.model.id === model.id)
+        ?? answered.find(({ ended }) => ended === "whole");
       return answer ? [{ turn: one, answer }] : [];
     });
   }
 }
+
+/** A question that was not asked yet. An answer's `ended` is "" until it is whole, stopped, failed or refused. */
+export const turnOf = (text, pictures, models) => ({
+  text, pictures, answers: models.map((model) => ({ model, ...UNASKED })),
+});
+
+/** An answer before it is asked for. */
+export const UNASKED = { text: "", reason: null, facts: null, usage: null, seen: null, temperature: null, ended: "" };
 
 const content = ({ text, pictures }, model) => {
   if (!pictures.length || !model.sees) return text;

@@ -1,4 +1,4 @@
-// The only ways in which this page makes and finds nodes: text is always text, never markup.
+// The only ways in which this page makes, finds and fills nodes: text is always text, never markup.
 
 /** `make("p", { class: "a", onclick: f }, "text", node)`; an attribute that is false or null is left out. */
 export const make = (tag, attributes = {}, ...children) => {
@@ -13,9 +13,22 @@ export const make = (tag, attributes = {}, ...children) => {
 
 export const the = (id) => document.getElementById(id);
 
-/** What a screen reader is told, politely; the same words twice are said twice. */
+/**
+ * What a screen reader is told, politely; the same words twice are said twice. An open box makes all behind it inert,
+ * so each box has a place for words of its own.
+ */
 export const say = (words) => {
-  const said = the("said");
+  const said = document.querySelector("dialog[open] .said") ?? the("said");
   said.textContent = "";
   setTimeout(() => { said.textContent = words; }, 50);
+};
+
+/** What stands above the question, and is read out once: the same words again are not written again. */
+export const tell = (words) => {
+  if (the("notice").textContent !== words) the("notice").textContent = words;
+};
+
+/** Takes these words away, where they stand there still. */
+export const untell = (words) => {
+  if (the("notice").textContent === words) tell("");
 };

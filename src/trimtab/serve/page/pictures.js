@@ -4,7 +4,12 @@ import { bytes } from "./words.js";
 
 const TYPES = ["image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp"];
 const LARGEST_FILE = 100e6;  // more than any camera writes; what is larger is not decoded
+const LONGEST = 50;  // of a picture's sides the longer by the shorter, as the server has it (serve/pictures.py)
+const QUALITY = 0.95;
 const THUMB = 480;
+
+/** In what a picture of this type is sent where it must be scaled: photographs would be huge as PNG. */
+const scaledTo = (type) => (["image/png", "image/jpeg"].includes(type) ? type : "image/webp");
 
 /** The bitmap drawn into at most `pixels` pixels; an image to who cannot see it, called `name`. */
 const drawn = (bitmap, pixels, name) => {
@@ -20,7 +25,7 @@ const drawn = (bitmap, pixels, name) => {
 
 const filed = (canvas, type) => new Promise((resolve, reject) => {
   const failed = () => reject(new Error("The picture is not taken: this browser cannot scale it down."));
-  canvas.toBlob((blob) => (blob ? resolve(blob) : failed()), type, 0.92);
+  canvas.toBlob((blob) => (blob ? resolve(blob) : failed()), type, QUALITY);
 });
 
 const encoded = (blob) => new Promise((resolve, reject) => {
@@ -51,9 +56,12 @@ export async function read(file, limits) {
   }
   try {
     const { width, height } = bitmap;
+    if (Math.max(width, height) > LONGEST * Math.min(width, height)) {
+      throw new Error(`${name} is not taken: ${width} × ${height}; the server takes sides of at most 1 to ${LONGEST}.`);
+    }
     const was = width * height > limits.image_pixels ? { width, height } : null;
     const less = was && drawn(bitmap, limits.image_pixels, name);
-    const url = await encoded(less ? await filed(less, file.type === "image/jpeg" ? file.type : "image/png") : file);
+    const url = await encoded(less ? await filed(less, scaledTo(file.type)) : file);
     if (url.length > limits.body) {
       const most = bytes(limits.body);
       throw new Error(`${name} is not taken: sent, it has ${bytes(url.length)}, and the server takes ${most}.`);
@@ -64,3 +72,6 @@ export async function read(file, limits) {
     bitmap.close();
   }
 }
+
+/** The same picture, shown by a node of its own. */
+export const again = (picture) => ({ ...picture, thumb: drawn(picture.thumb, THUMB * THUMB, picture.name) });

@@ -1,6 +1,6 @@
 // A model's text as nodes: paragraphs as they are, and fenced code (CommonMark 4.5, backticks only) in a block.
 
-const paragraphs = (text) => text.split(/\n\s*\n/).map((one) => one.replace(/^\n+|\s+$/g, "")).filter(Boolean);
+const paragraphs = (text) => text.split(/\n\s*\n/).map((one) => one.replace(/^\n+/, "").trimEnd()).filter(Boolean);
 
 /** `[{code, text}]`; a fence that is still open, as in a stream, holds the rest. */
 export const parts = (text) => {
@@ -32,6 +32,7 @@ export const show = (node, text) => {
     let block = node.children[at];
     if (!block || block.tagName !== tag) {
       const made = document.createElement(tag);
+      if (!code) made.dir = "auto";  // each paragraph runs as its own letters do
       if (block) block.replaceWith(made); else node.append(made);
       block = made;
     }

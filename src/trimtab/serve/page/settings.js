@@ -2,7 +2,8 @@
 
 const KEY = "trimtab.settings";
 const TOKEN = "trimtab.token";
-const NONE = { temperature: "", tokens: "", seed: "", system: "", model: "", compare: false, theme: "" };
+const TEMPERATURE = "0";  // greedily: the answers that were evaluated, and that can be compared
+const NONE = { temperature: TEMPERATURE, tokens: "", seed: "", system: "", model: "", compare: false, theme: "" };
 
 /** Session storage, or nothing where the browser has none for this page; then all is forgotten on a reload. */
 const stored = (key) => {
@@ -44,10 +45,11 @@ export class Settings {
     return Object.fromEntries(set.map(([name, value]) => [name, Number(value)]));
   }
 
-  /** The same in words, for the line beside the question. */
+  /** The same in words, for the line beside the question: what is not as this page has it by itself. */
   said() {
     const { temperature, tokens, seed } = this.#values;
-    return [temperature !== "" ? `temperature ${temperature}` : "", tokens !== "" ? `at most ${tokens} tokens` : "",
+    const warm = temperature === "" ? "the server's temperature" : `temperature ${temperature}`;
+    return [temperature !== TEMPERATURE ? warm : "", tokens !== "" ? `at most ${tokens} tokens` : "",
       seed !== "" ? `seed ${seed}` : "", this.system ? "a system prompt" : ""].filter(Boolean).join(", ");
   }
 }

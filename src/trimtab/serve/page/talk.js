@@ -1,7 +1,8 @@
 // Asking and answering: what runs now, how it is stopped and asked again, and where it is shown.
 import { chat, Failure } from "./api.js";
-import { Conversation } from "./conversation.js";
-import { say, the } from "./element.js";
+import { copied } from "./clipboard.js";
+import { Conversation, turnOf, UNASKED } from "./conversation.js";
+import { the } from "./element.js";
 import { TurnView } from "./turn.js";
 import { bytes } from "./words.js";
 
@@ -31,12 +32,22 @@ export class Talk {
   get empty() { return !this.#views.length; }
   get mayGoBack() { return this.empty && this.#last !== null; }
 
+  /** Promises the turn, once it is over. Throws Error while another runs. */
   async send(text, pictures, models) {
+    if (this.running) throw new Error("a question is under way");
+    this.#last = null;
     const view = new TurnView(this.conversation.add(text, pictures, models), this.#views.length + 1,
-      { retry: (one) => this.#run(view, [one]), copy });
+      { retry: (one) => this.#run(view, [one]), copy: ({ answer }) => copied(answer.text) });
     this.#views.push(view);
     the("turns").append(view.node);
     await this.#run(view, view.answers);
+    return view.turn;
+  }
+
+  /** Why this question is more than the server takes at once; "" where it is not. */
+  tooLarge(text, pictures, models) {
+    const turn = turnOf(text, pictures, models);
+    return models.map((model) => this.#large(this.#body(turn, model))).find(Boolean) ?? "";
   }
 
   stop() {
@@ -45,11 +56,12 @@ export class Talk {
 
   /** Begin anew; the conversation that was can be brought back until the next question. */
   clear() {
+    the("turns").replaceChildren();  // first, so that what is left is not told of any more
+    for (const view of this.#views) view.leave();
     this.stop();
     if (!this.empty) this.#last = { conversation: this.conversation, views: this.#views };
     this.conversation = new Conversation();
     this.#views = [];
-    the("turns").replaceChildren();
   }
 
   back() {
@@ -65,6 +77,7 @@ export class Talk {
     this.#stopping = new AbortController();
     for (const one of this.#views) one.mayRetry(false);
     const several = answers.length > 1;
+    const before = new Map(answers.map(({ answer }) => [answer, { ...answer }]));
     for (const one of answers) {
       one.answer.ended = "";
       one.begin(several ? "Waits, so that neither slows the other" : "");
@@ -75,7 +88,7 @@ export class Talk {
     toEnd();
     this.#follow = true;
     try {
-      for (const one of answers) await this.#answer(view, one, this.#stopping.signal);
+      for (const one of answers) await this.#answer(view, one, this.#stopping.signal, before.get(one.answer));
     } finally {
       this.#stopping = null;
       view.compare();
@@ -85,36 +98,50 @@ export class Talk {
     }
   }
 
-  async #answer(view, shown, signal) {
+  /** `before`: the answer that was there, which stands until a word of the new one comes. */
+  async #answer(view, shown, signal, before) {
     const { answer } = shown;
-    Object.assign(answer, { text: "", reason: null, facts: null, usage: null, seen: null, ended: "" });
+    Object.assign(answer, UNASKED);
+    let failure = null;
     try {
       if (!signal.aborted) await this.#stream(view, shown, signal);
       answer.ended = signal.aborted ? "stopped" : "whole";
-      shown.end(null);
     } catch (error) {
       if (error instanceof Failure && error.kind === "token" && await this.tools.askToken(error.message)) {
-        await this.#answer(view, shown, signal);
+        await this.#answer(view, shown, signal, before);
         return;
       }
-      answer.ended = signal.aborted ? "stopped" : "failed";
-      shown.end(signal.aborted ? null : error);
-      if (!signal.aborted && !(error instanceof Failure)) throw error;  // a fault of this page is not hidden
+      failure = signal.aborted ? null : error;
+      answer.ended = signal.aborted ? "stopped" : error.kind === "refused" ? "refused" : "failed";
     }
+    const kept = Boolean(before.text) && !answer.text && answer.ended !== "whole";
+    if (kept) Object.assign(answer, before);
+    shown.end(failure, kept);
+    if (failure && !(failure instanceof Failure)) throw failure;  // a fault of this page is not hidden
+  }
+
+  #body(turn, model) {
+    const { settings } = this.tools;
+    return JSON.stringify({
+      model: model.id, messages: this.conversation.messages(turn, model, settings.system),
+      stream: true, stream_options: { include_usage: true }, ...settings.sampling(),
+    });
+  }
+
+  #large(body) {
+    const size = new Blob([body]).size;
+    const most = this.tools.limits().body;
+    return size <= most ? "" : `The conversation with its pictures has ${bytes(size)}; the server takes `
+      + `${bytes(most)} at once. Begin a new chat, or send fewer pictures.`;
   }
 
   async #stream(view, shown, signal) {
     const { answer } = shown;
-    const { settings, limits } = this.tools;
-    const body = JSON.stringify({
-      model: answer.model.id, messages: this.conversation.messages(view.turn, answer.model, settings.system),
-      stream: true, stream_options: { include_usage: true }, ...settings.sampling(),
-    });
-    const size = new Blob([body]).size;
-    if (size > limits().body) {
-      throw new Failure("refused", `The conversation with its pictures has ${bytes(size)}; the server takes `
-        + `${bytes(limits().body)} at once. Begin a new conversation, or send fewer pictures.`);
-    }
+    const { settings } = this.tools;
+    const body = this.#body(view.turn, answer.model);
+    const large = this.#large(body);
+    if (large) throw new Failure("refused", large);
+    answer.temperature = settings.sampling().temperature ?? null;
     shown.asked(`Waits for ${answer.model.id}`);
     const since = performance.now();
     for await (const piece of chat(body, { token: settings.token, signal })) {
@@ -127,22 +154,3 @@ export class Talk {
     }
   }
 }
-
-const copy = async ({ answer }) => {
-  const done = navigator.clipboard ? await navigator.clipboard.writeText(answer.text).then(() => true, () => false)
-    : copiedByHand(answer.text);  // browsers keep the clipboard from pages that are not served over https or locally
-  say(done ? "Copied" : "The browser did not let it be copied");
-};
-
-const copiedByHand = (text) => {
-  const before = document.activeElement;
-  const area = document.createElement("textarea");
-  area.value = text;
-  area.className = "hidden";
-  document.body.append(area);
-  area.select();
-  const done = document.execCommand("copy");
-  area.remove();
-  before.focus();
-  return done;
-};

@@ -1,6 +1,7 @@
 // The pictures of the next question: given by file, drop or paste; shown small, each with a button that removes it.
-import { make, say, the } from "./element.js";
-import { read } from "./pictures.js";
+import { listen } from "./drops.js";
+import { make, say, tell, the } from "./element.js";
+import { again, read } from "./pictures.js";
 import { plural } from "./words.js";
 
 const size = ({ width, height, was }) => (was ? `scaled down from ${was.width} × ${was.height} to ${width} × ${height}`
@@ -8,7 +9,8 @@ const size = ({ width, height, was }) => (was ? `scaled down from ${was.width} �
 
 export class Tray {
   pictures = [];
-  reading = Promise.resolve();  // until all that was given is in
+  reading = Promise.resolve(true);  // until all that was given is read: whether all of it is in
+  #waiting = 0;
 
   /** `now()` gives `{sees, model, limits, earlier}`: what is chosen takes, and how many pictures came before. */
   constructor(now) {
@@ -18,49 +20,43 @@ export class Tray {
       this.add([...target.files]);
       target.value = "";  // the same file can be given again
     });
-    document.addEventListener("paste", (event) => {
-      const { files } = event.clipboardData;
-      if (!files.length || event.clipboardData.getData("text/plain") || document.querySelector("dialog[open]")) return;
-      event.preventDefault();
-      this.add([...files]);
-    });
-    this.#listenForDrops();
+    listen({ takes: () => this.now().sees, given: (files) => this.add(files), vain: () => tell(this.#vain()) });
   }
 
-  #listenForDrops() {
-    const carries = (event) => event.dataTransfer?.types.includes("Files");
-    const over = (on) => the("dock").classList.toggle("dropping", on);
-    document.addEventListener("dragover", (event) => {
-      if (!carries(event)) return;
-      event.preventDefault();  // else the browser would leave this page for the file
-      const open = Boolean(document.querySelector("dialog[open]"));
-      const { sees, model } = this.now();
-      event.dataTransfer.dropEffect = sees && !open ? "copy" : "none";
-      over(sees && !open);
-      if (!sees && !open) this.tell(`${model} takes no pictures.`);
-    });
-    document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) over(false); });
-    document.addEventListener("drop", (event) => {
-      if (!carries(event)) return;
-      event.preventDefault();
-      over(false);
-      if (!document.querySelector("dialog[open]")) this.add([...event.dataTransfer.files]);
-    });
+  /** How many pictures are one too many for a conversation with what is here, in words; "" where none is. */
+  get over() {
+    const { sees, limits, earlier } = this.now();
+    const most = limits?.images ?? Infinity;
+    const more = earlier + this.pictures.length - most;
+    return sees && this.pictures.length && more > 0
+      ? `The server takes ${plural(most, "picture")} in a conversation: remove ${more}, or begin a new chat.` : "";
   }
 
   add(files) {
-    this.reading = this.reading.then(() => this.#take(files));
+    const others = this.#waiting ? this.reading : Promise.resolve(true);
+    this.#waiting += 1;
+    this.reading = others.then(async (whole) => {
+      const all = await this.#take(files);
+      this.#waiting -= 1;
+      if (!this.#waiting) this.reading = Promise.resolve(true);
+      return whole && all;
+    });
     return this.reading;
   }
 
+  #vain() {
+    const { model } = this.now();
+    return model ? `${model} takes no pictures.` : "No model is known yet: give the picture again when one is there.";
+  }
+
   async #take(files) {
-    const { sees, model, limits, earlier } = this.now();
-    const wrong = [];
+    const { sees, limits, earlier } = this.now();
     if (!sees) {
-      this.tell(`${model} takes no pictures.`);
-      return;
+      tell(this.#vain());
+      return false;
     }
-    this.tell("");
+    tell(files.length > 1 ? "Reading the pictures…" : "Reading the picture…");
+    const wrong = [];
     let room = limits.images - earlier - this.pictures.length;
     for (const file of files) {
       if (room <= 0) {
@@ -76,13 +72,10 @@ export class Tray {
       }
     }
     this.draw();
-    if (wrong.length) this.tell(wrong.join(" "));
-    else say(`${plural(this.pictures.length, "picture")} to send`);
-    the("question").focus();
-  }
-
-  tell(words) {
-    the("notice").textContent = words;
+    tell(wrong.join(" "));
+    if (!wrong.length) say(`${plural(this.pictures.length, "picture")} to send`);
+    if ([document.body, the("add")].includes(document.activeElement)) the("question").focus();  // else one is elsewhere
+    return !wrong.length;
   }
 
   /** The pictures, which now belong to a question; those kept aside for a model that sees stay. */
@@ -91,6 +84,12 @@ export class Tray {
     this.pictures = this.pictures.filter((picture) => !taken.includes(picture));
     this.draw();
     return taken;
+  }
+
+  /** Pictures of a question that was refused, before what was given since. */
+  putBack(pictures) {
+    this.pictures = [...pictures.map(again), ...this.pictures];
+    this.draw();
   }
 
   draw() {
@@ -108,7 +107,7 @@ export class Tray {
     const at = this.pictures.indexOf(picture);
     this.pictures.splice(at, 1);
     this.draw();
-    this.tell("");
+    tell("");
     say(`${picture.name} removed`);
     (the("tray").querySelectorAll("button")[Math.min(at, this.pictures.length - 1)] ?? the("question")).focus();
   }

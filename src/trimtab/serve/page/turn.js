@@ -20,18 +20,25 @@ export class TurnView {
       make("div", { class: "asked" },
         make("h2", { class: "hidden" }, `Question ${number}`),
         ...pictures,
-        make("p", {}, turn.text)),
+        make("p", { dir: "auto" }, turn.text)),
       make("div", { class: "answers" }, ...this.answers.map(({ node }) => node)),
       this.verdict);
   }
 
-  /** Whether two models said the same, once both are done. */
+  /** Whether two models said the same, once both are done; of words that were drawn by chance nothing follows. */
   compare() {
     const [one, other] = this.turn.answers;
     const whole = Boolean(other) && this.turn.answers.every(({ ended }) => ended === "whole");
     this.verdict.hidden = !whole;
-    const same = whole && one.text.trim() === other.text.trim();
-    this.verdict.textContent = same ? "Both said the same." : "The answers differ.";
+    if (!whole) return;
+    const greedy = this.turn.answers.every(({ temperature }) => temperature === 0);
+    const same = one.text.trim() === other.text.trim();
+    this.verdict.textContent = !greedy ? "Words were drawn by chance; at temperature 0 the answers can be compared."
+      : same ? "Both said the same." : "The answers differ.";
+  }
+
+  leave() {
+    for (const view of this.answers) view.leave();
   }
 
   mayRetry(may) {

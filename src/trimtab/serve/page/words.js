@@ -13,8 +13,14 @@ export const plural = (count, word) => `${count.toLocaleString("en")} ${word}${c
 export const speed = (value) => `${three(value)} tokens per second`;
 
 /** `{weights: "4 bits", cache: ""}` as `["weights: 4 bits"]`: what is off is not said. */
-export const policies = (on) => Object.entries(on || {}).filter(([, what]) => what)
+const policies = (on) => Object.entries(on || {}).filter(([, what]) => what)
   .map(([axis, what]) => `${axis}: ${what}`);
+
+/** What was done to a model of this kind; of an untouched one that nothing was, and in what its weights are. */
+export const done = (kind, on) => {
+  const words = policies(on);
+  return kind === "original" || !words.length ? ["nothing trimmed", ...words] : words;
+};
 
 /** A text for a screen reader, not endless. */
 export const short = (text, most = 1000) => (text.length > most ? `${text.slice(0, most)} … and more` : text);
