@@ -236,15 +236,6 @@ def test_what_goes_wrong_is_said_beside_the_answer_and_can_be_retried(
         assert server.asked[0] == server.asked[1]
 
 
-def test_a_question_s_own_time_limit_is_said_to_be_its_own(browser: Browser) -> None:
-    with stub() as server, at_the_page(browser, server) as person:
-        server.script = [Refuse(408, "it took more than 2 s")] * 9  # Chromium asks again by itself after a 408
-        person.ask("What is it?")
-        words = "The question's own time limit ran out: it took more than 2 s"
-        expect(person.answers.last.locator(".wrong")).to_have_text(words)
-        expect(person.question).to_have_value("")
-
-
 def test_a_question_without_answer_is_not_told_to_the_model_again(browser: Browser) -> None:
     with stub() as server, at_the_page(browser, server) as person:
         server.script = [Refuse(500, "no"), Answer()]

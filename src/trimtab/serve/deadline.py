@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from trimtab.serve.errors import ApiError
 
+MISSED = "deadline_exceeded"
+
 
 @dataclass(frozen=True)
 class Deadline:
@@ -26,7 +28,8 @@ class Deadline:
         return max(0.0, self.end - time.monotonic())
 
     def missed(self, retry: int = 1) -> ApiError:
-        """408 where the client did not want to wait longer, 503 where the server would not work longer."""
-        whose = "its own max_seconds" if self.own else "the server's limit"
-        return ApiError(408 if self.own else 503, f"the request took longer than {whose} allows",
-                        code="deadline_exceeded", retry=retry)  # fmt: skip
+        """503 where the server would not work longer, 400 where the client did not want to wait longer: not 408, on
+        which browsers and OpenAI's client ask again by themselves."""
+        if self.own:
+            return ApiError(400, "the request took longer than its max_seconds allows", "max_seconds", MISSED)
+        return ApiError(503, "the request took longer than the server's limit allows", code=MISSED, retry=retry)

@@ -30,8 +30,6 @@ class ApiError(Exception):
     @property
     def headers(self) -> dict[str, str]:
         found = {} if self.retry is None else {"Retry-After": str(self.retry)}
-        if self.status == 408:
-            found["x-should-retry"] = "false"  # OpenAI's client would ask twice more: its user wanted to wait no longer
         return found | ({"WWW-Authenticate": "Bearer"} if self.status == 401 else {})
 
 

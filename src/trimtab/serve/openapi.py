@@ -36,9 +36,9 @@ READS: Mapping[str, tuple[str, str]] = {
     PATH: ("application/json", "This document."),
 }
 WRONG = {
-    "400": "The request is wrong, or too long for the model.", "401": "The token is missing or wrong.",
+    "400": "The request is wrong, too long for the model, or took longer than its max_seconds.",
+    "401": "The token is missing or wrong.",
     "403": "Another host's name, or another site's page.", "404": "No such model or page.",
-    "408": "Longer than the request's own max_seconds.",
     "413": "The body is too large.", "415": "The body is not said to be JSON.",
     "429": "The queue is full; Retry-After says when to come again.",
     "503": "It stops, or is out of time (--seconds) or memory.",

@@ -4,8 +4,8 @@ import { events } from "./sse.js";
 const PATIENCE = 15_000;  // milliseconds for what should come at once
 
 /**
- * `kind`: token (401), busy (429, and 503 where it says for how long: `wait`, in seconds), late (408), refused (other
- * 4xx), failed (5xx, in a stream too), lost.
+ * `kind`: token (401), busy (429, and 503 where it says for how long: `wait`, in seconds), refused (other 4xx), failed
+ * (5xx, in a stream too), lost.
  */
 export class Failure extends Error {
   constructor(kind, message, wait = 0) {
@@ -40,7 +40,6 @@ const failure = async (response, token) => {
   const wait = pause(response.headers.get("Retry-After"));
   if (response.status === 429) return new Failure("busy", `The server has no room now: ${message}`, wait);
   if (response.status === 503 && wait) return new Failure("busy", `The server cannot answer now: ${message}`, wait);
-  if (response.status === 408) return new Failure("late", `The question's own time limit ran out: ${message}`);
   if (response.status < 500) return new Failure("refused", `The server refused it: ${message}`);
   return new Failure("failed", `The server failed: ${message}`);
 };
