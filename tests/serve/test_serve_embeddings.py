@@ -119,3 +119,12 @@ def test_other_dimensions_are_refused(one: Served) -> None:
         one.openai.embeddings.create(model="bert", input="w5", dimensions=8)
     with pytest.raises(openai.BadRequestError, match="generates no text"):
         one.openai.chat.completions.create(model="bert", messages=[{"role": "user", "content": "w5"}])
+
+
+@pytest.mark.parametrize("given", ["w5 " * 9, [5] * 9])
+def test_the_servers_own_limit_of_tokens_holds_for_texts_too(given: Any) -> None:
+    with served(entry(bert(), "bert"), limits=Limits(tokens=8)) as short:
+        assert rows(short, "bert", ["w5 w6", "w5"]).shape[0] == 2
+        with pytest.raises(openai.BadRequestError, match="9 tokens; accepted: at most 8") as found:
+            short.openai.embeddings.create(model="bert", input=given)
+        assert found.value.code == "context_length_exceeded"
