@@ -277,6 +277,7 @@ def test_a_sequence_goes_on_past_its_room(monkeypatch: pytest.MonkeyPatch) -> No
     assert off(made, theirs) < 0.02
     assert slots.cache is not None
     assert slots.cache.sequences[0][0].count == 200
+    assert slots.nbytes() == plain.nbytes() / 2, "in bfloat16, of what is stored, without the room for more"
 
 
 def test_angles_reach_as_far_as_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

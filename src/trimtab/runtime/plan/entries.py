@@ -80,7 +80,13 @@ class Entries:
 
     @property
     def nbytes(self) -> int:
+        """With the room that is not used yet."""
         return sum(t.nbytes for t in (self.key, self.value, self.position, self.bias) if t is not None)
+
+    @property
+    def stored(self) -> int:
+        """Bytes of the keys and values that are there."""
+        return (self.key.nbytes + self.value.nbytes) // self.position.shape[0] * self.count
 
 
 class Cache:
@@ -114,8 +120,9 @@ class Cache:
             entries.count = struct.count
 
     @property
-    def nbytes(self) -> int:
-        return sum(entries.nbytes for layers in self.sequences for entries in layers)
+    def stored(self) -> int:
+        """Bytes of the keys and values that are there."""
+        return sum(entries.stored for layers in self.sequences for entries in layers)
 
 
 def movable(slots: Slots) -> bool:

@@ -28,7 +28,8 @@ class Moved(Slots):
         self.cache: Cache | None = None
 
     def nbytes(self) -> int:
-        return super().nbytes() if self.cache is None else self.cache.nbytes
+        """Of the keys and values that are stored, as of every other cache; room for more is memory (peak), no entry."""
+        return super().nbytes() if self.cache is None else self.cache.stored
 
     def extend(self, *args: Any, **kwargs: Any) -> Any:
         """Raises Refused once the entries are the plan's: the loop would begin with none."""
