@@ -45,6 +45,8 @@ OUT = HERE.parent / "docs" / "measured-soak.md"
 ALONE, UNDER_WAY, WARM = 30, 20, 1 / 3
 LITTLE = ("--remember", "16")
 """MiB, of either kind, for what was seen and read: full within the warm-up, so growth after it is none of these."""
+WARMING = 20.0
+"""Seconds of the clients of ``load`` before a share of the drawn requests."""
 SHARES = 4
 """Of the drawn requests, each done by itself, so that a run that was stopped goes on there."""
 EVERY = ("vision", "projector", "language", "head")
@@ -99,10 +101,14 @@ def load(place: Path, given: argparse.Namespace) -> dict[str, Any]:
 
 
 def schema(place: Path, given: argparse.Namespace, number: int) -> dict[str, Any]:
-    """A share of schemathesis' requests, one after the other, with a server of its own."""
+    """A share of schemathesis' requests, one after the other, with a server of its own, which has met the clients of
+    ``load`` before: what is drawn seldom asks for much, so memory would rise to what that takes for as long as it runs.
+    """
     python = python_of(SCHEMATHESIS, place.resolve() / "schemathesis")
     with running([place / "artifact"], place / "schema.log", LITTLE) as server:
-        model, _ = told(server)
+        model, limits = told(server)
+        asyncio.run(drive(deeds(server.port, model, limits, TOKEN), given.clients, WARMING))
+        asyncio.run(settled(server))
         job = {"url": f"http://127.0.0.1:{server.port}", "token": TOKEN, "model": model,
                "examples": given.examples // SHARES, "seconds": given.patience, "seed": 1000 * number}  # fmt: skip
         (place / "job.json").write_text(json.dumps(job), encoding="utf-8")
