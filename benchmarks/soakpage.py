@@ -147,7 +147,8 @@ def page(verdicts: Sequence[Verdict], load: Mapping[str, Any], shares: Sequence[
         f"built-in VLM at 4 bits with half of the visual tokens (DivPrune), {size / 1e6:.1f} MB. Clients and server "
         "share the machine, so times are those of a machine that does both. Warm-up: the first third; `--remember 16`, "
         "so that what is remembered on purpose has reached its bound by then. Clients that are told to come later "
-        "(429) do.", "",
+        "(429) do. Of the drawn requests each quarter has a server of its own, which has met the clients first, for "
+        "twenty seconds.", "",
         "| promise | verdict | found |", "| --- | --- | --- |",
         *(f"| {one.promise} | {one.text} | {one.found} |" for one in verdicts), "",
         f"## What {load['clients']} clients sent", "", *table(load["seen"]["counts"]), "",
