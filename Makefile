@@ -36,7 +36,7 @@ sanitize:
 
 # lm-evaluation-harness against the server; in a folder of its own, since it brings some forty packages.
 serve-harness: $(VENV)/.installed
-	$(BIN)/pip install --quiet --target build/harness "lm_eval>=0.4.13,<0.5"
+	$(BIN)/pip install --quiet --target build/harness "lm_eval[api]>=0.4.13,<0.5"
 	PYTHONPATH=$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))"):$(CURDIR)/build/harness \
 	  $(BIN)/python -m pytest -q -m slow tests/serve/test_serve_harness.py
 
