@@ -21,6 +21,7 @@ import torch
 from trimtab.core.errors import TrimtabError
 from trimtab.serve.answer import Answer, Piece
 from trimtab.serve.errors import ApiError, of
+from trimtab.serve.heap import Heap
 from trimtab.serve.rows import Rows, read
 
 LOG = logging.getLogger("trimtab.serve")
@@ -64,9 +65,11 @@ class Lane:
 
 
 class Scheduler:
-    """``lanes`` by name; ``most`` rows run at once. Started and stopped by ``with``."""
+    """``lanes`` by name; ``most`` rows run at once; ``heap`` is tidied between two rounds. Started and stopped by
+    ``with``."""
 
-    def __init__(self, lanes: Mapping[str, Rows], most: int) -> None:
+    def __init__(self, lanes: Mapping[str, Rows], most: int, heap: Heap) -> None:
+        self.heap = heap
         self.lanes = {name: Lane(rows) for name, rows in lanes.items()}
         self.most = most
         self._waiting: deque[tuple[Job, Answer | None]] = deque()
@@ -101,6 +104,8 @@ class Scheduler:
                 self._sweep()
                 self._begin()
                 self._each(self._step)
+                self.heap.use()
+                self.heap.tidy()
 
     def _each(self, do: Callable[[Lane], None]) -> None:
         """With every model; one that fails keeps no other from it."""
@@ -118,7 +123,8 @@ class Scheduler:
         """Until there is something to do; False at the end."""
         with self._changed:
             while not (self._stopping or self._waiting or self.running):
-                self._changed.wait()
+                self._changed.wait(self.heap.due)
+                self.heap.tidy()
             return not self._stopping
 
     def _sweep(self) -> None:

@@ -1,0 +1,43 @@
+"""What was freed goes back to the system.
+
+glibc keeps it for later: after the largest request that ever came a server would hold for good what that took, and its
+resident memory would rise for as long as larger ones come.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import time
+from collections.abc import Callable
+
+EVERY = 5.0
+"""Seconds between two times; one takes some milliseconds."""
+
+
+class Heap:
+    """``trim``: what gives memory back, None where the allocator has nothing of the kind."""
+
+    def __init__(self, trim: Callable[[], object] | None) -> None:
+        self.trim, self._last, self._used = trim, -EVERY, False
+
+    @property
+    def due(self) -> float | None:
+        """Seconds until ``tidy`` would do something; None where nothing was done since."""
+        return max(0.0, self._last + EVERY - time.monotonic()) if self.trim and self._used else None
+
+    def use(self) -> None:
+        """Something may have been freed."""
+        self._used = True
+
+    def tidy(self) -> None:
+        """Where it is due."""
+        if self.trim is not None and self.due == 0.0:
+            self.trim()
+            self._last, self._used = time.monotonic(), False
+
+
+def of_this_process() -> Heap:
+    """glibc's ``malloc_trim``, on Linux."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    return Heap(None if trim is None else lambda: trim(0))
