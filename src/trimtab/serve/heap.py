@@ -1,4 +1,4 @@
-"""What was freed goes back to the system.
+"""What was freed goes back to the system when there is nothing to do.
 
 glibc keeps it for later: after the largest request that ever came a server would hold for good what that took, and its
 resident memory would rise for as long as larger ones come.

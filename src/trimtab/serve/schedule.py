@@ -65,8 +65,8 @@ class Lane:
 
 
 class Scheduler:
-    """``lanes`` by name; ``most`` rows run at once; ``heap`` is tidied between two rounds. Started and stopped by
-    ``with``."""
+    """``lanes`` by name; ``most`` rows run at once; ``heap`` is tidied where there is nothing to do. Started and
+    stopped by ``with``."""
 
     def __init__(self, lanes: Mapping[str, Rows], most: int, heap: Heap) -> None:
         self.heap = heap
@@ -105,7 +105,6 @@ class Scheduler:
                 self._begin()
                 self._each(self._step)
                 self.heap.use()
-                self.heap.tidy()
 
     def _each(self, do: Callable[[Lane], None]) -> None:
         """With every model; one that fails keeps no other from it."""
