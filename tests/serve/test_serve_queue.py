@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -24,6 +26,7 @@ from serving import Gate, Served, data_url, entry, served, shown, talking, until
 
 from trimtab.load.loaded import Loaded
 from trimtab.serve.limits import Limits
+from trimtab.serve.schedule import Job
 from trimtab.serve.talk import Speaker
 
 ASK = {"prompt": "w5 w9", "max_tokens": 8, "temperature": 0}
@@ -307,3 +310,22 @@ def test_the_process_ends_by_sigterm_with_what_it_began(tmp_path: Path) -> None:
     assert "completions 200" in errors
     assert "private" not in errors
     assert "Traceback" not in errors
+
+
+def test_what_a_request_held_is_freed_when_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the collector: it comes seldom, and pictures are large."""
+    held = weakref.WeakSet[Job]()
+    with served(entry(talking())) as one:
+        submit = one.house.scheduler.submit
+        monkeypatch.setattr(one.house.scheduler, "submit", lambda job: (held.add(job), submit(job)))
+        gc.collect()
+        gc.disable()
+        try:
+            assert ask(one).status_code == 200
+            assert ask(one, stream=True).status_code == 200
+            gate = Gate(one, "tiny")
+            assert ask(one, max_seconds=0.05).status_code == 400
+            gate.open()
+            until(lambda: not held)
+        finally:
+            gc.enable()

@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -126,11 +126,9 @@ class Desk:
                 job.leave()
                 arrived(deadline.missed())
 
-        def put(event: Any) -> None:
-            try:
+        def put(event: Any) -> None:  # knows no job: in a circle they would hold pictures until they are collected
+            with suppress(RuntimeError):  # the loop is closed: the server has ended, and nobody asks any more
                 loop.call_soon_threadsafe(arrived, event)
-            except RuntimeError:  # the loop is closed: the server has ended, and nobody asks any more
-                job.leave()
 
         job = make(put)
         self.scheduler.submit(job)
@@ -139,7 +137,10 @@ class Desk:
             while True:
                 event = await queue.get()
                 if isinstance(event, ApiError):
-                    raise event
+                    try:
+                        raise event
+                    finally:
+                        del event  # the error holds this frame, which would hold it
                 yield event
         finally:
             timer.cancel()

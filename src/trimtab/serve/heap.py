@@ -7,6 +7,7 @@ resident memory would rise for as long as larger ones come.
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 import time
 from collections.abc import Callable
@@ -33,8 +34,16 @@ class Heap:
     def tidy(self) -> None:
         """Where it is due."""
         if self.trim is not None and self.due == 0.0:
+            gc.collect()
             self.trim()
             self._last, self._used = time.monotonic(), False
+
+
+def settled() -> None:
+    """What is here now, a model and libraries of some 400,000 objects, stays and need not be looked at again: else the
+    collector waits until a quarter as many new ones are there, and with them the tensors that a few circles hold."""
+    gc.collect()
+    gc.freeze()
 
 
 def of_this_process() -> Heap:

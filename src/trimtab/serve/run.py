@@ -21,6 +21,7 @@ import uvicorn
 from trimtab.core.errors import BadInput
 from trimtab.serve.app import House, made
 from trimtab.serve.connection import Connection
+from trimtab.serve.heap import settled
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
@@ -70,6 +71,7 @@ def serve(house: House, listening: socket.socket, patience: float, ready: Callab
     def told(number: int, frame: FrameType | None) -> None:
         signals.append(number)
 
+    settled()
     before = {one: signal.signal(one, told) for one in SIGNALS}
     try:
         with running(house, listening) as thread:

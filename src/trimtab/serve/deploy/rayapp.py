@@ -29,6 +29,7 @@ def application(given: Mapping[str, Any], token: str | None) -> Any:
     """The ASGI application of a replica, whose scheduler runs as long as its process does. Raises BadInput where others
     could ask without a token, and as loading does."""
     from trimtab.serve.app import House, Settings, made
+    from trimtab.serve.heap import settled
     from trimtab.serve.limits import Limits
     from trimtab.serve.names import catalogue
     from trimtab.serve.reach import guarded, is_loopback
@@ -38,5 +39,6 @@ def application(given: Mapping[str, Any], token: str | None) -> Any:
     limits.check()
     entries = catalogue([given["artifact"]], {}, False, given["remember"], int(time.time()))
     house = House(entries, Settings(limits, token, is_loopback(given["host"])))
+    settled()
     house.scheduler.__enter__()
     return made(house)
