@@ -18,6 +18,7 @@ from trimtab.cli.deploy import deploy
 from trimtab.core.errors import BadInput
 from trimtab.serve.deploy.rayapp import application
 from trimtab.serve.deploy.rayconfig import BUILDER, NAME, Wanted, config, dumped, notes
+from trimtab.serve.heap import SHAPES
 
 
 @pytest.fixture
@@ -36,14 +37,14 @@ def test_a_replica_has_the_artifacts_threads_and_as_many_requests_as_its_queue(a
     assert deployment["max_queued_requests"] == 17
     actor = deployment["ray_actor_options"]
     assert actor["num_cpus"] == 3
-    assert actor["runtime_env"]["env_vars"] == {"OMP_NUM_THREADS": "3"}
+    assert actor["runtime_env"]["env_vars"] == SHAPES | {"OMP_NUM_THREADS": "3"}
     assert made["http_options"] == {"host": "127.0.0.1", "port": 8123}
 
 
 def test_the_users_resources_are_taken(artifact: Path) -> None:
     actor = config(artifact, Wanted(cpus=5))["applications"][0]["deployments"][0]["ray_actor_options"]
     assert (actor["num_cpus"], actor["num_gpus"]) == (5, 0)  # the server computes on CPUs
-    assert actor["runtime_env"]["env_vars"] == {"OMP_NUM_THREADS": "5"}
+    assert actor["runtime_env"]["env_vars"] == SHAPES | {"OMP_NUM_THREADS": "5"}
 
 
 @pytest.mark.parametrize(

@@ -48,6 +48,9 @@ def serve(
     missing = [name for name in NEEDS if find_spec(name) is None]
     if missing:
         raise BadInput(f"serve: {', '.join(missing)} is not installed; next: pip install 'trimtab[serve]'")
+    from trimtab.serve.heap import few_shapes
+
+    few_shapes()
     from trimtab.serve.app import Settings
     from trimtab.serve.limits import Limits
     from trimtab.serve.reach import guarded, is_loopback

@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
 import sys
 import time
 from collections.abc import Callable
 
 EVERY = 5.0
 """Seconds between two times; one takes some milliseconds."""
+
+SHAPES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "128"}
+"""Of the environment, before torch is there: products by shape that oneDNN remembers (1,024 of each kind if nothing is
+said). Every length of a prompt is another one, so they fill for hours."""
 
 
 class Heap:
@@ -37,6 +42,12 @@ class Heap:
             gc.collect()
             self.trim()
             self._last, self._used = time.monotonic(), False
+
+
+def few_shapes() -> None:
+    """``SHAPES``, where the user's environment says nothing else."""
+    for name, value in SHAPES.items():
+        os.environ.setdefault(name, value)
 
 
 def settled() -> None:

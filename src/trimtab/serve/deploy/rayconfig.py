@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from trimtab.load.manifest import Manifest, read_manifest
+from trimtab.serve.heap import SHAPES
 from trimtab.serve.limits import Limits
 from trimtab.serve.reach import is_loopback
 
@@ -69,7 +70,7 @@ def _deployment(said: Manifest, wanted: Wanted) -> dict[str, Any]:
         "graceful_shutdown_timeout_s": 60.0,
         # said here, or Ray sets them by rules of its own: answers are those that were measured with as many threads
         "ray_actor_options": {"num_cpus": float(cpus), "num_gpus": 0.0,
-                              "runtime_env": {"env_vars": {"OMP_NUM_THREADS": str(cpus)}}},
+                              "runtime_env": {"env_vars": SHAPES | {"OMP_NUM_THREADS": str(cpus)}}},
     }  # fmt: skip
 
 
