@@ -1,15 +1,18 @@
-"""Freed memory goes back to the system: soon, not at every word, and when nobody asks any more."""
+"""Freed memory goes back to the system when nobody asks any more, and no oftener than it may."""
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
+import time
 
 import pytest
 import torch
 from serving import entry, served, talking, until
 
 from trimtab.serve import heap
-from trimtab.serve.heap import Heap, of_this_process
+from trimtab.serve.heap import SHAPES, Heap, of_this_process
 
 
 def test_it_is_due_after_use_and_not_more_often_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,15 +39,26 @@ def test_a_server_that_nobody_asks_any_more_has_tidied(monkeypatch: pytest.Monke
         done = list[bool]()
         one.house.scheduler.heap.trim = lambda: done.append(one.house.scheduler.running == 0)
         one.post("/v1/completions", prompt="w5", max_tokens=20)
-        until(lambda: done[-1:] == [True])
-        until(lambda: one.house.scheduler.heap.due is None)
+        until(lambda: one.house.scheduler.heap.due is None and bool(done))
+        assert all(done), "only when nothing runs"
+        told = len(done)
+        time.sleep(0.2)
+        assert len(done) == told, "once; nothing was used since"
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
+def test_few_shapes_are_asked_for_before_torch_is_there_unless_the_user_says_otherwise() -> None:
+    name, other = SHAPES
+    code = "import os, sys; from trimtab.serve.heap import few_shapes; few_shapes(); " \
+           f"print(os.environ[{name!r}], os.environ[{other!r}], 'torch' in sys.modules)"  # fmt: skip
+    own = {key: value for key, value in os.environ.items() if key not in SHAPES} | {other: "7"}
+    done = subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [SHAPES[name], "7", "False"]
+
+
+@pytest.mark.skipif(of_this_process().trim is None, reason="glibc's")
 def test_what_was_freed_is_given_back() -> None:
     trim = of_this_process().trim
-    if trim is None:
-        pytest.skip("no glibc")
+    assert trim is not None
     trim()
 
     def resident() -> int:

@@ -56,11 +56,13 @@ class Settings:
 class Streamed(StreamingResponse):
     """Ends what it streams when it ends, not when what is left of that is collected."""
 
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts, media_type="text/event-stream")
+        self.parts = parts
+
     async def stream_response(self, send: Send) -> None:
-        try:
+        async with aclosing(self.parts):
             await super().stream_response(send)
-        finally:
-            await self.body_iterator.aclose()  # type: ignore[attr-defined]
 
 
 class House:
@@ -114,7 +116,7 @@ class House:
             return Response(answer, media_type="application/json")
         stream = talk.stream()
         first = await anext(stream)  # an error until here is an answer of its own
-        return Streamed(self.streamed(first, stream, talk, name), media_type="text/event-stream")
+        return Streamed(self.streamed(first, stream, talk, name))
 
     async def streamed(self, first: bytes, rest: Parts, talk: Talk, name: str) -> Parts:
         """A stream to its end, whichever it is."""
