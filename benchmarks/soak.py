@@ -46,9 +46,7 @@ ALONE, UNDER_WAY, WARM = 30, 20, 1 / 3
 LITTLE = ("--remember", "16")
 """MiB, of either kind, for what was seen and read: full within the warm-up, so growth after it is none of these."""
 WARMING = 20.0
-"""Seconds of the clients of ``load`` before a share of the drawn requests."""
-SHARES = 4
-"""Of the drawn requests, each done by itself, so that a run that was stopped goes on there."""
+"""Seconds of the clients of ``load`` before the drawn requests."""
 EVERY = ("vision", "projector", "language", "head")
 GOOD = ("chat", "chat, stream", "chat, picture", "chat, picture, stream")
 
@@ -100,17 +98,16 @@ def load(place: Path, given: argparse.Namespace) -> dict[str, Any]:
                     "warm": given.seconds * WARM, "sent": sent}  # fmt: skip
 
 
-def schema(place: Path, given: argparse.Namespace, number: int) -> dict[str, Any]:
-    """A share of schemathesis' requests, one after the other, with a server of its own, which has met the clients of
-    ``load`` before: what is drawn seldom asks for much, so memory would rise to what that takes for as long as it runs.
-    """
+def schema(place: Path, given: argparse.Namespace) -> dict[str, Any]:
+    """Schemathesis' requests, one after the other, of a server that has met the clients of ``load`` before: what is
+    drawn seldom asks for much, so memory would rise to what that takes for as long as it runs."""
     python = python_of(SCHEMATHESIS, place.resolve() / "schemathesis")
     with running([place / "artifact"], place / "schema.log", LITTLE) as server:
         model, limits = told(server)
         asyncio.run(drive(deeds(server.port, model, limits, TOKEN), given.clients, WARMING))
         asyncio.run(settled(server))
         job = {"url": f"http://127.0.0.1:{server.port}", "token": TOKEN, "model": model,
-               "examples": given.examples // SHARES, "seconds": given.patience, "seed": 1000 * number}  # fmt: skip
+               "examples": given.examples, "seconds": given.patience, "seed": 0}  # fmt: skip
         (place / "job.json").write_text(json.dumps(job), encoding="utf-8")
         server.memory.clear()
         done = subprocess.run([str(python), "-P", str(SIDES / "soak_schema.py"), str(place / "job.json")],
@@ -119,7 +116,7 @@ def schema(place: Path, given: argparse.Namespace, number: int) -> dict[str, Any
         start = server.memory[0][0] if server.memory else 0.0
         memory = [(at - start, size) for at, size in server.memory]
         return found | {"alive": server.alive(), "memory": memory, "warm": found["seconds"] * WARM,
-                        "wanted": given.examples // SHARES}  # fmt: skip
+                        "wanted": given.examples}  # fmt: skip
 
 
 async def shot(server: Server, good: Sequence[Deed], after: float) -> None:
@@ -157,20 +154,18 @@ def _question(model: str) -> bytes:
     return asked(model, draw, picture("PNG", draw), seed=7)
 
 
+PARTS: dict[str, Callable[[Path, argparse.Namespace], dict[str, Any]]] = {"load": load, "schema": schema, "kill": kill}
 JUDGES: dict[str, Callable[[Any], list[Verdict]]] = {
     "load": load_verdicts, "schema": schema_verdicts, "kill": kill_verdicts,
 }  # fmt: skip
 
 
 def measured(part: str, given: argparse.Namespace, kept: Finished) -> Any:
-    """What was found in a part, now or before; of ``schema`` a row for every share."""
+    """What was found in a part, now or before."""
     sources = [*Path(trimtab.__file__).parent.rglob("*.py"), *HERE.glob("soak*.py"), SIDES / "soak_schema.py"]
     asked_for = {key: value for key, value in vars(given).items() if key not in ("parts", "out")}
     on = digest(part, digest_of_files(sources), versions(), asked_for)
-    if part != "schema":
-        return kept.get(on) or kept.put(on, (load if part == "load" else kill)(given.out, given))
-    keys = [digest(on, number) for number in range(SHARES)]
-    return [kept.get(key) or kept.put(key, schema(given.out, given, at)) for at, key in enumerate(keys)]
+    return kept.get(on) or kept.put(on, PARTS[part](given.out, given))
 
 
 def main() -> None:
@@ -179,7 +174,7 @@ def main() -> None:
     for name, value in (("clients", 200), ("examples", 10_000), ("kills", 5)):
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--seconds", type=float, default=180.0)
-    parser.add_argument("--patience", type=float, default=900.0, help="seconds for the requests of schemathesis")
+    parser.add_argument("--patience", type=float, default=2700.0, help="seconds for the requests of schemathesis")
     parser.add_argument("--parts", nargs="+", choices=JUDGES, default=list(JUDGES))
     parser.add_argument("--out", type=Path, default=Path("runs/soak"))
     given = parser.parse_args()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,6 @@ import torch
 from trimtab.measure.machine import facts
 
 FLAT = 0.05
-SAME = "the same: resident memory flat within 5 % after warm-up"
 WINDOW = 10.0
 """Seconds of which a median of resident memory is taken: a bomb that is being refused is no leak."""
 
@@ -92,29 +90,15 @@ def _times(values: Sequence[float]) -> str:
     )
 
 
-def schema_verdicts(shares: Sequence[Mapping[str, Any]]) -> list[Verdict]:
-    """Of the requests from the OpenAPI description, in shares with a server each."""
-    found = whole(shares)
-    memory = [flat(SAME, one["memory"], one["warm"]) for one in shares]
-    worst = min(memory, key=lambda one: (one.held is not False, one.held is True))
+def schema_verdicts(found: Mapping[str, Any]) -> list[Verdict]:
+    """Of the requests from the OpenAPI description."""
     told = f"{found['sent']:,} requests at {len(found['operations'])} paths in {found['seconds']:.0f} s"
     return [
         Verdict("requests of schemathesis: no crash, no 5xx, none lost", found["alive"] and not found["failed"]
                 and not found["lost"] and found["sent"] >= found["wanted"],
                 f"{told}; {len(found['failed'])} 5xx, {len(found['lost'])} lost, {found['wanted']:,} wanted"),
-        Verdict(SAME, worst.held, f"{worst.found} (the worst of {len(shares)} servers)"),
+        flat("the same: resident memory flat within 5 % after warm-up", found["memory"], found["warm"]),
     ]  # fmt: skip
-
-
-def whole(shares: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """All shares as one."""
-    counts: Counter[str] = Counter()
-    for one in shares:
-        counts.update(one["counts"])
-    found: dict[str, Any] = {key: sum(one[key] for one in shares) for key in ("sent", "seconds")}
-    found |= {key: [name for one in shares for name in one[key]] for key in ("failed", "lost")}
-    return found | {"counts": dict(sorted(counts.items())), "alive": all(one["alive"] for one in shares),
-                    "operations": shares[0]["operations"], "wanted": sum(one["wanted"] for one in shares)}  # fmt: skip
 
 
 def kill_verdicts(found: Mapping[str, Any]) -> list[Verdict]:
@@ -133,11 +117,11 @@ def table(counts: Mapping[str, Mapping[str, int]]) -> list[str]:
     return lines
 
 
-def page(verdicts: Sequence[Verdict], load: Mapping[str, Any], shares: Sequence[Mapping[str, Any]], size: int) -> str:
+def page(verdicts: Sequence[Verdict], load: Mapping[str, Any], drawn: Mapping[str, Any], size: int) -> str:
     """The kept file."""
     machine = facts()
     by_path: dict[str, dict[str, int]] = {}
-    for name, count in whole(shares)["counts"].items():
+    for name, count in drawn["counts"].items():
         path, _, status = name.rpartition(" ")
         by_path.setdefault(path, {})[status] = count
     return "\n".join([
@@ -147,8 +131,7 @@ def page(verdicts: Sequence[Verdict], load: Mapping[str, Any], shares: Sequence[
         f"built-in VLM at 4 bits with half of the visual tokens (DivPrune), {size / 1e6:.1f} MB. Clients and server "
         "share the machine, so times are those of a machine that does both. Warm-up: the first third; `--remember 16`, "
         "so that what is remembered on purpose has reached its bound by then. Clients that are told to come later "
-        "(429) do. Of the drawn requests each quarter has a server of its own, which has met the clients first, for "
-        "twenty seconds.", "",
+        "(429) do. The drawn requests are sent to a server that has met these clients for twenty seconds.", "",
         "| promise | verdict | found |", "| --- | --- | --- |",
         *(f"| {one.promise} | {one.text} | {one.found} |" for one in verdicts), "",
         f"## What {load['clients']} clients sent", "", *table(load["seen"]["counts"]), "",

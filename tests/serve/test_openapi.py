@@ -49,7 +49,7 @@ def test_only_what_holds_nothing_of_the_user_needs_no_token() -> None:
 
 
 def test_its_paths_are_the_applications_routes(tiny_server: Served) -> None:
-    app = made(tiny_server.house).app.app
+    app = made(tiny_server.house).app.app.app
     routes = {(one.path.replace(":path}", "}"), verb.lower()) for one in app.routes for verb in one.methods - {"HEAD"}}
     assert {(path, verb) for path, verbs in described()["paths"].items() for verb in verbs} == routes
 

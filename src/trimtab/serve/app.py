@@ -24,7 +24,7 @@ from trimtab.serve.desk import Desk
 from trimtab.serve.embed import Item, checked, embedded, ids_of
 from trimtab.serve.errors import ApiError, bad
 from trimtab.serve.guard import Guard
-from trimtab.serve.heap import of_this_process
+from trimtab.serve.heap import Using, of_this_process
 from trimtab.serve.leaving import Leaving
 from trimtab.serve.limits import Limits
 from trimtab.serve.meters import Meters, Outcome, outcome_of
@@ -236,4 +236,5 @@ def made(house: House) -> Any:
     pages.add(app, house)
     openapi.add(app)
     said = house.settings
-    return Guard(Leaving(app), said.token, said.loopback, said.limits.body, said.names)
+    guard = Guard(Leaving(app), said.token, said.loopback, said.limits.body, said.names)
+    return Using(guard, house.scheduler.used)

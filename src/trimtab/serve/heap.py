@@ -11,10 +11,13 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
+from typing import Any
+
+from trimtab.serve.guard import App, Receive, Send
 
 EVERY = 5.0
-"""Seconds between two times; one takes some milliseconds."""
+"""Seconds from the first use to the next time, which takes some milliseconds: a request's end is behind its answer."""
 
 SHAPES = {"ONEDNN_PRIMITIVE_CACHE_CAPACITY": "128", "LRU_CACHE_CAPACITY": "128"}
 """Of the environment, before torch is there: products by shape that oneDNN remembers (1,024 of each kind if nothing is
@@ -25,23 +28,38 @@ class Heap:
     """``trim``: what gives memory back, None where the allocator has nothing of the kind."""
 
     def __init__(self, trim: Callable[[], object] | None) -> None:
-        self.trim, self._last, self._used = trim, -EVERY, False
+        self.trim = trim
+        self._since: float | None = None
 
     @property
     def due(self) -> float | None:
         """Seconds until ``tidy`` would do something; None where nothing was done since."""
-        return max(0.0, self._last + EVERY - time.monotonic()) if self.trim and self._used else None
+        return None if self._since is None else max(0.0, self._since + EVERY - time.monotonic())
 
     def use(self) -> None:
         """Something may have been freed."""
-        self._used = True
+        if self.trim is not None and self._since is None:
+            self._since = time.monotonic()
 
     def tidy(self) -> None:
         """Where it is due."""
         if self.trim is not None and self.due == 0.0:
+            self._since = None
             gc.collect()
             self.trim()
-            self._last, self._used = time.monotonic(), False
+
+
+class Using:
+    """Pure ASGI: ``used()`` behind every request of ``app``, whatever came of it."""
+
+    def __init__(self, app: App, used: Callable[[], None]) -> None:
+        self.app, self.used = app, used
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            self.used()
 
 
 def few_shapes() -> None:

@@ -94,6 +94,12 @@ class Scheduler:
             self._waiting.extend((job, answer) for answer in job.answers or (None,))
             self._changed.notify()
 
+    def used(self) -> None:
+        """A request has ended, maybe one that never came here: what its body and answer took is free."""
+        with self._changed:
+            self.heap.use()
+            self._changed.notify()
+
     @property
     def running(self) -> int:
         return sum(len(lane.running) for lane in self.lanes.values())
@@ -104,7 +110,7 @@ class Scheduler:
                 self._sweep()
                 self._begin()
                 self._each(self._step)
-                self.heap.use()
+                self.used()
 
     def _each(self, do: Callable[[Lane], None]) -> None:
         """With every model; one that fails keeps no other from it."""
@@ -120,11 +126,13 @@ class Scheduler:
 
     def _wait(self) -> bool:
         """Until there is something to do; False at the end."""
-        with self._changed:
-            while not (self._stopping or self._waiting or self.running):
+        while True:
+            with self._changed:
+                if self._stopping or self._waiting or self.running:
+                    return not self._stopping
                 self._changed.wait(self.heap.due)
+            if not (self._waiting or self.running):  # outside, as it takes milliseconds: who asks waits for no lock
                 self.heap.tidy()
-            return not self._stopping
 
     def _sweep(self) -> None:
         with self._changed:
