@@ -1498,7 +1498,7 @@ MUTANTS = (
            (f"{SERVED}_heap.py::test_it_is_due_after_use_and_not_more_often_than_it_may",)),
     Mutant("serve/schedule.py", "who waits holds what is free", "self._changed.wait(self.heap.due)",
            "self._changed.wait()", (f"{SERVED}_heap.py::test_a_server_that_nobody_asks_any_more_has_tidied",)),
-    Mutant("serve/heap.py", "what was refused took nothing", "            self.used()", "            pass",
+    Mutant("serve/using.py", "what was refused took nothing", "            self.used()", "            pass",
            (f"{SERVED}_heap.py::test_so_has_one_that_only_refused",)),
     Mutant("serve/schedule.py", "one row's failure is all rows'", "except Exception as error:  # of this row alone",
            "except TrimtabError as error:",

@@ -24,7 +24,7 @@ from trimtab.serve.desk import Desk
 from trimtab.serve.embed import Item, checked, embedded, ids_of
 from trimtab.serve.errors import ApiError, bad
 from trimtab.serve.guard import Guard
-from trimtab.serve.heap import Using, of_this_process
+from trimtab.serve.heap import of_this_process
 from trimtab.serve.leaving import Leaving
 from trimtab.serve.limits import Limits
 from trimtab.serve.meters import Meters, Outcome, outcome_of
@@ -36,6 +36,7 @@ from trimtab.serve.schema import Chat, Completion, Embedding, ImagePart, asked
 from trimtab.serve.talk import Speaker, Talk
 from trimtab.serve.talk import checked as sound
 from trimtab.serve.telling import sse
+from trimtab.serve.using import Using
 
 LOG = logging.getLogger("trimtab.serve")
 Parts = AsyncGenerator[bytes, None]

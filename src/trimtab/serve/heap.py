@@ -11,10 +11,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, MutableMapping
-from typing import Any
-
-from trimtab.serve.guard import App, Receive, Send
+from collections.abc import Callable
 
 EVERY = 5.0
 """Seconds from the first use to the next time, which takes some milliseconds: a request's end is behind its answer."""
@@ -47,19 +44,6 @@ class Heap:
             self._since = None
             gc.collect()
             self.trim()
-
-
-class Using:
-    """Pure ASGI: ``used()`` behind every request of ``app``, whatever came of it."""
-
-    def __init__(self, app: App, used: Callable[[], None]) -> None:
-        self.app, self.used = app, used
-
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        try:
-            await self.app(scope, receive, send)
-        finally:
-            self.used()
 
 
 def few_shapes() -> None:
