@@ -1493,6 +1493,9 @@ MUTANTS = (
            (f"{SERVED}_connection.py::test_readers_that_stand_still_keep_no_place",)),
     Mutant("serve/connection.py", "what trickles in begins the head anew", "if name not in self._timers:",
            "if self._off(name) is None:", (f"{SERVED}_connection.py::test_a_head_that_is_never_whole_is_given_up",)),
+    Mutant("serve/connection.py", "a word waits for the client", "socket.TCP_NODELAY, 1)", "socket.TCP_NODELAY, 0)",
+           (f"{SERVED}_connection.py::"
+            "test_a_word_does_not_wait_until_the_client_has_said_that_it_has_the_one_before",)),
     Mutant("serve/heap.py", "give back at every word", "if self.trim is not None and self.due == 0.0:",
            "if self.trim is not None:",
            (f"{SERVED}_heap.py::test_it_is_due_after_use_and_not_more_often_than_it_may",)),

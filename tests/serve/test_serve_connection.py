@@ -122,3 +122,19 @@ def _lets_in(one: Served) -> bool:
             return connection.recv(4096).startswith(b"HTTP/1.1 200")
         except ConnectionError:
             return False
+
+
+def test_a_word_does_not_wait_until_the_client_has_said_that_it_has_the_one_before(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made, at_once = Connection.connection_made, list[int]()
+
+    def seen(self: Connection, transport: Any) -> None:
+        made(self, transport)
+        at_once.append(transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+
+    monkeypatch.setattr(Connection, "connection_made", seen)
+    with served(entry(talking())) as one:
+        assert answers(one)
+    assert at_once
+    assert all(at_once)

@@ -7,6 +7,7 @@ connections, which need no token, and nobody else gets in.
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any, ClassVar
 
 import h11
@@ -29,6 +30,9 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         if len(self.connections) > self.MOST:
             return transport.abort()
+        # asyncio does so itself only where a socket was made with its protocol's number, and listening ones are not:
+        # a word would wait for the client to say that it has the one before, 40 ms
+        transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._watch_head()
 
     def data_received(self, data: bytes) -> None:
