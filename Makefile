@@ -103,7 +103,7 @@ bench-gguf: $(VENV)/.installed  # llama.cpp comes as a wheel, into an environmen
 bench-search: $(VENV)/.installed  # about an hour; it goes on where it was stopped
 	$(BIN)/python benchmarks/search.py
 
-soak: $(VENV)/.installed  # the server under load for three minutes, 10,000 drawn requests, kill -9; about 17 minutes
+soak: $(VENV)/.installed  # the server under load for three minutes, 10,000 drawn requests, kill -9; about 10 minutes
 	$(BIN)/python benchmarks/soak.py
 
 check-deploy: $(VENV)/.installed  # what `trimtab deploy` writes, read by vLLM (3.5 GB) and Ray in environments of their own
