@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import yaml
 
@@ -36,6 +38,8 @@ def test_ready_recipes_are_valid_and_read_back(name: str) -> None:
     found, recipe = resolve(name)
     assert found == name
     assert Recipe.read(recipe.dump()) == recipe
+    said = ready()[name].read_text(encoding="utf-8").splitlines()[0]
+    assert re.fullmatch(r"# .*\.", said), "`trimtab list recipes` shows this line alone"
 
 
 BAD = [
