@@ -24,7 +24,7 @@ demo: $(VENV)/.installed
 # as long.
 test: export OMP_WAIT_POLICY = passive
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -q -n $(WORKERS) -m "not slow"
+	$(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal -m "not slow"
 
 # The compiled library by itself under the sanitizers, at every level of instructions that this CPU has, and that of AMX by
 # tiles in plain C++.
