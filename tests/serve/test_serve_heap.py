@@ -8,11 +8,11 @@ import sys
 import time
 
 import pytest
-import torch
 from serving import Served, entry, served, talking, until
 
+from trimtab.core.heap import give_back
 from trimtab.serve import heap
-from trimtab.serve.heap import SHAPES, Heap, of_this_process
+from trimtab.serve.heap import SHAPES, Heap
 
 
 def test_it_is_due_after_use_and_not_more_often_than_it_may(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,13 +28,11 @@ def test_it_is_due_after_use_and_not_more_often_than_it_may(monkeypatch: pytest.
         one.tidy()
     assert done == [105.0, 111.0]
     assert one.due is None
-    none = Heap(None)
-    none.use()
-    assert none.due is None
 
 
 def tidied(one: Served, patch: pytest.MonkeyPatch) -> list[bool]:
     """Grows with every time, by whether nothing ran."""
+    assert one.house.scheduler.heap.trim is give_back
     done = list[bool]()
     patch.setattr(heap, "EVERY", 0.3)
     patch.setattr(heap.gc, "collect", lambda: 0)  # takes half a second among the tests' objects
@@ -68,23 +66,3 @@ def test_few_shapes_are_asked_for_before_torch_is_there_unless_the_user_says_oth
     own = {key: value for key, value in os.environ.items() if key not in SHAPES} | {other: "7"}
     done = subprocess.run([sys.executable, "-c", code], env=own, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [SHAPES[name], "7", "False"]
-
-
-@pytest.mark.skipif(of_this_process().trim is None, reason="glibc's")
-def test_what_was_freed_is_given_back() -> None:
-    trim = of_this_process().trim
-    assert trim is not None
-    trim()
-
-    def resident() -> int:
-        with open("/proc/self/statm") as file:
-            return int(file.read().split()[1]) * 4096
-
-    before = resident()
-    held = [torch.ones(4000) for _ in range(10_000)]  # 160 MB in blocks of 16 kB, below what is mapped by itself
-    last = torch.ones(4000)  # keeps the top of the heap in use
-    assert resident() - before > 120e6
-    del held
-    trim()
-    assert resident() - before < 40e6
-    assert last.sum() == 4000

@@ -24,7 +24,7 @@ from trimtab.serve.desk import Desk
 from trimtab.serve.embed import Item, checked, embedded, ids_of
 from trimtab.serve.errors import ApiError, bad
 from trimtab.serve.guard import Guard
-from trimtab.serve.heap import of_this_process
+from trimtab.serve.heap import Heap
 from trimtab.serve.leaving import Leaving
 from trimtab.serve.limits import Limits
 from trimtab.serve.meters import Meters, Outcome, outcome_of
@@ -72,7 +72,7 @@ class House:
     def __init__(self, entries: Mapping[str, Entry], settings: Settings) -> None:
         self.entries, self.settings = entries, settings
         lanes = {id: rows_of(one.loaded) for id, one in entries.items() if one.chats}
-        self.scheduler = Scheduler(lanes, settings.limits.rows, of_this_process())
+        self.scheduler = Scheduler(lanes, settings.limits.rows, Heap())
         self.desk = Desk(self.scheduler, settings.limits)
         self.meters = Meters(lambda: self.desk.waiting, lambda: self.scheduler.running)
         self.speakers = {id: Speaker(one, settings.limits, settings.fetch) for id, one in entries.items() if one.chats}

@@ -6,12 +6,12 @@ resident memory would rise for as long as larger ones come.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import os
-import sys
 import time
 from collections.abc import Callable
+
+from trimtab.core.heap import give_back
 
 EVERY = 5.0
 """Seconds from the first use to the next time, which takes some milliseconds: a request's end is behind its answer."""
@@ -22,9 +22,9 @@ said). Every length of a prompt is another one, so they fill for hours."""
 
 
 class Heap:
-    """``trim``: what gives memory back, None where the allocator has nothing of the kind."""
+    """``trim``: what gives memory back."""
 
-    def __init__(self, trim: Callable[[], object] | None) -> None:
+    def __init__(self, trim: Callable[[], object] = give_back) -> None:
         self.trim = trim
         self._since: float | None = None
 
@@ -35,12 +35,12 @@ class Heap:
 
     def use(self) -> None:
         """Something may have been freed."""
-        if self.trim is not None and self._since is None:
+        if self._since is None:
             self._since = time.monotonic()
 
     def tidy(self) -> None:
         """Where it is due."""
-        if self.trim is not None and self.due == 0.0:
+        if self.due == 0.0:
             self._since = None
             gc.collect()
             self.trim()
@@ -57,9 +57,3 @@ def settled() -> None:
     collector waits until a quarter as many new ones are there, and with them the tensors that a few circles hold."""
     gc.collect()
     gc.freeze()
-
-
-def of_this_process() -> Heap:
-    """glibc's ``malloc_trim``, on Linux."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
-    return Heap(None if trim is None else lambda: trim(0))

@@ -110,7 +110,6 @@ class Scheduler:
                 self._sweep()
                 self._begin()
                 self._each(self._step)
-                self.used()
 
     def _each(self, do: Callable[[Lane], None]) -> None:
         """With every model; one that fails keeps no other from it."""
